@@ -1,0 +1,99 @@
+"""Dify's Ollama form as one settings object, and a client that means it literally.
+
+    from ollama_dify import ChatSettings, OllamaClient, user
+
+    with OllamaClient(ChatSettings(model="llava", context_size=4096)) as client:
+        print(client.chat([user("Hello")]).text)
+
+Adapters: `langchain_ollama_dify`, `llamaindex_ollama_dify`.
+"""
+
+from .address import Address
+from .client import AsyncChatStream, AsyncOllamaClient, ChatStream, OllamaClient
+from .connected import Connected
+from .errors import (
+    AuthenticationError,
+    CapabilityError,
+    ConfigurationError,
+    ConnectionFailedError,
+    ContextOverflowError,
+    EmbeddingError,
+    EmptyResponseError,
+    IncompleteResponseError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OllamaError,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerBusyError,
+    ServerError,
+    UnsupportedContentError,
+)
+from .images import Image, ImageLimits
+from .messages import Message, TextPart, Tool, ToolCall, assistant, system, user
+from .requests import Prompt
+from .responses import (
+    ChatChunk,
+    ChatResult,
+    EmbedResult,
+    Finish,
+    LocalModel,
+    ModelInfo,
+    RunningModel,
+    Usage,
+)
+from .schema import inline_refs
+from .settings import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
+
+__all__ = [
+    "Address",
+    "AsyncChatStream",
+    "AsyncOllamaClient",
+    "AuthenticationError",
+    "CapabilityError",
+    "ChatChunk",
+    "ChatResult",
+    "ChatSettings",
+    "ChatStream",
+    "ConfigurationError",
+    "Connected",
+    "ConnectionFailedError",
+    "ConnectionSettings",
+    "ContextOverflowError",
+    "EmbedResult",
+    "EmbeddingError",
+    "EmbeddingSettings",
+    "EmptyResponseError",
+    "Finish",
+    "Image",
+    "ImageLimits",
+    "IncompleteResponseError",
+    "InvalidRequestError",
+    "LocalModel",
+    "Message",
+    "ModelInfo",
+    "ModelNotFoundError",
+    "ModelSettings",
+    "OllamaClient",
+    "OllamaError",
+    "PermissionDeniedError",
+    "Prompt",
+    "ProtocolError",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "RunningModel",
+    "ServerBusyError",
+    "ServerError",
+    "TextPart",
+    "Timeouts",
+    "Tool",
+    "ToolCall",
+    "UnsupportedContentError",
+    "Usage",
+    "assistant",
+    "inline_refs",
+    "system",
+    "user",
+]

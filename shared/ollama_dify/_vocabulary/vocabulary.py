@@ -1,0 +1,218 @@
+"""The vocabulary of one model as `/api/show` with `verbose: true` tells it, with the server's own defaults."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .pretokenizers import PRE_TOKENIZERS, PreTokenizer
+
+Kind = Literal["bpe", "sentencepiece", "wordpiece", "unigram"]
+
+UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5
+NORMAL = 1
+
+_KINDS: dict[str, Kind] = {
+    "gpt2": "bpe",
+    "gemma4": "bpe",
+    "llama": "sentencepiece",
+    "bert": "wordpiece",
+    "t5": "unigram",
+}
+# Ids that llama.cpp assumes where the model names none: (bos, eos, unknown, separator).
+_DEFAULT_IDS: dict[Kind, tuple[int | None, int | None, int | None, int | None]] = {
+    "bpe": (11, 11, None, None),
+    "sentencepiece": (1, 2, 0, None),
+    "wordpiece": (101, None, 100, 102),
+    "unigram": (None, 1, 2, None),
+}
+# llama.cpp treats these texts as control tokens whatever type the model gives them.
+_CONTROL_TEXTS = frozenset(
+    "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s>"
+    " <|eom_id|> <EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response>"
+    " <｜end▁of▁sentence｜> [e~["
+    " <|fim_prefix|> <fim-prefix> <fim_prefix> <｜fim▁begin｜> <PRE> ▁<PRE> <|code_prefix|> <|prefix|>"
+    " <|fim_suffix|> <fim-suffix> <fim_suffix> <｜fim▁hole｜> <SUF> ▁<SUF> <|code_suffix|> <|suffix|>"
+    " <|fim_middle|> <fim-middle> <fim_middle> <｜fim▁end｜> <MID> ▁<MID> <|code_middle|> <|middle|>"
+    " <|fim_pad|> <fim-pad> <fim_pad> <PAD> [PAD] <|fim_repo|> <|repo_name|> <fim-repo> <REPO> <reponame>"
+    " <|file_sep|>".split()
+)
+_USER_DEFINED_TEXTS = frozenset(("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"))
+
+
+class UnsupportedTokenizerError(ValueError):
+    """The answer of `/api/show` holds no vocabulary that can be counted with; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Tokens by id with their types and scores, and the rules that apply before and after the text."""
+
+    kind: Kind
+    pre: str
+    rules: PreTokenizer
+    tokens: Sequence[str]
+    types: Sequence[int]
+    scores: Sequence[float]
+    merges: Sequence[str]
+    charsmap: bytes
+    bos: int | None
+    eos: int | None
+    unknown: int | None
+    separator: int | None
+    add_bos: bool
+    strip_bos_text: bool
+    """The server removes a leading `<bos>` where the model itself declares `add_bos_token`."""
+    add_eos: bool
+    space_prefix: bool
+    merge_spaces: bool
+    lowercase: bool
+    strip_accents: bool
+    strips_left: frozenset[int]
+    """Special tokens that swallow the ASCII spaces before them."""
+    strips_right: frozenset[int]
+    exact: bool
+    """False where the server may apply a rule that `/api/show` does not tell."""
+
+    @classmethod
+    def from_show(cls, show: Mapping[str, Any]) -> Vocabulary:
+        """Read a verbose show answer. Raises `UnsupportedTokenizerError`."""
+        info = show.get("model_info")
+        if not isinstance(info, Mapping):
+            raise UnsupportedTokenizerError("The show answer has no model_info; ask the server's /api/show again.")
+        return _read(info)
+
+
+def _read(info: Mapping[str, Any]) -> Vocabulary:
+    def setting(name: str) -> Any:
+        return info.get(f"tokenizer.ggml.{name}")
+
+    def flag(name: str, default: bool) -> bool:
+        value = setting(name)
+        return value if isinstance(value, bool) else default
+
+    kind, pre, rules = _kind_of(setting("model"), setting("pre"))
+    tokens = [token if token else f"[EMPTY_{id}]" for id, token in enumerate(_strings(setting("tokens"), "tokens"))]
+    architecture = str(info.get("general.architecture", ""))
+    defaults = _DEFAULT_IDS[kind]
+    if kind == "bpe":
+        defaults = (None if setting("model") == "gemma4" else rules.bos_id, *defaults[1:])
+    names = ("bos_token_id", "eos_token_id", "unknown_token_id", "seperator_token_id")  # the format's spelling
+    bos, eos, unknown, separator = (
+        _token_id(setting(name), default, len(tokens)) for name, default in zip(names, defaults, strict=True)
+    )
+    merges = setting("merges")
+    if kind == "bpe" and not isinstance(merges, Sequence):
+        raise UnsupportedTokenizerError("The vocabulary has no merges; ask /api/show with verbose: true.")
+    types = _types(tokens, setting("token_type"))
+    strips_left, strips_right = _strips(tokens, types, pre, architecture, str(info.get("general.name", "")))
+    lowercase = flag("normalizer.lowercase", True)
+    always_bos = pre in ("gemma4", "granite-embed-multi-311m")
+    default_bos = kind in ("sentencepiece", "wordpiece") or (kind == "bpe" and rules.add_bos)
+    return Vocabulary(
+        kind=kind,
+        pre=pre,
+        rules=rules,
+        tokens=tokens,
+        types=types,
+        scores=_scores(setting("scores"), len(tokens)),
+        merges=list(merges) if kind == "bpe" else (),
+        charsmap=_bytes(setting("precompiled_charsmap")),
+        bos=bos,
+        eos=eos,
+        unknown=unknown,
+        separator=separator,
+        # WordPiece is framed by [CLS] and [SEP] whatever the flags say.
+        add_bos=kind == "wordpiece" or always_bos or flag("add_bos_token", default_bos),
+        strip_bos_text=flag("add_bos_token", False),
+        add_eos=flag("add_eos_token", kind == "unigram"),
+        space_prefix=flag("add_space_prefix", kind in ("sentencepiece", "unigram")),
+        merge_spaces=flag("remove_extra_whitespaces", False),
+        lowercase=lowercase,
+        strip_accents=flag("normalizer.strip_accents", lowercase),
+        strips_left=strips_left,
+        strips_right=strips_right,
+        # Phi-3 swallows spaces after special tokens when its general.name says so, and /api/show hides that.
+        exact=not (architecture == "phi3" and kind == "sentencepiece" and not info.get("general.name")),
+    )
+
+
+def _kind_of(model: Any, pre: Any) -> tuple[Kind, str, PreTokenizer]:
+    kind = _KINDS.get(model)
+    if kind is None:
+        raise UnsupportedTokenizerError(
+            f"Counting with a tokenizer of kind {model!r} is not supported (only {', '.join(sorted(_KINDS))})."
+        )
+    if kind != "bpe":
+        return kind, "default", PRE_TOKENIZERS["default"]
+    name = "gemma4" if model == "gemma4" else str(pre) if pre else "default"
+    rules = PRE_TOKENIZERS.get(name)
+    if rules is None:
+        raise UnsupportedTokenizerError(f"Unknown pre-tokenizer {name!r}; the server refuses to load such a model.")
+    return kind, name, rules
+
+
+def _strings(value: Any, name: str) -> Sequence[str]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) == 0:
+        raise UnsupportedTokenizerError(f"The show answer has no {name}; ask /api/show with verbose: true.")
+    return value
+
+
+def _token_id(value: Any, default: int | None, size: int) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < size:
+        return value
+    return default if default is not None and default < size else None
+
+
+def _types(tokens: Sequence[str], declared: Any) -> list[int]:
+    """Token types as llama.cpp corrects them by text."""
+    types = list(declared) if isinstance(declared, Sequence) else []
+    types += [NORMAL] * (len(tokens) - len(types))
+    texts = {text: id for id, text in enumerate(tokens)}
+    control = _CONTROL_TEXTS & texts.keys()
+    for text in control:
+        types[texts[text]] = CONTROL
+    for text in _USER_DEFINED_TEXTS & texts.keys():
+        types[texts[text]] = USER_DEFINED
+    if {"<|tool_response>", "</s>"} <= control:
+        types[texts["</s>"]] = NORMAL
+    return types
+
+
+def _scores(value: Any, size: int) -> Sequence[float]:
+    scores: Sequence[float] = value if isinstance(value, Sequence) else ()
+    return scores if len(scores) >= size else [0.0] * size
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except binascii.Error as exc:
+            raise UnsupportedTokenizerError("The character map of the vocabulary is not base64.") from exc
+    if isinstance(value, Sequence):
+        return bytes(number & 0xFF for number in value)
+    return b""
+
+
+def _strips(
+    tokens: Sequence[str], types: Sequence[int], pre: str, architecture: str, name: str
+) -> tuple[frozenset[int], frozenset[int]]:
+    """Which special tokens swallow neighbouring spaces, a rule llama.cpp derives from names."""
+    left: set[int] = set()
+    right: set[int] = set()
+    if pre in ("jina-v2-de", "jina-v2-es", "jina-v2-code") or architecture in ("nomic-bert-moe", "jina-bert-v3"):
+        left = {id for id, text in enumerate(tokens) if text == "<mask>"}
+    elif "phi-3" in name.lower() or "phi3" in name.lower():
+        kept = {"<unk>", "<s>", "<|endoftext|>"}
+        right = {
+            id
+            for id, type in enumerate(types)
+            if type in (UNKNOWN, CONTROL, USER_DEFINED) and tokens[id] not in kept
+        }
+    elif "modern-bert" in name.lower():
+        left = {id for id, text in enumerate(tokens) if text == "[MASK]"}
+    return frozenset(left), frozenset(right)

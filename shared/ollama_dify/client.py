@@ -1,0 +1,288 @@
+"""The clients: `OllamaClient` calls, `AsyncOllamaClient` awaits; both drive the flows of `calls`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from .calls import Calls
+from .errors import OllamaError
+from .flows import Flow, Stream
+from .messages import Message, Tool
+from .requests import Prompt
+from .responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
+from .settings import ConnectionSettings
+from .transport import AsyncTransport, Transport, quota_for
+
+__all__ = ["AsyncChatStream", "AsyncOllamaClient", "ChatStream", "OllamaClient"]
+
+
+class ChatStream:
+    """A streamed answer: iterate for its chunks; leaving the loop early closes the connection.
+
+    The request is sent when iteration begins. `result` is the answer so far, whole at the end. An error on
+    the way carries what had arrived in `partial`.
+    """
+
+    def __init__(self, transport: Transport, flow: Flow[Stream]) -> None:
+        self._chunks = self._run(transport, flow)
+        self._stream: Stream | None = None
+
+    @property
+    def result(self) -> ChatResult:
+        return self._stream.decoder.result() if self._stream else ChatResult()
+
+    def _run(self, transport: Transport, flow: Flow[Stream]) -> Iterator[ChatChunk]:
+        stream = self._stream = transport.run(flow)
+        decoder = stream.decoder
+        try:
+            yield from stream.chunks
+            for data in stream.opened:
+                yield from decoder.feed(data)
+                if decoder.error is not None:
+                    break
+            yield from decoder.close()
+        except OllamaError as error:
+            _mark_begun(error, stream)
+            raise
+        finally:
+            stream.opened.close()
+
+    def __iter__(self) -> Iterator[ChatChunk]:
+        return self._chunks
+
+    def __next__(self) -> ChatChunk:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Stop: the server sees the disconnect and stops generating."""
+        self._chunks.close()  # type: ignore[attr-defined]  # it is a generator
+
+    def __enter__(self) -> ChatStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncChatStream:
+    """The async twin of `ChatStream`."""
+
+    def __init__(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> None:
+        self._chunks = self._run(client, flow)
+        self._stream: Stream | None = None
+
+    @property
+    def result(self) -> ChatResult:
+        return self._stream.decoder.result() if self._stream else ChatResult()
+
+    async def _run(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> AsyncIterator[ChatChunk]:
+        stream = self._stream = await client._transport().run(flow)
+        decoder = stream.decoder
+        try:
+            for chunk in stream.chunks:
+                yield chunk
+            async for data in stream.opened:
+                for chunk in decoder.feed(data):
+                    yield chunk
+                if decoder.error is not None:
+                    break
+            for chunk in decoder.close():
+                yield chunk
+        except OllamaError as error:
+            _mark_begun(error, stream)
+            raise
+        finally:
+            await stream.opened.close()
+
+    def __aiter__(self) -> AsyncIterator[ChatChunk]:
+        return self._chunks
+
+    async def __anext__(self) -> ChatChunk:
+        return await self._chunks.__anext__()
+
+    async def aclose(self) -> None:
+        """Stop: the server sees the disconnect and stops generating."""
+        await self._chunks.aclose()  # type: ignore[attr-defined]  # it is a generator
+
+    async def __aenter__(self) -> AsyncChatStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _mark_begun(error: OllamaError, stream: Stream) -> None:
+    """Add what had arrived to an error on the way."""
+    if error.partial is None:
+        error.partial = stream.decoder.result()
+    # The caller has seen chunks, so the same request would repeat them.
+    error.retryable = False
+    error.attempts = max(error.attempts, 1)
+
+
+class OllamaClient:
+    """A client for one server: `with OllamaClient(ChatSettings(model="llava")) as client: …`.
+
+    settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, any of them for the rest.
+    Safe to share between threads and to use after a fork. Raises the errors of `ollama_dify.errors`.
+    """
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self._calls = Calls(settings, quota_for(settings.address.url))
+        self._transports: dict[tuple[int, int], Transport] = {}
+
+    def chat(self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any) -> ChatResult:
+        """Answer a conversation, in one piece (`stream:false`). `call` overrides settings for this call."""
+        return self._transport().run(self._calls.chat(messages, tools, call))
+
+    def chat_stream(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+    ) -> ChatStream:
+        """Answer a conversation, piece by piece."""
+        return ChatStream(self._transport(), self._calls.chat_stream(messages, tools, call))
+
+    def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
+        """Complete a prompt (/api/generate)."""
+        return self._transport().run(self._calls.generate(prompt, call))
+
+    def generate_stream(self, prompt: str | Prompt, **call: Any) -> ChatStream:
+        """Complete a prompt, piece by piece."""
+        return ChatStream(self._transport(), self._calls.generate_stream(prompt, call))
+
+    def embed(self, texts: Sequence[str]) -> EmbedResult:
+        """The vectors of texts, in order."""
+        return self._transport().run(self._calls.embed(texts))
+
+    def model_info(self, model: str | None = None) -> ModelInfo:
+        """What the server says of a model, looked up once per digest."""
+        return self._transport().run(self._calls.model_info(model))
+
+    def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
+        """The server's own description of a model; verbose adds its vocabulary."""
+        return self._transport().run(self._calls.show(model, verbose=verbose))
+
+    def tags(self) -> list[LocalModel]:
+        """The models the server has."""
+        return self._transport().run(self._calls.tags())
+
+    def ps(self) -> list[RunningModel]:
+        """The models that are loaded."""
+        return self._transport().run(self._calls.ps())
+
+    def version(self) -> str:
+        """The server's version."""
+        return self._transport().run(self._calls.version())
+
+    def close(self) -> None:
+        """Close the connections; the client connects again when it is used again."""
+        for transport in list(self._transports.values()):
+            transport.close()
+        self._transports.clear()
+
+    def __enter__(self) -> OllamaClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _transport(self) -> Transport:
+        """This process's transport: what a fork inherited is left alone, what an assignment made stale is
+        replaced."""
+        key = (os.getpid(), self.settings._revision)
+        transport = self._transports.get(key)
+        if transport is None:
+            made = Transport(self.settings)
+            transport = self._transports.setdefault(key, made)
+            if transport is not made:
+                made.close()
+        return transport
+
+
+class AsyncOllamaClient:
+    """The async twin of `OllamaClient`; usable from several event loops, each with its own connections."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self._calls = Calls(settings, quota_for(settings.address.url))
+        self._transports: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[tuple[int, int], AsyncTransport]
+        ] = WeakKeyDictionary()
+
+    async def chat(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+    ) -> ChatResult:
+        """Answer a conversation, in one piece (`stream:false`). `call` overrides settings for this call."""
+        return await self._transport().run(self._calls.chat(messages, tools, call))
+
+    def chat_stream(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+    ) -> AsyncChatStream:
+        """Answer a conversation, piece by piece."""
+        return AsyncChatStream(self, self._calls.chat_stream(messages, tools, call))
+
+    async def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
+        """Complete a prompt (/api/generate)."""
+        return await self._transport().run(self._calls.generate(prompt, call))
+
+    def generate_stream(self, prompt: str | Prompt, **call: Any) -> AsyncChatStream:
+        """Complete a prompt, piece by piece."""
+        return AsyncChatStream(self, self._calls.generate_stream(prompt, call))
+
+    async def embed(self, texts: Sequence[str]) -> EmbedResult:
+        """The vectors of texts, in order."""
+        return await self._transport().run(self._calls.embed(texts))
+
+    async def model_info(self, model: str | None = None) -> ModelInfo:
+        """What the server says of a model, looked up once per digest."""
+        return await self._transport().run(self._calls.model_info(model))
+
+    async def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
+        """The server's own description of a model; verbose adds its vocabulary."""
+        return await self._transport().run(self._calls.show(model, verbose=verbose))
+
+    async def tags(self) -> list[LocalModel]:
+        """The models the server has."""
+        return await self._transport().run(self._calls.tags())
+
+    async def ps(self) -> list[RunningModel]:
+        """The models that are loaded."""
+        return await self._transport().run(self._calls.ps())
+
+    async def version(self) -> str:
+        """The server's version."""
+        return await self._transport().run(self._calls.version())
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections; the client connects again when it is used again."""
+        for transport in list(self._transports.get(asyncio.get_running_loop(), {}).values()):
+            await transport.aclose()
+        self._transports.pop(asyncio.get_running_loop(), None)
+
+    async def __aenter__(self) -> AsyncOllamaClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _transport(self) -> AsyncTransport:
+        """The transport of this event loop in this process."""
+        here = self._transports.setdefault(asyncio.get_running_loop(), {})
+        key = (os.getpid(), self.settings._revision)
+        transport = here.get(key)
+        if transport is None:
+            transport = here[key] = AsyncTransport(self.settings)
+        return transport

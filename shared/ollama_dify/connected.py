@@ -1,0 +1,89 @@
+"""What the five adapter classes share: clients made on first use, closing, warming up."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, PrivateAttr
+
+from .client import AsyncOllamaClient, OllamaClient
+from .settings import ConnectionSettings
+
+__all__ = ["Connected"]
+
+_A = TypeVar("_A", bound="Connected")
+
+
+class Connected(BaseModel):
+    """A settings object with clients.
+
+    The clients are made on first use and are left out of pickles and copies, so that an object may move to
+    another process and connects there by itself. Mixed in before the settings class:
+    `class ChatOllamaDify(BaseChatModel, Connected, ChatSettings)`.
+    """
+
+    _sync_client: OllamaClient | None = PrivateAttr(None)
+    _awaited_client: AsyncOllamaClient | None = PrivateAttr(None)
+
+    @property
+    def client(self) -> OllamaClient:
+        """The client of this object's settings, for calls the framework has no word for."""
+        if self._sync_client is None:
+            self._sync_client = OllamaClient(cast(ConnectionSettings, self))
+        return self._sync_client
+
+    @property
+    def async_client(self) -> AsyncOllamaClient:
+        """The async twin of `client`."""
+        if self._awaited_client is None:
+            self._awaited_client = AsyncOllamaClient(cast(ConnectionSettings, self))
+        return self._awaited_client
+
+    def close(self) -> None:
+        """Close the sync connections; the object connects again when it is used again."""
+        if self._sync_client is not None:
+            self._sync_client.close()
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections."""
+        if self._awaited_client is not None:
+            await self._awaited_client.aclose()
+
+    def __enter__(self: _A) -> _A:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self: _A) -> _A:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        private = {**(state.get("__pydantic_private__") or {}), "_sync_client": None, "_awaited_client": None}
+        return {**state, "__pydantic_private__": private}
+
+    def __copy__(self: _A) -> _A:
+        return self._disconnected(super().__copy__())
+
+    def __deepcopy__(self: _A, memo: dict[int, Any] | None = None) -> _A:
+        mine = self._sync_client, self._awaited_client
+        # Locks and sockets cannot be copied, and a copy has no use for them.
+        self._sync_client = self._awaited_client = None
+        try:
+            return super().__deepcopy__(memo)
+        finally:
+            self._sync_client, self._awaited_client = mine
+
+    @staticmethod
+    def _disconnected(copy: _A) -> _A:
+        copy._sync_client = copy._awaited_client = None
+        return copy

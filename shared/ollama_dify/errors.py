@@ -1,0 +1,202 @@
+"""Every error this library raises.
+
+    OllamaError
+    ├── ConfigurationError            (also ValueError) a setting or argument cannot work
+    ├── UnsupportedContentError       (also ValueError) a message holds what cannot be sent
+    ├── ConnectionFailedError         no connection, or it broke
+    │   └── RequestTimeoutError       a phase took longer than its timeout
+    ├── AuthenticationError           401; `signin_url` when the server gives one
+    ├── PermissionDeniedError         403
+    ├── InvalidRequestError           the server refused the request
+    │   ├── ContextOverflowError      the prompt does not fit: `prompt_tokens`, `limit`
+    │   └── CapabilityError           the model cannot do this (vision, tools, thinking …)
+    ├── ModelNotFoundError            404 for the model
+    ├── RateLimitError                429
+    ├── ServerBusyError               503, the queue is full
+    ├── ServerError                   any other 5xx
+    ├── ProtocolError                 the answer is not what Ollama sends
+    │   ├── IncompleteResponseError   the answer ended before `done:true`: `partial`
+    │   └── EmptyResponseError        200 with nothing in it
+    └── EmbeddingError                some inputs have no usable vector: `indexes`
+
+`str(error)` says what happened, then what to do (`hint`). Every error pickles.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+__all__ = [
+    "AuthenticationError",
+    "CapabilityError",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "ContextOverflowError",
+    "EmbeddingError",
+    "EmptyResponseError",
+    "IncompleteResponseError",
+    "InvalidRequestError",
+    "ModelNotFoundError",
+    "OllamaError",
+    "PermissionDeniedError",
+    "ProtocolError",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "ServerBusyError",
+    "ServerError",
+    "UnsupportedContentError",
+]
+
+_E = TypeVar("_E", bound="OllamaError")
+
+
+class OllamaError(Exception):
+    """Root of the tree.
+
+    status: HTTP status, None when no response arrived.
+    url: where the request went, without credentials.
+    model: the model that was asked for.
+    retryable: whether the same request may succeed later.
+    attempts: how many requests were sent in all.
+    partial: what had arrived: a `ChatResult`, or for embeddings a list of vectors and None.
+    hint: what to do next.
+    retry_after_s: seconds the server asked to wait.
+    retry_once: of a retryable failure, that one replay is all that makes sense.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        url: str | None = None,
+        model: str | None = None,
+        retryable: bool = False,
+        attempts: int = 0,
+        partial: Any = None,
+        retry_after_s: float | None = None,
+        retry_once: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.status = status
+        self.url = url
+        self.model = model
+        self.retryable = retryable
+        self.attempts = attempts
+        self.partial = partial
+        self.retry_after_s = retry_after_s
+        self.retry_once = retry_once
+
+    def __str__(self) -> str:
+        tries = f" (after {self.attempts} attempts)" if self.attempts > 1 else ""
+        advice = f"\n{self.hint}" if self.hint else ""
+        return f"{self.message}{tries}{advice}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, dict(self.__dict__))
+
+
+def _restore(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
+    """Rebuild an error without calling its `__init__`, whose keywords differ per class."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(OllamaError, ValueError):
+    """A setting, an argument or their combination cannot work; nothing was sent."""
+
+
+class UnsupportedContentError(OllamaError, ValueError):
+    """A message holds content that Ollama or these settings do not take; nothing was sent."""
+
+
+class ConnectionFailedError(OllamaError):
+    """No connection to the server, or it broke before the answer began."""
+
+
+class RequestTimeoutError(ConnectionFailedError):
+    """A phase of the exchange took longer than its timeout; `phase` names it."""
+
+    def __init__(self, message: str, *, phase: str = "total", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.phase = phase
+
+
+class AuthenticationError(OllamaError):
+    """The server wants credentials (401); `signin_url` is where to sign in, if it said so."""
+
+    def __init__(self, message: str, *, signin_url: str | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.signin_url = signin_url
+
+
+class PermissionDeniedError(OllamaError):
+    """The server refuses this client or this use (403)."""
+
+
+class InvalidRequestError(OllamaError):
+    """The server understood the request and refused it."""
+
+
+class ContextOverflowError(InvalidRequestError):
+    """The prompt does not fit into the context.
+
+    prompt_tokens: length of the prompt in tokens, None when the server did not say.
+    limit: tokens a prompt may have.
+    """
+
+    def __init__(
+        self, message: str, *, prompt_tokens: int | None = None, limit: int | None = None, **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.prompt_tokens = prompt_tokens
+        self.limit = limit
+
+
+class CapabilityError(InvalidRequestError):
+    """The model, or the settings for it, cannot do what was asked."""
+
+
+class ModelNotFoundError(OllamaError):
+    """The server does not have the model (404)."""
+
+
+class RateLimitError(OllamaError):
+    """Too many requests (429)."""
+
+
+class ServerBusyError(OllamaError):
+    """The server's queue is full (503)."""
+
+
+class ServerError(OllamaError):
+    """The server failed (5xx, or an error line inside a 200 stream)."""
+
+
+class ProtocolError(OllamaError):
+    """The answer is not what an Ollama server sends: a proxy, another server, a broken body."""
+
+
+class IncompleteResponseError(ProtocolError):
+    """The answer ended before `done:true`; `partial` holds what had arrived."""
+
+
+class EmptyResponseError(ProtocolError):
+    """A successful status with nothing in it."""
+
+
+class EmbeddingError(OllamaError):
+    """Some inputs have no usable vector.
+
+    indexes: positions of those inputs in the caller's list.
+    partial: the caller's list of vectors with None at `indexes`.
+    """
+
+    def __init__(self, message: str, *, indexes: tuple[int, ...] = (), **details: Any) -> None:
+        super().__init__(message, **details)
+        self.indexes = indexes

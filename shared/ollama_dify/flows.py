@@ -1,0 +1,213 @@
+"""Control flow with I/O in its middle, written once.
+
+A flow is a generator: it yields a step, the driver does it and sends the result back, or throws our
+error in. `OllamaClient` and `AsyncOllamaClient` drive the same flows, one by calling, one by awaiting.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from .errors import CapabilityError, EmptyResponseError, OllamaError
+from .requests import WireRequest
+from .responses import (
+    ChatChunk,
+    ChatResult,
+    ModelInfo,
+    load_json,
+    read_local_models,
+    read_model_info,
+    read_result,
+)
+from .retry import RetryQuota, retry_delay
+from .streaming import ChatDecoder
+
+__all__ = ["Answer", "Flow", "OpenStream", "Opened", "Parallel", "Send", "Sleep", "Step"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful response, read to its end."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Opened(Protocol):
+    """A successful streamed response: its driver reads on from it, and closes it (the async one awaits)."""
+
+    first: bytes
+
+    def close(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request and read the whole response → Answer. Any failure is thrown in as ours."""
+
+    request: WireRequest
+    limit: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """Send a request and read the first bytes of the response → Opened."""
+
+    request: WireRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close what OpenStream gave → None."""
+
+    opened: Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait → None."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Run flows, at most `limit` at once → their results or errors, in order."""
+
+    flows: Sequence[Generator[Any, Any, Any]]
+    limit: int
+
+
+Step = Send | OpenStream | Close | Sleep | Parallel
+Flow = Generator[Step, Any, T]
+
+
+@dataclass(slots=True)
+class Lookups:
+    """What one client knows of its server: looked up once per digest."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    models: dict[str, ModelInfo] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every flow of a client needs."""
+
+    max_retries: int
+    quota: RetryQuota
+    lookups: Lookups
+
+
+def with_retries(context: Context, attempt_flow: Callable[[], Flow[T]]) -> Flow[T]:
+    """Run a flow until it succeeds, fails for good, or the retries are used up.
+
+    attempt_flow: a function that makes a fresh flow for one attempt.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            result = yield from attempt_flow()
+        except OllamaError as error:
+            delay = retry_delay(
+                error, attempt=attempt, max_retries=context.max_retries, spread=random.random()
+            )
+            error.attempts = attempt
+            if delay is None or not context.quota.take():
+                raise
+        else:
+            context.quota.refund(retried=attempt > 1)
+            return result
+        yield Sleep(delay)
+
+
+def fetch(context: Context, request: WireRequest) -> Flow[Any]:
+    """Send a request, retried, and parse the JSON of its response."""
+
+    def attempt() -> Flow[Any]:
+        answer = yield Send(request)
+        return load_json(answer.body)
+
+    return (yield from with_retries(context, attempt))
+
+
+def complete(context: Context, request: WireRequest) -> Flow[ChatResult]:
+    """An answer in one piece."""
+    generated = request.path == "/api/generate"
+
+    def attempt() -> Flow[ChatResult]:
+        answer = yield Send(request)
+        return read_result(load_json(answer.body), generated=generated)
+
+    return (yield from with_retries(context, attempt))
+
+
+@dataclass(slots=True)
+class Stream:
+    """A streamed answer that has begun: chunks already decoded, and where the rest comes from."""
+
+    opened: Any
+    decoder: ChatDecoder
+    chunks: list[ChatChunk]
+
+
+def begin(context: Context, request: WireRequest) -> Flow[Stream]:
+    """Open a stream. What fails before the first chunk is retried; nothing after it is."""
+    generated = request.path == "/api/generate"
+
+    def attempt() -> Flow[Stream]:
+        opened = yield OpenStream(request)
+        decoder = ChatDecoder(generated=generated, model=request.model)
+        try:
+            if not opened.first:
+                raise EmptyResponseError(
+                    "The server said 200 and sent nothing.",
+                    model=request.model,
+                    hint="The model may have failed to start, or a proxy swallowed the answer; see the "
+                    "server's log.",
+                )
+            chunks = decoder.feed(opened.first)
+        except OllamaError:
+            yield Close(opened)
+            raise
+        return Stream(opened, decoder, chunks)
+
+    return (yield from with_retries(context, attempt))
+
+
+def model_info(context: Context, name: str) -> Flow[ModelInfo]:
+    """What the server says of a model: /api/tags for the digest, /api/show once per digest."""
+    known = context.lookups
+    full_name = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+    if full_name not in known.digests:
+        tags = yield from fetch(context, WireRequest("GET", "/api/tags"))
+        known.digests.update({model.name: model.digest for model in read_local_models(tags)})
+    digest = known.digests.get(full_name)
+    if digest is not None and digest in known.models:
+        return known.models[digest]
+    shown = yield from fetch(context, WireRequest("POST", "/api/show", {"model": name}, name))
+    info = read_model_info(shown, name, digest)
+    if digest is not None:
+        known.models[digest] = info
+    return info
+
+
+def check_capability(context: Context, model: str, capability: str, setting: str) -> Flow[None]:
+    """Ask the server, once, whether the model can do what is about to be sent.
+
+    Raises CapabilityError when it says no. A server that does not say is believed able.
+    """
+    info = yield from model_info(context, model)
+    if info.can(capability) is False:
+        raise CapabilityError(
+            f"The server says that {model!r} cannot do this: it lacks the capability {capability!r} and has "
+            f"{', '.join(sorted(info.capabilities or ()))}.",
+            model=model,
+            hint=f"Choose a model with {capability!r}, or set {setting}=True if you know better.",
+        )

@@ -1,0 +1,133 @@
+"""Turn pictures that Ollama does not read into PNG or JPEG, with Pillow (extra `images`), on request."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigurationError, UnsupportedContentError
+from .image_formats import refusal
+from .images import DEFAULT_LIMITS, Image, ImageLimits, decode_text
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+__all__ = ["convert_image"]
+
+# Pillow readers without outside programs (EPS starts Ghostscript) and without documents inside
+_FORMATS = (
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+    "ICO",
+    "ICNS",
+    "JPEG2000",
+    "PPM",
+    "TGA",
+    "PCX",
+    "PSD",
+)
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+_ORIENTATION = 0x0112
+_JPEG_QUALITY = 90
+
+
+def convert_image(
+    source: Image | bytes | str,
+    *,
+    max_edge: int | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    where: str = "image",
+) -> Image:
+    """A picture Ollama reads, upright and with no edge longer than `max_edge` pixels.
+
+    source: a picture's file as bytes, base64 or data: URL, in any format Pillow reads; the first frame
+    counts. A picture that needs no change is passed on untouched. Raises UnsupportedContentError, and
+    ConfigurationError where Pillow is missing.
+    """
+    if max_edge is not None and max_edge < 1:
+        raise ConfigurationError(f"max_edge must be at least 1 pixel, not {max_edge}.")
+    pillow = _import_pillow()
+    ready, data = _read(source, limits, where)
+    if ready is not None and (max_edge is None or max(ready.width, ready.height) <= max_edge):
+        try:
+            with pillow.open(io.BytesIO(data), formats=_FORMATS) as opened:
+                orientation = opened.getexif().get(_ORIENTATION, 1)
+        except Exception:
+            # accepted by its header; a file whose metadata Pillow cannot read goes to the server as it is
+            return ready
+        if orientation == 1:
+            return ready
+    try:
+        encoded = _convert(pillow, data, max_edge, limits, where)
+    except UnsupportedContentError:
+        raise
+    except Exception as exc:
+        # Pillow's readers raise whatever a broken file provokes: OSError, SyntaxError, struct.error …
+        raise refusal(where, f"this cannot be converted: {type(exc).__name__}: {str(exc)[:200]}") from exc
+    return Image.from_bytes(encoded, limits=limits, where=where)
+
+
+def _import_pillow() -> Any:
+    try:
+        import PIL.Image
+    except ImportError as exc:
+        raise ConfigurationError(
+            "Converting pictures needs Pillow, which is not installed.",
+            hint='Install it with: pip install "ollama-dify[images]".',
+        ) from exc
+    return PIL.Image
+
+
+def _read(source: Image | bytes | str, limits: ImageLimits, where: str) -> tuple[Image | None, bytes]:
+    """The checked picture, None where Ollama does not read it, and the file's bytes."""
+    if isinstance(source, Image):
+        return source, source.data
+    data = source if isinstance(source, bytes) else decode_text(source, limits=limits, where=where)
+    if len(data) > limits.max_bytes:
+        Image.from_bytes(data, limits=limits, where=where)
+    try:
+        return Image.from_bytes(data, limits=limits, where=where), data
+    except UnsupportedContentError:
+        return None, data
+
+
+def _convert(pillow: Any, data: bytes, max_edge: int | None, limits: ImageLimits, where: str) -> bytes:
+    """Decode, turn upright, shrink and encode; the declared size is checked before anything is decoded."""
+    from PIL import ImageOps
+
+    with pillow.open(io.BytesIO(data), formats=_FORMATS) as opened:
+        width, height = opened.size
+        if width * height > limits.max_pixels:
+            raise refusal(
+                where,
+                f"this picture is {width} × {height} pixels; at most {limits.max_pixels / 1e6:g} megapixels "
+                "are taken",
+            )
+        if max_edge is not None:
+            # JPEG is then decoded at a fraction of its size
+            opened.draft(None, (max_edge, max_edge))
+        picture: PillowImage = ImageOps.exif_transpose(opened)
+        lossy = opened.format in ("JPEG", "MPO")
+        if max_edge is not None and max(picture.size) > max_edge:
+            if picture.mode in ("P", "1"):
+                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+            picture.thumbnail((max_edge, max_edge))
+        return _encode(picture, lossy, limits)
+
+
+def _encode(picture: PillowImage, lossy: bool, limits: ImageLimits) -> bytes:
+    buffer = io.BytesIO()
+    if not lossy:
+        readable = picture if picture.mode in _PNG_MODES else picture.convert("RGB")
+        readable.save(buffer, "PNG")
+        if buffer.tell() <= limits.max_bytes:
+            return buffer.getvalue()
+        buffer = io.BytesIO()
+    picture.convert("L" if picture.mode == "L" else "RGB").save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()

@@ -1,0 +1,269 @@
+"""What the server checks in a request, with the texts of its errors."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import orjson
+
+from . import wire
+from .responses import Refused, nested, refuse
+
+Body = dict[str, Any]
+_GO_TYPES: Mapping[str, tuple[str, ...]] = {
+    "string": ("string",),
+    "bool": ("bool",),
+    "int": ("number",),
+    "[]api.Message": ("array",),
+    "api.Tools": ("array",),
+    "map[string]interface {}": ("object",),
+}
+_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "ChatRequest": {
+        "model": "string",
+        "messages": "[]api.Message",
+        "stream": "bool",
+        "options": "map[string]interface {}",
+        "truncate": "bool",
+        "shift": "bool",
+        "logprobs": "bool",
+        "top_logprobs": "int",
+        "tools": "api.Tools",
+    },
+    "GenerateRequest": {
+        "model": "string",
+        "prompt": "string",
+        "suffix": "string",
+        "system": "string",
+        "template": "string",
+        "raw": "bool",
+        "stream": "bool",
+        "options": "map[string]interface {}",
+        "truncate": "bool",
+        "shift": "bool",
+        "logprobs": "bool",
+        "top_logprobs": "int",
+    },
+    "EmbedRequest": {
+        "model": "string",
+        "truncate": "bool",
+        "dimensions": "int",
+        "options": "map[string]interface {}",
+    },
+    "EmbeddingRequest": {"model": "string", "prompt": "string", "options": "map[string]interface {}"},
+    "ShowRequest": {"model": "string", "verbose": "bool"},
+    "PullRequest": {"model": "string", "insecure": "bool", "stream": "bool"},
+    "CopyRequest": {"source": "string", "destination": "string"},
+    "DeleteRequest": {"model": "string"},
+    "CreateRequest": {"model": "string", "from": "string", "system": "string", "stream": "bool"},
+}
+_MESSAGE_FIELDS = {"role": "string", "content": "string", "thinking": "string", "tool_name": "string"}
+_OPTIONS: Mapping[str, Literal["integer", "float32", "boolean", "array"]] = {
+    **dict.fromkeys(
+        ("num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu"), "integer"
+    ),
+    **dict.fromkeys(("main_gpu", "num_thread", "draft_num_predict"), "integer"),
+    **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p", "repeat_penalty"), "float32"),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty"), "float32"),
+    "use_mmap": "boolean",
+    "stop": "array",
+}
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+THINK_LEVELS = ("high", "medium", "low", "max")
+DEFAULT_KEEP_ALIVE_S = 300.0
+
+
+def parse_body(raw: bytes, kind: str) -> Body:
+    """The request's JSON object, its fields of the right types."""
+    if not raw.strip():
+        raise refuse(400, "missing request body")
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise refuse(400, _syntax_error(raw)) from None
+    if body is None:
+        return {}
+    if not isinstance(body, dict):
+        found = wire.go_kind(body)
+        raise refuse(400, f"json: cannot unmarshal {found} into Go value of type api.{kind}")
+    _check_fields(body, _FIELDS[kind], kind)
+    return body
+
+
+def _syntax_error(raw: bytes) -> str:
+    text = raw.decode("utf-8", "replace")
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        at = error.pos
+        if at >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
+            return "unexpected EOF"
+        return f"invalid character {text[at]!r} looking for beginning of value"
+    except (RecursionError, ValueError):
+        return "exceeded max depth"
+    return "invalid UTF-8 in request"
+
+
+def _check_fields(body: Mapping[str, Any], types: Mapping[str, str], struct: str) -> None:
+    for name, go_type in types.items():
+        value = body.get(name)
+        if value is None:
+            continue
+        found = wire.go_kind(value)
+        if found not in _GO_TYPES[go_type]:
+            raise refuse(400, f"json: cannot unmarshal {found} into Go struct field {struct}.{name} of type {go_type}")
+
+
+def check_messages(messages: list[Any]) -> None:
+    """Every message's fields, as the decoder reports them."""
+    for message in messages:
+        if not isinstance(message, dict):
+            found = wire.go_kind(message)
+            raise refuse(400, f"json: cannot unmarshal {found} into Go struct field ChatRequest.messages")
+        _check_fields(message, _MESSAGE_FIELDS, "Alias")
+        check_images(message.get("images"), "Alias.images")
+        for call in message.get("tool_calls") or ():
+            arguments = (call.get("function") or {}).get("arguments") if isinstance(call, dict) else None
+            if isinstance(arguments, str):
+                raise refuse(400, "Value looks like object, but can't find closing '}' symbol")
+
+
+def check_images(images: Any, where: str) -> list[bytes]:
+    """The decoded pictures; Go's base64 forgives line breaks, and nothing else."""
+    decoded: list[bytes] = []
+    for number, image in enumerate(images or ()):
+        if not isinstance(image, str):
+            raise refuse(400, f"json: cannot unmarshal {wire.go_kind(image)} into {where}.{number}")
+        text = image.replace("\n", "").replace("\r", "")
+        stray = re.search(r"[^A-Za-z0-9+/]", text.rstrip("="))
+        try:
+            if stray is not None:
+                raise binascii.Error
+            decoded.append(base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)))
+        except binascii.Error:
+            at = len(text) if stray is None else stray.start()
+            message = (
+                f"json: cannot unmarshal string into {where}.{number} of type api.ImageData: "
+                f"illegal base64 data at input byte {at}"
+            )
+            raise refuse(400, message) from None
+    return decoded
+
+
+def keep_alive(body: Mapping[str, Any], default_s: float) -> float:
+    """Seconds to stay loaded; negative means for ever."""
+    value = body.get("keep_alive")
+    if value is None:
+        return default_s
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise refuse(400, "invalid type")
+    if isinstance(value, (int, float)):
+        return float(value)
+    return _go_duration(value)
+
+
+def _go_duration(text: str) -> float:
+    sign = -1.0 if text.startswith("-") else 1.0
+    bare = text.lstrip("+-")
+    if bare == "0":
+        return 0.0
+    if re.fullmatch(r"\d+\.?\d*|\.\d+", bare):
+        raise refuse(400, f'time: missing unit in duration "{text}"')
+    parts = list(_DURATION.finditer(bare))
+    if not parts or "".join(part.group() for part in parts) != bare:
+        raise refuse(400, f'time: invalid duration "{text}"')
+    return sign * sum(float(part[1]) * _UNITS[part[2]] for part in parts)
+
+
+def think(body: Mapping[str, Any]) -> bool | None:
+    """The think switch: levels count as true; None means not given."""
+    value = body.get("think")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value in THINK_LEVELS:
+        return True
+    if isinstance(value, str):
+        levels = ", ".join(f'"{level}"' for level in ("high", "medium", "low", "max"))
+        raise refuse(400, f"invalid think value: {wire.quoted(value)} (must be {levels}, true, or false)")
+    raise refuse(400, "think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)")
+
+
+def options(given: Any) -> dict[str, Any]:
+    """Known options with the server's types; unknown ones and nulls are skipped, wrong types are a 500."""
+    checked: dict[str, Any] = {}
+    for name, value in (given or {}).items():
+        kind = _OPTIONS.get(name)
+        if kind is None or value is None:
+            continue
+        fits = {
+            "integer": isinstance(value, (int, float)) and not isinstance(value, bool),
+            "float32": isinstance(value, (int, float)) and not isinstance(value, bool),
+            "boolean": isinstance(value, bool),
+            "array": isinstance(value, list),
+        }
+        if not fits[kind]:
+            raise refuse(500, f'option "{name}" must be of type {kind}')
+        if kind == "array" and not all(isinstance(item, str) for item in value):
+            raise refuse(500, f'option "{name}" must be of an array of strings')
+        checked[name] = int(value) if kind == "integer" else value
+    return checked
+
+
+def format_of(body: Mapping[str, Any], *, modern: bool, late_stream: bool) -> Any:
+    """None, "json" or a JSON schema; what the grammar cannot be made of is refused as the version does it."""
+    wanted = body.get("format")
+    if wanted in (None, ""):
+        return None
+    if wanted == "json":
+        return "json"
+    if not isinstance(wanted, dict):
+        shown = wire.quoted(wire.dumps(wanted).decode())
+        text = f'invalid format: {shown}; expected "json" or a valid JSON Schema object'
+        raise refuse(500, text, late_stream=late_stream)
+    problem = schema_problem(wanted, wanted)
+    if problem is not None:
+        raise _bad_schema(problem, modern=modern, late_stream=late_stream)
+    return wanted
+
+
+def _bad_schema(problem: str, *, modern: bool, late_stream: bool) -> Refused:
+    if not modern:
+        return refuse(500, "invalid JSON schema in format", late_stream=late_stream)
+    text = f"Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n{problem}"
+    return refuse(400, nested(400, text, "invalid_request_error"), late_stream=late_stream)
+
+
+_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+
+
+def schema_problem(schema: Any, root: Mapping[str, Any]) -> str | None:
+    """What keeps a schema from becoming a grammar, None if nothing does."""
+    if not isinstance(schema, Mapping):
+        return None
+    shown = orjson.dumps(dict(schema)).decode()
+    kind = schema.get("type")
+    if isinstance(kind, str) and kind not in _TYPES:
+        return f"Unrecognized schema: {shown}"
+    target = schema.get("$ref")
+    if isinstance(target, str):
+        missing = _missing_step(target, root)
+        return f"Error resolving ref {target}: {missing} not in {shown}" if missing else None
+    inner: list[Any] = [*(schema.get("properties") or {}).values(), schema.get("items")]
+    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        inner.extend(schema.get(key) or ())
+    return next((problem for part in inner if (problem := schema_problem(part, root)) is not None), None)
+
+
+def _missing_step(target: str, root: Mapping[str, Any]) -> str | None:
+    node: Any = root
+    for step in target.removeprefix("#/").split("/"):
+        if not isinstance(node, Mapping) or step not in node:
+            return step
+        node = node[step]
+    return None

@@ -1,0 +1,132 @@
+"""A reply → the tokens a model would have spent on it, cut where the request says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from . import vocabulary, wire
+from .faults import Reply
+
+Channel = Literal["content", "thinking", "call", "silent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one step of the model adds: characters of a channel, or a finished tool call."""
+
+    channel: Channel
+    text: str
+    tokens: int
+    call: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a generation yields: pieces in order, how it ended, tokens spent, all text as the model wrote it."""
+
+    pieces: tuple[Piece, ...]
+    done_reason: Literal["stop", "length"]
+    tokens: int
+    raw_text: str
+
+    def joined(self, channel: Channel) -> str:
+        """All text of one channel."""
+        return "".join(piece.text for piece in self.pieces if piece.channel == channel)
+
+    @property
+    def calls(self) -> list[Mapping[str, Any]]:
+        """The finished tool calls."""
+        return [piece.call for piece in self.pieces if piece.call is not None]
+
+
+def generate(reply: Reply, *, limit: int | None, stop: Sequence[str]) -> Output:
+    """Spend tokens on the reply until it is complete, `limit` tokens are spent, or a stop word appears."""
+    spent, kept, raw = 0, [], []
+    scanner = _StopScanner(stop)
+    for piece in _steps(reply):
+        if limit is not None and spent + piece.tokens > limit:
+            kept.extend(scanner.flush())
+            return Output(tuple(kept), "length", max(limit, 1), "".join(raw))
+        spent += piece.tokens
+        raw.append(piece.text)
+        if piece.channel in ("content", "thinking"):
+            visible, found = scanner.feed(piece)
+            kept.extend(visible)
+            if found:
+                return Output(tuple(kept), "stop", spent, "".join(raw))
+        else:
+            kept.extend(scanner.flush())
+            kept.append(piece)
+    kept.extend(scanner.flush())
+    text = "".join(raw)
+    if limit is not None and spent >= limit:
+        return Output(tuple(kept), "length", spent, text)
+    return Output(tuple(kept), "stop", spent + 1, text)
+
+
+def _steps(reply: Reply) -> Iterator[Piece]:
+    if reply.thinking is not None:
+        yield from _spell("<think>\n", "silent")
+        yield from _spell(reply.thinking, "thinking")
+        yield from _spell("</think>\n\n", "silent")
+    if reply.pieces is not None:
+        yield from (Piece("content", text, 1) for text in reply.pieces)
+    else:
+        yield from _spell(reply.text, "content")
+    for number, call in enumerate(reply.tool_calls):
+        written = call_text(call)
+        spelled = list(_spell(f"\n{written}" if number else written, "silent"))
+        yield from spelled[:-1]
+        last = spelled[-1]
+        yield Piece("call", last.text, last.tokens, call)
+
+
+def _spell(text: str, channel: Channel) -> Iterator[Piece]:
+    for piece, tokens in vocabulary.pieces_of(text):
+        yield Piece(channel, piece, tokens)
+
+
+def call_text(call: Mapping[str, Any]) -> str:
+    """A tool call as the model writes it."""
+    arguments = wire.dumps(call.get("arguments") or {}).decode()
+    return f'<tool_call>\n{{"name": "{call.get("name", "")}", "arguments": {arguments}}}\n</tool_call>'
+
+
+class _StopScanner:
+    """Holds back text that may be the beginning of a stop word."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = [word for word in words if word]
+        self._held: list[Piece] = []
+
+    def feed(self, piece: Piece) -> tuple[list[Piece], bool]:
+        """The pieces that may be shown, and whether a stop word was completed."""
+        if not self._words:
+            return [piece], False
+        if self._held and self._held[-1].channel != piece.channel:
+            shown = self.flush()
+            more, found = self.feed(piece)
+            return shown + more, found
+        text = "".join(held.text for held in self._held) + piece.text
+        tokens = sum(held.tokens for held in self._held) + piece.tokens
+        self._held = []
+        at = min((text.find(word) for word in self._words if word in text), default=-1)
+        if at >= 0:
+            return ([Piece(piece.channel, text[:at], tokens)] if at else []), True
+        keep = max((_overlap(text, word) for word in self._words), default=0)
+        if keep:
+            self._held = [Piece(piece.channel, text[-keep:], 0)]
+            text = text[:-keep]
+        return ([Piece(piece.channel, text, tokens)] if text else []), False
+
+    def flush(self) -> list[Piece]:
+        """What was held back in vain."""
+        held, self._held = self._held, []
+        return held
+
+
+def _overlap(text: str, word: str) -> int:
+    """Length of the longest end of the text that is a proper beginning of the word."""
+    return next((size for size in range(min(len(text), len(word) - 1), 0, -1) if text.endswith(word[:size])), 0)

@@ -1,0 +1,295 @@
+"""The models a simulated server knows, and what /api/show, /api/tags and /api/ps say of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Literal
+
+from . import vocabulary, wire
+from .prompts import TemplateStyle
+
+Capability = Literal["completion", "tools", "thinking", "vision", "embedding", "insert"]
+Counting = Literal["bpe", "words"]
+DEFAULT_CONTEXT = 4096
+DEFAULT_MODIFIED = "2026-01-02T03:04:05.678901234Z"
+_BLOBS = "/usr/share/ollama/.ollama/models/blobs/sha256-"
+_NAME = re.compile(r"(?:[\w.-]+(?::\d+)?/)?(?:[\w.-]+/)?[\w.-]+(?::[\w.-]+)?")
+_LISTS = ("merges", "scores", "token_type", "tokens")
+_STOPS = ("<|im_start|>", "<|im_end|>")
+PROJECTOR: Mapping[str, Any] = {
+    "clip.has_llava_projector": True,
+    "clip.has_text_encoder": False,
+    "clip.has_vision_encoder": True,
+    "clip.projector_type": "mlp",
+    "clip.use_gelu": False,
+    "clip.vision.attention.head_count": 2,
+    "clip.vision.attention.layer_norm_epsilon": 1e-05,
+    "clip.vision.block_count": 1,
+    "clip.vision.embedding_length": 32,
+    "clip.vision.feed_forward_length": 64,
+    "clip.vision.image_mean": None,
+    "clip.vision.image_size": 56,
+    "clip.vision.image_std": None,
+    "clip.vision.patch_size": 14,
+    "clip.vision.projection_dim": 128,
+    "general.architecture": "clip",
+    "general.file_type": 0,
+    "general.name": "tiny-clip",
+    "general.parameter_count": 30576,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedModel:
+    """One model: `name` with or without a tag, what it can do, and how its prompt is written.
+
+    `template` "native" is a model whose Jinja template llama-server renders: tool calls then come in the
+    final chunk; with the others each call is a chunk of its own. `dimensions` is the length of an embedding.
+    `counting` "words" stands for a WordPiece vocabulary: words, punctuation and two special tokens.
+    `listed` are the capabilities in /api/tags where they differ from /api/show.
+    """
+
+    name: str
+    capabilities: Sequence[Capability] = ("completion",)
+    template: TemplateStyle = "chatml"
+    context_length: int = 32_768
+    dimensions: int = 128
+    family: str = "llama"
+    families: Sequence[str] | None = None
+    parameter_size: str = "1.25M"
+    quantization: str = "Q4_K_M"
+    size: int = 5_032_935
+    memory: int | None = None
+    digest: str | None = None
+    modified_at: str = DEFAULT_MODIFIED
+    parent: str = ""
+    system: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    counting: Counting = "bpe"
+    listed: Sequence[Capability] | None = None
+    model_info: Mapping[str, Any] | None = None
+
+    @property
+    def full_name(self) -> str:
+        """The name with its tag, as the server lists it."""
+        return with_tag(self.name)
+
+    @property
+    def sha256(self) -> str:
+        """The digest, derived from name, system text and parameters unless given."""
+        if self.digest is not None:
+            return self.digest
+        return _sha(f"{self.full_name}|{self.system}|{sorted(self.parameters.items())}|{self.capabilities}")
+
+    def can(self, capability: Capability) -> bool:
+        """Whether the model has the capability."""
+        return capability in self.capabilities
+
+    @property
+    def is_native(self) -> bool:
+        """Whether llama-server renders the template and parses the calls."""
+        return self.template == "native"
+
+    def count(self, text: str) -> int:
+        """Tokens of a text, special ones included."""
+        if self.counting == "words":
+            return len(re.findall(r"\w+|[^\w\s]", text)) + 2
+        return vocabulary.count(text)
+
+
+def default_models() -> list[SimulatedModel]:
+    """The models of a server nobody configured."""
+    chat: Mapping[str, Any] = {"stop": list(_STOPS)}
+    return [
+        SimulatedModel("llama3.2", ("completion", "tools"), parameter_size="3.2B", parameters=chat),
+        SimulatedModel("llava", ("completion", "vision"), parameter_size="7B", parameters=chat),
+        SimulatedModel("qwen3", ("completion", "tools", "thinking"), parameter_size="8.2B", parameters=chat),
+        SimulatedModel("gemma3", ("completion", "vision"), parameter_size="4.3B", parameters=chat),
+        SimulatedModel(
+            "nomic-embed-text",
+            ("embedding",),
+            template="prompt",
+            context_length=2048,
+            dimensions=768,
+            family="nomic-bert",
+            parameter_size="137M",
+            quantization="F16",
+        ),
+        SimulatedModel(
+            "all-minilm",
+            ("embedding",),
+            template="prompt",
+            context_length=512,
+            dimensions=384,
+            family="bert",
+            parameter_size="22.57M",
+            quantization="F16",
+        ),
+    ]
+
+
+def with_tag(name: str) -> str:
+    """`m` → `m:latest`."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def is_valid_name(name: str) -> bool:
+    """Whether the server would take the text as a model's name."""
+    bare = re.sub(r"^https?://", "", name)
+    return _NAME.fullmatch(bare) is not None
+
+
+def registry_name(name: str) -> str:
+    """`m` → `registry.ollama.ai/library/m:latest`, as some of the server's errors write it."""
+    return f"registry.ollama.ai/library/{with_tag(name)}"
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _details(model: SimulatedModel) -> dict[str, Any]:
+    return {
+        "parent_model": model.parent,
+        "format": "gguf",
+        "family": model.family,
+        "families": [model.family] if model.families is None else list(model.families),
+        "parameter_size": model.parameter_size,
+        "quantization_level": model.quantization,
+    }
+
+
+def tag_entry(model: SimulatedModel, *, listed: bool) -> dict[str, Any]:
+    """One line of /api/tags; `listed` is whether this version tells capabilities there."""
+    details = _details(model)
+    if listed and model.family != "bert":
+        details |= {"context_length": model.context_length, "embedding_length": model.dimensions}
+    entry: dict[str, Any] = {
+        "name": model.full_name,
+        "model": model.full_name,
+        "modified_at": model.modified_at,
+        "size": model.size,
+        "digest": model.sha256,
+        "details": details,
+    }
+    if listed:
+        entry["capabilities"] = list(model.capabilities if model.listed is None else model.listed)
+    return entry
+
+
+def ps_entry(model: SimulatedModel, *, context: int, expires_at: str) -> dict[str, Any]:
+    """One line of /api/ps."""
+    memory = model.size + 4096 * context if model.memory is None else model.memory
+    return {
+        "name": model.full_name,
+        "model": model.full_name,
+        "size": memory,
+        "digest": model.sha256,
+        "details": _details(model),
+        "expires_at": expires_at,
+        "size_vram": 0,
+        "context_length": context,
+    }
+
+
+def show(model: SimulatedModel, *, verbose: bool) -> dict[str, Any]:
+    """The /api/show answer."""
+    template = template_text(model.template)
+    answer: dict[str, Any] = {"modelfile": _modelfile(model, template)}
+    if model.parameters:
+        answer["parameters"] = _parameter_table(model.parameters)
+    answer["template"] = template
+    if model.system is not None:
+        answer["system"] = model.system
+    answer["details"] = _details(model)
+    answer["model_info"] = _model_info(model, verbose=verbose)
+    if model.can("vision"):
+        answer["projector_info"] = dict(PROJECTOR)
+    answer["tensors"] = [
+        {"name": "output.weight", "type": "F32", "shape": [model.dimensions, 1536]},
+        {"name": "output_norm.weight", "type": "F32", "shape": [model.dimensions]},
+        {"name": "token_embd.weight", "type": "F32", "shape": [model.dimensions, 1536]},
+    ]
+    answer["capabilities"] = list(model.capabilities)
+    answer["modified_at"] = model.modified_at
+    return answer
+
+
+@functools.lru_cache(maxsize=8)
+def template_text(style: TemplateStyle) -> str:
+    """The template as /api/show hands it out."""
+    if style == "prompt":
+        return "{{ .Prompt }}"
+    data = resources.files(__package__).joinpath("data")
+    if style == "fim":
+        return data.joinpath("plain.gotmpl").read_text("utf-8").replace(".Content", ".Content | fill")
+    return data.joinpath("native.jinja" if style == "native" else f"{style}.gotmpl").read_text("utf-8")
+
+
+def _model_info(model: SimulatedModel, *, verbose: bool) -> dict[str, Any]:
+    entries = _architecture(model) if model.model_info is None else dict(model.model_info)
+    if model.counting == "bpe":
+        entries |= vocabulary.vocabulary()
+    if not verbose:
+        hidden = {f"tokenizer.ggml.{name}" for name in _LISTS}
+        entries = {key: None if key in hidden else value for key, value in entries.items()}
+    return dict(sorted(entries.items()))
+
+
+def _architecture(model: SimulatedModel) -> dict[str, Any]:
+    family = model.family
+    return {
+        "general.architecture": family,
+        "general.file_type": 0,
+        "general.parameter_count": 1_246_336,
+        "general.quantization_version": 2,
+        f"{family}.attention.head_count": 4,
+        f"{family}.block_count": 4,
+        f"{family}.context_length": model.context_length,
+        f"{family}.embedding_length": model.dimensions,
+    }
+
+
+def _parameter_lines(parameters: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    lines: list[tuple[str, Any]] = []
+    for name in sorted(parameters):
+        value = parameters[name]
+        lines.extend((name, one) for one in (value if isinstance(value, (list, tuple)) else [value]))
+    return lines
+
+
+def _parameter_table(parameters: Mapping[str, Any]) -> str:
+    return "\n".join(
+        f"{name:<30} {wire.quoted(value) if isinstance(value, str) else value}"
+        for name, value in _parameter_lines(parameters)
+    )
+
+
+def _modelfile(model: SimulatedModel, template: str) -> str:
+    text = template if "\n" not in template and '"' not in template else f'"""{template}"""'
+    if not template.startswith(" ") and template.strip() == template and "\n" not in template:
+        text = template
+    blobs = [layer_digest(model, "model")] + ([layer_digest(model, "projector")] if model.can("vision") else [])
+    lines = [
+        '# Modelfile generated by "ollama show"',
+        "# To build a new Modelfile based on this, replace FROM with:",
+        f"# FROM {model.full_name}",
+        "",
+        *(f"FROM {_BLOBS}{blob}" for blob in blobs),
+        f"TEMPLATE {text}",
+    ]
+    if model.system is not None:
+        lines.append(f"SYSTEM {model.system}")
+    lines.extend(f"PARAMETER {name} {value}" for name, value in _parameter_lines(model.parameters))
+    return "\n".join(lines) + "\n"
+
+
+def layer_digest(model: SimulatedModel, layer: str) -> str:
+    """A stable sha256 for one layer of the model."""
+    base = model.parent or model.full_name if layer in ("model", "template") else model.full_name
+    return _sha(f"{base}/{layer}")

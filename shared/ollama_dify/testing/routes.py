@@ -1,0 +1,245 @@
+"""The routes: who answers what, and everything that is not inference."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from . import checks, embedding, inference, models, openai, wire
+from .faults import RecordedRequest, Reply
+from .models import SimulatedModel
+from .responses import JSON, NDJSON, TEXT, Answer, ok, refuse
+
+if TYPE_CHECKING:
+    from .server import SimulatedOllama
+
+Handler = Callable[["SimulatedOllama", RecordedRequest], Awaitable[Answer]]
+_LOCAL_NAMES = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
+_LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
+_UNREACHABLE = (
+    'Get "https://registry.ollama.ai/v2/library/{name}/manifests/{tag}": dial tcp: lookup registry.ollama.ai '
+    "on 127.0.0.53:53: no such host"
+)
+
+
+async def respond(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    """The answer to any request."""
+    if not _host_allowed(server, request.header("host")) or not _origin_allowed(request.header("origin")):
+        return Answer(403, None)
+    path = request.path.partition("?")[0]
+    if "//" in path:
+        moved = re.sub("/+", "/", path)
+        status = 307 if server.is_modern or request.method != "GET" else 301
+        return Answer(status, None, headers=(("Location", moved),))
+    if path.startswith("/api/blobs/"):
+        return Answer(404 if request.method == "HEAD" else 201, JSON, chunked=False)
+    methods = _ROUTES.get(path)
+    if methods is None:
+        return Answer(404, TEXT, b"404 page not found")
+    handler = methods.get(request.method)
+    if handler is None:
+        allowed = ", ".join(methods)
+        return Answer(405, TEXT, b"405 method not allowed", headers=(("Allow", allowed),))
+    return await handler(server, request)
+
+
+def _host_allowed(server: SimulatedOllama, host: str | None) -> bool:
+    name = urlsplit(f"//{host or ''}").hostname or ""
+    if name in server.allowed_hosts or server.is_public:
+        return True
+    is_address = re.fullmatch(r"[\d.]+|[\da-f:]+", name) is not None
+    return not name or is_address or name in _LOCAL_NAMES or name.endswith(_LOCAL_SUFFIXES)
+
+
+def _origin_allowed(origin: str | None) -> bool:
+    if origin is None or not origin.startswith(("http://", "https://")):
+        return True
+    return (urlsplit(origin).hostname or "") in _LOCAL_NAMES
+
+
+async def _root(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    return Answer(200, "text/plain; charset=utf-8", b"Ollama is running")
+
+
+async def _version(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    return ok({"version": server.version})
+
+
+async def _status(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    return ok({"cloud": {"disabled": True, "source": "env"}})
+
+
+async def _tags(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    newest = sorted(server.models.values(), key=lambda model: model.modified_at, reverse=True)
+    return ok({"models": [models.tag_entry(model, listed=server.is_modern) for model in newest]})
+
+
+async def _ps(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    return ok({"models": server.runners.listing()})
+
+
+async def _show(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    body = checks.parse_body(request.raw, "ShowRequest")
+    name = named(body, "model")
+    model = server.find(name)
+    if model is None:
+        shown = models.with_tag(name) if server.is_modern else name
+        raise refuse(404, f"model '{shown}' not found")
+    return ok(models.show(model, verbose=body.get("verbose") is True))
+
+
+def named(body: Mapping[str, Any], field: str) -> str:
+    """A model's name out of a management request; `name` is the older spelling of `model`."""
+    name = body.get(field) or body.get("name") or ""
+    if not name:
+        raise refuse(400, f"{field} is required")
+    if not models.is_valid_name(name):
+        raise refuse(400, "invalid model name")
+    return str(name)
+
+
+async def _copy(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    body = checks.parse_body(request.raw, "CopyRequest")
+    source, destination = named(body, "source"), named(body, "destination")
+    model = server.find(source)
+    if model is None:
+        raise refuse(404, f'model "{source}" not found')
+    server.install(dataclasses.replace(model, name=destination, digest=model.sha256))
+    return Answer(200, None)
+
+
+async def _delete(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    name = named(checks.parse_body(request.raw, "DeleteRequest"), "model")
+    model = server.find(name)
+    if model is None:
+        raise refuse(404, f"model '{name}' not found")
+    server.runners.unload(model)
+    del server.models[model.full_name]
+    return Answer(200, None)
+
+
+async def _pull(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    body = checks.parse_body(request.raw, "PullRequest")
+    reply = server.scripted(request)
+    if reply is not None:
+        return await inference.scripted_answer(reply)
+    name = named(body, "model")
+    problem = _pull_problem(server, name, insecure=body.get("insecure") is True)
+    model = server.find(name) or server.pullable(name)
+    if problem is None and model is not None:
+        server.install(model)
+        return _progress(_pull_steps(model), stream=body.get("stream") is not False)
+    error = "pull model manifest: " + ("file does not exist" if problem is None else problem)
+    if body.get("stream") is False:
+        return Answer(500, "application/json", wire.dumps({"error": error}), chunked=False)
+    return _progress([{"status": "pulling manifest"}, {"error": error}], stream=True)
+
+
+def _pull_problem(server: SimulatedOllama, name: str, *, insecure: bool) -> str | None:
+    split = re.fullmatch(r"http://([^/]+)/(.+?)(?::([\w.-]+))?", name)
+    if split is not None and not insecure:
+        host, path, tag = split.groups()
+        url = f"https://{host}/v2/{path}/manifests/{tag or 'latest'}"
+        return f'Get "{url}": tls: first record does not look like a TLS handshake'
+    if split is None and server.registry == "unreachable":
+        bare, _, tag = models.with_tag(name).rpartition(":")
+        return _UNREACHABLE.format(name=bare, tag=tag)
+    return None
+
+
+def _pull_steps(model: SimulatedModel) -> list[dict[str, Any]]:
+    digest = models.layer_digest(model, "model")
+    layer = {"status": f"pulling {digest[:12]}", "digest": f"sha256:{digest}", "total": model.size}
+    parts = [layer, *({**layer, "completed": model.size * step // 4} for step in range(1, 5))]
+    closing = ("verifying sha256 digest", "writing manifest", "success")
+    return [{"status": "pulling manifest"}, *parts, *({"status": status} for status in closing)]
+
+
+def _progress(steps: list[dict[str, Any]], *, stream: bool) -> Answer:
+    if not stream:
+        return ok(steps[-1])
+
+    async def lines() -> AsyncIterator[bytes]:
+        for step in steps:
+            yield wire.dumps(step) + b"\n"
+            await asyncio.sleep(0)
+
+    return Answer(200, NDJSON, lines())
+
+
+async def _create(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    body = checks.parse_body(request.raw, "CreateRequest")
+    name, stream = named(body, "model"), body.get("stream") is not False
+    base = server.find(body.get("from") or "")
+    if base is None:
+        error = "pull model manifest: " + (
+            _pull_problem(server, body.get("from") or "", insecure=False) or "file does not exist"
+        )
+        return _progress([{"status": "pulling manifest"}, {"error": error}], stream=stream)
+    made = dataclasses.replace(
+        base,
+        name=name,
+        parent=base.full_name,
+        system=body.get("system") or base.system,
+        parameters={**base.parameters, **(body.get("parameters") or {})},
+        modified_at=wire.timestamp(),
+        digest=None,
+    )
+    server.install(made)
+    layers = ["model", "template", *(["system"] if made.system else []), *(["params"] if made.parameters else [])]
+    steps = [{"status": f"using existing layer sha256:{models.layer_digest(made, layer)}"} for layer in layers]
+    return _progress([*steps, {"status": "writing manifest"}, {"status": "success"}], stream=stream)
+
+
+async def _chat(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    return await _scripted_or(inference.chat, server, request)
+
+
+async def _generate(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    return await _scripted_or(inference.generate, server, request)
+
+
+async def _scripted_or(
+    work: Callable[[SimulatedOllama, RecordedRequest, Reply | None], Awaitable[Answer]],
+    server: SimulatedOllama,
+    request: RecordedRequest,
+) -> Answer:
+    reply = server.scripted(request)
+    if reply is not None and reply.is_raw:
+        return await inference.scripted_answer(reply)
+    return await work(server, request, reply)
+
+
+async def _embed(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    reply = server.scripted(request)
+    return await embedding.embed(server, request) if reply is None else await inference.scripted_answer(reply)
+
+
+async def _embeddings(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+    reply = server.scripted(request)
+    return await embedding.legacy(server, request) if reply is None else await inference.scripted_answer(reply)
+
+
+_ROUTES: Mapping[str, Mapping[str, Handler]] = {
+    "/": {"GET": _root, "HEAD": _root},
+    "/api/version": {"GET": _version, "HEAD": _version},
+    "/api/tags": {"GET": _tags, "HEAD": _tags},
+    "/api/ps": {"GET": _ps},
+    "/api/status": {"GET": _status},
+    "/api/chat": {"POST": _chat},
+    "/api/generate": {"POST": _generate},
+    "/api/embed": {"POST": _embed},
+    "/api/embeddings": {"POST": _embeddings},
+    "/api/show": {"POST": _show},
+    "/api/pull": {"POST": _pull},
+    "/api/copy": {"POST": _copy},
+    "/api/create": {"POST": _create},
+    "/api/delete": {"DELETE": _delete},
+    "/v1/models": {"GET": openai.list_models},
+    "/v1/embeddings": {"POST": openai.embeddings},
+    "/v1/chat/completions": {"POST": openai.chat},
+}
