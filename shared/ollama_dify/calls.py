@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import embedding, flows
@@ -29,8 +30,31 @@ from .responses import (
 )
 from .retry import RetryQuota
 from .settings import ChatSettings, ConnectionSettings, EmbeddingSettings
+from .streaming import ChatDecoder, ChunkFilter
+from .think_tags import ThinkTags
+from .tool_choice import ForcedCalls, ToolPlan, plan_tools
 
 __all__ = ["Calls"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A checked request for an answer, and how to read that."""
+
+    settings: ChatSettings
+    request: WireRequest
+    images: bool
+    plan: ToolPlan = field(default_factory=ToolPlan)
+
+    def decoder(self) -> ChatDecoder:
+        filters: list[ChunkFilter] = []
+        if self.plan.forced:
+            filters.append(ForcedCalls(self.plan))
+        elif self.settings.format is None:
+            filters.append(ThinkTags())
+        return ChatDecoder(
+            generated=self.request.path == "/api/generate", model=self.settings.model, filters=filters
+        )
 
 
 class Calls:
@@ -45,30 +69,30 @@ class Calls:
         return Context((settings or self.settings).max_retries, self._quota, self._lookups)
 
     def chat(
-        self, messages: Sequence[Message], tools: Sequence[Tool], call: Mapping[str, Any]
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        tool_choice: str | None,
+        call: Mapping[str, Any],
     ) -> Flow[ChatResult]:
-        settings = check_call(self._chat_settings(), call)
-        request = chat_request(settings, messages, tools=tools)
-        return self._complete(settings, request, any(message.images for message in messages), bool(tools))
+        asked = self._chat_question(messages, tools, tool_choice, call, streamed=False)
+        return self._complete(asked)
 
     def chat_stream(
-        self, messages: Sequence[Message], tools: Sequence[Tool], call: Mapping[str, Any]
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        tool_choice: str | None,
+        call: Mapping[str, Any],
     ) -> Flow[Stream]:
-        settings = check_call(self._chat_settings(), call)
-        request = chat_request(settings, messages, tools=tools, streamed=True)
-        return self._begin(settings, request, any(message.images for message in messages), bool(tools))
+        asked = self._chat_question(messages, tools, tool_choice, call, streamed=True)
+        return self._begin(asked)
 
     def generate(self, prompt: str | Prompt, call: Mapping[str, Any]) -> Flow[ChatResult]:
-        settings = check_call(self._chat_settings(), call)
-        prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
-        request = generate_request(settings, prompt)
-        return self._complete(settings, request, bool(prompt.images), False)
+        return self._complete(self._prompt_question(prompt, call, streamed=False))
 
     def generate_stream(self, prompt: str | Prompt, call: Mapping[str, Any]) -> Flow[Stream]:
-        settings = check_call(self._chat_settings(), call)
-        prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
-        request = generate_request(settings, prompt, streamed=True)
-        return self._begin(settings, request, bool(prompt.images), False)
+        return self._begin(self._prompt_question(prompt, call, streamed=True))
 
     def embed(self, texts: Sequence[str]) -> Flow[EmbedResult]:
         if not isinstance(self.settings, EmbeddingSettings):
@@ -92,22 +116,50 @@ class Calls:
     def version(self) -> Flow[str]:
         return read_version((yield from flows.fetch(self.context(), WireRequest("GET", "/api/version"))))
 
-    def _complete(
-        self, settings: ChatSettings, request: WireRequest, images: bool, tools: bool
-    ) -> Flow[ChatResult]:
-        yield from self._check_capabilities(settings, images, tools)
-        return (yield from flows.complete(self.context(settings), request))
+    def _chat_question(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        tool_choice: str | None,
+        call: Mapping[str, Any],
+        *,
+        streamed: bool,
+    ) -> _Question:
+        settings = check_call(self._chat_settings(), call)
+        plan = plan_tools(tools, tool_choice)
+        if plan.forced:
+            if settings.format is not None:
+                raise ConfigurationError(
+                    f"tool_choice={tool_choice!r} and format= exclude each other: both say what the answer "
+                    "is. Leave one out."
+                )
+            settings = check_call(settings, {"format": plan.format})
+        request = chat_request(settings, messages, tools=plan.tools, streamed=streamed)
+        images = any(message.images for message in messages)
+        return _Question(settings, request, images, plan)
 
-    def _begin(self, settings: ChatSettings, request: WireRequest, images: bool, tools: bool) -> Flow[Stream]:
-        yield from self._check_capabilities(settings, images, tools)
-        return (yield from flows.begin(self.context(settings), request))
+    def _prompt_question(self, prompt: str | Prompt, call: Mapping[str, Any], *, streamed: bool) -> _Question:
+        settings = check_call(self._chat_settings(), call)
+        prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
+        request = generate_request(settings, prompt, streamed=streamed)
+        return _Question(settings, request, bool(prompt.images))
 
-    def _check_capabilities(self, settings: ChatSettings, images: bool, tools: bool) -> Flow[None]:
+    def _complete(self, asked: _Question) -> Flow[ChatResult]:
+        context = self.context(asked.settings)
+        yield from self._check_capabilities(context, asked)
+        return (yield from flows.complete(context, asked.request, asked.decoder))
+
+    def _begin(self, asked: _Question) -> Flow[Stream]:
+        context = self.context(asked.settings)
+        yield from self._check_capabilities(context, asked)
+        return (yield from flows.begin(context, asked.request, asked.decoder))
+
+    def _check_capabilities(self, context: Context, asked: _Question) -> Flow[None]:
         """Ask the server about what the settings leave open, when it comes up."""
-        context = self.context(settings)
-        if images and settings.vision_support is None:
+        settings = asked.settings
+        if asked.images and settings.vision_support is None:
             yield from flows.check_capability(context, settings.model, "vision", "vision_support")
-        if tools and settings.function_call_support is None:
+        if asked.plan.tools and settings.function_call_support is None:
             yield from flows.check_capability(context, settings.model, "tools", "function_call_support")
 
     def _chat_settings(self) -> ChatSettings:

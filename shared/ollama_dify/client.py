@@ -141,15 +141,31 @@ class OllamaClient:
         self._calls = Calls(settings, quota_for(settings.address.url))
         self._transports: dict[tuple[int, int], Transport] = {}
 
-    def chat(self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any) -> ChatResult:
-        """Answer a conversation, in one piece (`stream:false`). `call` overrides settings for this call."""
-        return self._transport().run(self._calls.chat(messages, tools, call))
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
+        **call: Any,
+    ) -> ChatResult:
+        """Answer a conversation, in one piece (`stream:false`).
+
+        tool_choice: None or "auto", "none", "required", or a tool's name.
+        call: settings for this call only, such as temperature=0 or num_predict=64.
+        """
+        return self._transport().run(self._calls.chat(messages, tools, tool_choice, call))
 
     def chat_stream(
-        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
+        **call: Any,
     ) -> ChatStream:
         """Answer a conversation, piece by piece."""
-        return ChatStream(self._transport(), self._calls.chat_stream(messages, tools, call))
+        return ChatStream(self._transport(), self._calls.chat_stream(messages, tools, tool_choice, call))
 
     def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
@@ -221,16 +237,30 @@ class AsyncOllamaClient:
         ] = WeakKeyDictionary()
 
     async def chat(
-        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
+        **call: Any,
     ) -> ChatResult:
-        """Answer a conversation, in one piece (`stream:false`). `call` overrides settings for this call."""
-        return await self._transport().run(self._calls.chat(messages, tools, call))
+        """Answer a conversation, in one piece (`stream:false`).
+
+        tool_choice: None or "auto", "none", "required", or a tool's name.
+        call: settings for this call only, such as temperature=0 or num_predict=64.
+        """
+        return await self._transport().run(self._calls.chat(messages, tools, tool_choice, call))
 
     def chat_stream(
-        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
+        **call: Any,
     ) -> AsyncChatStream:
         """Answer a conversation, piece by piece."""
-        return AsyncChatStream(self, self._calls.chat_stream(messages, tools, call))
+        return AsyncChatStream(self, self._calls.chat_stream(messages, tools, tool_choice, call))
 
     async def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""

@@ -20,7 +20,6 @@ from .responses import (
     load_json,
     read_local_models,
     read_model_info,
-    read_result,
 )
 from .retry import RetryQuota, retry_delay
 from .streaming import ChatDecoder
@@ -137,13 +136,15 @@ def fetch(context: Context, request: WireRequest) -> Flow[Any]:
     return (yield from with_retries(context, attempt))
 
 
-def complete(context: Context, request: WireRequest) -> Flow[ChatResult]:
-    """An answer in one piece."""
-    generated = request.path == "/api/generate"
+Decoding = Callable[[], ChatDecoder]
+
+
+def complete(context: Context, request: WireRequest, decoding: Decoding) -> Flow[ChatResult]:
+    """An answer in one piece. decoding: makes the decoder of one attempt."""
 
     def attempt() -> Flow[ChatResult]:
         answer = yield Send(request)
-        return read_result(load_json(answer.body), generated=generated)
+        return decoding().whole(answer.body)
 
     return (yield from with_retries(context, attempt))
 
@@ -157,13 +158,12 @@ class Stream:
     chunks: list[ChatChunk]
 
 
-def begin(context: Context, request: WireRequest) -> Flow[Stream]:
+def begin(context: Context, request: WireRequest, decoding: Decoding) -> Flow[Stream]:
     """Open a stream. What fails before the first chunk is retried; nothing after it is."""
-    generated = request.path == "/api/generate"
 
     def attempt() -> Flow[Stream]:
         opened = yield OpenStream(request)
-        decoder = ChatDecoder(generated=generated, model=request.model)
+        decoder = decoding()
         try:
             if not opened.first:
                 raise EmptyResponseError(

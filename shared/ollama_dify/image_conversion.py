@@ -18,7 +18,6 @@ __all__ = ["convert_image"]
 _FORMATS = (
     "PNG",
     "JPEG",
-    "MPO",
     "WEBP",
     "GIF",
     "BMP",
@@ -56,7 +55,7 @@ def convert_image(
     ready, data = _read(source, limits, where)
     if ready is not None and (max_edge is None or max(ready.width, ready.height) <= max_edge):
         try:
-            with pillow.open(io.BytesIO(data), formats=_FORMATS) as opened:
+            with _open(pillow, data) as opened:
                 orientation = opened.getexif().get(_ORIENTATION, 1)
         except Exception:
             # accepted by its header; a file whose metadata Pillow cannot read goes to the server as it is
@@ -84,6 +83,15 @@ def _import_pillow() -> Any:
     return PIL.Image
 
 
+def _open(pillow: Any, data: bytes) -> PillowImage:
+    """Read the header only; Pillow may be built without some of the formats."""
+    pillow.init()
+    opened: PillowImage = pillow.open(
+        io.BytesIO(data), formats=[name for name in _FORMATS if name in pillow.OPEN]
+    )
+    return opened
+
+
 def _read(source: Image | bytes | str, limits: ImageLimits, where: str) -> tuple[Image | None, bytes]:
     """The checked picture, None where Ollama does not read it, and the file's bytes."""
     if isinstance(source, Image):
@@ -101,7 +109,7 @@ def _convert(pillow: Any, data: bytes, max_edge: int | None, limits: ImageLimits
     """Decode, turn upright, shrink and encode; the declared size is checked before anything is decoded."""
     from PIL import ImageOps
 
-    with pillow.open(io.BytesIO(data), formats=_FORMATS) as opened:
+    with _open(pillow, data) as opened:
         width, height = opened.size
         if width * height > limits.max_pixels:
             raise refusal(

@@ -27,7 +27,6 @@ __all__ = [
     "read_embeddings",
     "read_local_models",
     "read_model_info",
-    "read_result",
     "read_running_models",
     "read_version",
 ]
@@ -272,20 +271,6 @@ def _finish(data: Mapping[str, Any]) -> Finish:
         prompt_eval_duration=count("prompt_eval_duration"),
         eval_duration=count("eval_duration"),
     )
-
-
-def read_result(data: Any, *, generated: bool = False) -> ChatResult:
-    """A whole answer that was not streamed.
-
-    Raises IncompleteResponseError when the server gave up half-way (`done:false`), EmptyResponseError
-    when it only loaded the model.
-    """
-    chunk = read_chunk(data, generated=generated)
-    result = ChatResult(chunk.text, chunk.thinking, chunk.tool_calls, tuple(chunk.logprobs), chunk.finish)
-    if chunk.finish is None:
-        raise incomplete(result)
-    check_answered(result)
-    return result
 
 
 def incomplete(partial: ChatResult) -> IncompleteResponseError:

@@ -5,16 +5,25 @@ Lines end at `\\n` alone: U+0085 and U+2028 are legal inside JSON text.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from .classify import error_in_stream, server_message
 from .errors import OllamaError, ProtocolError
 from .messages import ToolCall
 from .responses import ChatChunk, ChatResult, Finish, check_answered, incomplete, load_json, read_chunk
 
-__all__ = ["ChatDecoder", "LineSplitter"]
+__all__ = ["ChatDecoder", "ChunkFilter", "LineSplitter"]
 
 MAX_LINE = 16 * 1024 * 1024
+
+
+class ChunkFilter(Protocol):
+    """Changes each chunk of one answer; dropped once it is `done`."""
+
+    done: bool
+
+    def feed(self, chunk: ChatChunk) -> ChatChunk: ...
 
 
 class LineSplitter:
@@ -54,15 +63,19 @@ class LineSplitter:
 
 
 class ChatDecoder:
-    """Turns the bytes of one streamed answer into chunks and keeps what arrived.
+    """Turns the bytes of one answer into chunks and keeps what arrived.
 
     `feed` what was read, `close` at the end of the body: it raises IncompleteResponseError unless the
-    answer said `done:true`. Every error carries the answer so far in `partial`.
+    answer said `done:true`. An answer in one piece goes to `whole`. Every error carries the answer so far
+    in `partial`.
     """
 
-    def __init__(self, *, generated: bool = False, model: str | None = None) -> None:
+    def __init__(
+        self, *, generated: bool = False, model: str | None = None, filters: Sequence[ChunkFilter] = ()
+    ) -> None:
         self._generated = generated
         self._model = model
+        self._filters = list(filters)
         self._lines = LineSplitter()
         self._texts: list[str] = []
         self._thoughts: list[str] = []
@@ -93,6 +106,20 @@ class ChatDecoder:
             raise incomplete(self.result())
         return chunks
 
+    def whole(self, body: bytes) -> ChatResult:
+        """An answer that was not streamed.
+
+        Raises IncompleteResponseError when the server gave up half-way (`done:false`).
+        """
+        try:
+            self._keep(self._chunk(body))
+        except OllamaError as error:
+            error.partial = error.partial or self.result()
+            raise
+        if self._finish is None:
+            raise incomplete(self.result())
+        return self.result()
+
     def result(self) -> ChatResult:
         """What has arrived so far; whole once the last chunk did."""
         return ChatResult(
@@ -115,19 +142,24 @@ class ChatDecoder:
                 self._keep(chunk)
                 chunks.append(chunk)
         except OllamaError as error:
-            error.partial = self.result()
+            error.partial = error.partial or self.result()
             if not chunks:
                 raise
             self.error = error
         return chunks
 
     def _chunk(self, line: bytes) -> ChatChunk:
-        data = load_json(line, "streamed line")
+        data = load_json(line)
         if isinstance(data, dict) and "error" in data:
             raise error_in_stream(server_message(line), model=self._model)
         if self._finish is not None:
             raise ProtocolError("The server went on after it had said it was done.")
-        return read_chunk(data, generated=self._generated)
+        chunk = read_chunk(data, generated=self._generated)
+        if self._filters:
+            for step in self._filters:
+                chunk = step.feed(chunk)
+            self._filters = [step for step in self._filters if not step.done]
+        return chunk
 
     def _keep(self, chunk: ChatChunk) -> None:
         text, thinking, calls, logprobs, finish = chunk

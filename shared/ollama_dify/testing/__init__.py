@@ -1,0 +1,16 @@
+"""A simulated Ollama server for tests and demos: real protocol, scripted or rule-made answers, no GPU."""
+
+from .faults import Fault, RecordedRequest, Reply
+from .models import SimulatedModel, default_models
+from .server import ConnectionCounts, Latency, SimulatedOllama
+
+__all__ = [
+    "ConnectionCounts",
+    "Fault",
+    "Latency",
+    "RecordedRequest",
+    "Reply",
+    "SimulatedModel",
+    "SimulatedOllama",
+    "default_models",
+]

@@ -272,10 +272,9 @@ class Connection(asyncio.Protocol):
 
 
 def _head(answer: Answer, *, framed: bool) -> h11.Response:
-    headers: list[tuple[str, str]] = []
+    headers = list(answer.headers)
     if answer.content_type is not None:
         headers.append(("Content-Type", answer.content_type))
-    headers.extend(answer.headers)
     headers.append(("Date", wire.http_date()))
     if framed:
         headers.append(("Transfer-Encoding", "chunked"))

@@ -43,7 +43,9 @@ class Output:
 
 def generate(reply: Reply, *, limit: int | None, stop: Sequence[str]) -> Output:
     """Spend tokens on the reply until it is complete, `limit` tokens are spent, or a stop word appears."""
-    spent, kept, raw = 0, [], []
+    spent = 0
+    kept: list[Piece] = []
+    raw: list[str] = []
     scanner = _StopScanner(stop)
     for piece in _steps(reply):
         if limit is not None and spent + piece.tokens > limit:
@@ -70,8 +72,8 @@ def _steps(reply: Reply) -> Iterator[Piece]:
     if reply.thinking is not None:
         yield from _spell("<think>\n", "silent")
         yield from _spell(reply.thinking, "thinking")
-        yield from _spell("</think>\n\n", "silent")
-    if reply.pieces is not None:
+        yield from _after_thought(reply)
+    elif reply.pieces is not None:
         yield from (Piece("content", text, 1) for text in reply.pieces)
     else:
         yield from _spell(reply.text, "content")
@@ -81,6 +83,20 @@ def _steps(reply: Reply) -> Iterator[Piece]:
         yield from spelled[:-1]
         last = spelled[-1]
         yield Piece("call", last.text, last.tokens, call)
+
+
+def _after_thought(reply: Reply) -> Iterator[Piece]:
+    """The blank line after a thought is split into tokens together with what follows it."""
+    gap = "\n\n"
+    yield from _spell("</think>", "silent")
+    text = reply.text if reply.pieces is None else ""
+    if not text:
+        yield from _spell(gap, "silent")
+    for piece in _spell(gap + text, "content") if text else ():
+        hidden = min(len(gap), len(piece.text))
+        gap = gap[hidden:]
+        yield Piece("content" if piece.text[hidden:] else "silent", piece.text[hidden:] or piece.text, piece.tokens)
+    yield from (Piece("content", one, 1) for one in reply.pieces or ())
 
 
 def _spell(text: str, channel: Channel) -> Iterator[Piece]:

@@ -191,14 +191,16 @@ async def _events(job: inference.Job, *, include_usage: bool) -> AsyncIterator[b
         return [{"index": 0, "delta": delta, "finish_reason": finish}]
 
     calls = iter(job.calls())
+    role = {"role": "assistant"}
     for piece in job.output.pieces:
-        delta: dict[str, Any] = {"role": "assistant", "content": piece.text}
         if piece.channel == "silent":
             continue
+        delta: dict[str, Any] = {**role, "content": piece.text}
         if piece.channel == "thinking":
-            delta = {"role": "assistant", "content": "", "reasoning": piece.text}
+            delta = {**role, "content": "", "reasoning": piece.text}
         elif piece.channel == "call":
-            delta = {"role": "assistant", "content": "", "tool_calls": _tool_calls([next(calls)])}
+            delta = {**role, "content": "", "tool_calls": _tool_calls([next(calls)])}
+        role = {}
         yield event(choice(delta))
         await job.pause()
     yield event(choice({}, _finish(job.output)))

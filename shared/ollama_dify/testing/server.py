@@ -17,7 +17,7 @@ import orjson
 from . import routes
 from .connection import Connection
 from .faults import Fault, Predicate, RecordedRequest, Reply, Rule, matches
-from .models import SimulatedModel, default_models
+from .models import SimulatedModel, default_models, with_tag
 from .responses import Answer, Refused
 from .runners import Runners
 
@@ -102,6 +102,11 @@ class SimulatedOllama:
         return (int(parts[0]), int(parts[1])) >= (0, 30)
 
     @property
+    def is_public(self) -> bool:
+        """Whether it listens beyond this machine, where the server stops checking the Host header."""
+        return self._address[0] not in ("127.0.0.1", "localhost", "::1")
+
+    @property
     def base_url(self) -> str:
         """`http://host:port` of the running server."""
         host, port = self._address
@@ -161,6 +166,21 @@ class SimulatedOllama:
             self.requests.clear()
         self.runners.loaded.clear()
         self.runners.loads = self.runners.reloads = self.disconnects = 0
+
+    def find(self, name: str) -> SimulatedModel | None:
+        """An installed model by the name a request gave, with or without tag and registry."""
+        bare = name.removeprefix("registry.ollama.ai/").removeprefix("library/")
+        wanted = with_tag(bare).lower()
+        exact = self.models.get(with_tag(bare))
+        return exact or next((model for key, model in self.models.items() if key.lower() == wanted), None)
+
+    def pullable(self, name: str) -> SimulatedModel | None:
+        """A model that /api/pull may install: any of the default ones."""
+        return next((model for model in default_models() if model.full_name == with_tag(name)), None)
+
+    def install(self, model: SimulatedModel) -> None:
+        """Add a model or replace the one of that name."""
+        self.models[model.full_name] = model
 
     def __enter__(self) -> SimulatedOllama:
         started = threading.Event()
