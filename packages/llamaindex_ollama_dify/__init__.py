@@ -1,0 +1,15 @@
+"""Dify's Ollama settings as LlamaIndex models: `OllamaDify` and `OllamaDifyEmbedding`."""
+
+try:
+    import llama_index.core  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name not in ("llama_index", "llama_index.core"):
+        raise
+    raise ModuleNotFoundError(
+        'llamaindex_ollama_dify needs LlamaIndex: pip install "ollama-dify[llamaindex]"', name=error.name
+    ) from error
+
+from .embedding import OllamaDifyEmbedding
+from .llm import OllamaDify
+
+__all__ = ["OllamaDify", "OllamaDifyEmbedding"]

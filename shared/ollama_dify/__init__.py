@@ -11,6 +11,7 @@ Adapters: `langchain_ollama_dify`, `llamaindex_ollama_dify`.
 from .address import Address
 from .client import AsyncChatStream, AsyncOllamaClient, ChatStream, OllamaClient
 from .connected import Connected
+from .counting import Counter
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -46,6 +47,7 @@ from .responses import (
 )
 from .schema import inline_refs
 from .settings import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
+from .tokens import TokenCount
 
 __all__ = [
     "Address",
@@ -62,6 +64,7 @@ __all__ = [
     "ConnectionFailedError",
     "ConnectionSettings",
     "ContextOverflowError",
+    "Counter",
     "EmbedResult",
     "EmbeddingError",
     "EmbeddingSettings",
@@ -88,6 +91,7 @@ __all__ = [
     "ServerError",
     "TextPart",
     "Timeouts",
+    "TokenCount",
     "Tool",
     "ToolCall",
     "UnsupportedContentError",

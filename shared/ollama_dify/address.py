@@ -135,7 +135,10 @@ def parse_ollama_host(text: str) -> Address:
     authority, slash, path = rest.partition("/")
     authority, authorization = _split_userinfo(authority)
     split = _split_host_port(authority)
-    host, port = (authority.strip("[]"), default) if split is None else split
+    if split is None:
+        bare = authority.strip("[]")
+        split = (authority if _as_ip(bare) is None else bare, default)
+    host, port = split
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", port) or not 0 <= int(port) <= 65535:
         port = default
     return _build(scheme, host or "127.0.0.1", int(port), slash + path, authorization, target)
@@ -166,8 +169,12 @@ def _split_port(authority: str, target: _Target) -> tuple[str, str | None]:
         host, bracket, rest = authority[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
             raise target.error("has unbalanced brackets")
+        if _as_ip(host) is None:
+            raise target.error("has no valid host: only an IPv6 address goes into brackets")
         return host, rest[1:] if rest else None
     if authority.count(":") > 1 and _as_ip(authority) is not None:
+        if "://" in target.text:
+            raise target.error("has an IPv6 address without brackets; write http://[::1]:11434")
         return authority, None
     host, colon, port = authority.partition(":")
     return host, port if colon else None

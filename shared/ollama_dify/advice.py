@@ -65,11 +65,11 @@ def connection_advice(
     in_container, platform: about the machine this runs on; platform as `sys.platform` or its plain name.
     reason: a `Reason`, or the words of the failure, which are looked through for one.
     """
-    reason = _reason(reason)
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port if parts.port is not None else {"http": 80, "https": 443}.get(parts.scheme, 11434)
     shown = f"[{host}]" if ":" in host else host
+    kind = _reason(reason)
 
     def text(key: str) -> str:
         return TEXTS[key][language].format(
@@ -81,26 +81,28 @@ def connection_advice(
             http_url=f"http://{shown}:{11434 if port == 443 else port}{parts.path}",
         )
 
-    lines = [text("tried")]
+    systems = "  " + "; ".join(text(f"short.{name}") for name in _own_first(platform))
+    keys = ["tried", *_remedies(host, kind, in_container)]
+    if parts.scheme == "http" and parts.port is None and kind in ("refused", "timeout") and len(keys) < 4:
+        keys.append("port")
+    return "\n".join(systems if key == "systems" else text(key) for key in keys)
+
+
+def _remedies(host: str, reason: Reason, in_container: bool) -> list[str]:
+    """Keys of the texts for a failure; "systems" stands for the commands per system."""
     if reason == "tls":
-        lines += [text("tls"), text("tls_proxy")]
-    elif is_ollama_cloud(host):
-        lines.append(text("cloud"))
-    elif reason == "dns":
-        lines += [text(key) for key in _name_keys(host, in_container)]
-    elif is_loopback(host):
-        keys = ("container", "add_host", "listen_host") if in_container else ("start",)
-        lines += [text(key) for key in keys]
-    elif reason == "refused":
-        lines.append(text("listen"))
-        lines.append("  " + "; ".join(text(f"short.{name}") for name in _own_first(platform)))
-    else:
-        lines.append(text("unreachable"))
-        if host == _DOCKER_HOST and in_container:
-            lines.append(text("add_host"))
-    if parts.scheme == "http" and parts.port is None and reason in ("refused", "timeout") and len(lines) < 4:
-        lines.append(text("port"))
-    return "\n".join(lines)
+        return ["tls", "tls_proxy"]
+    if is_ollama_cloud(host):
+        return ["cloud"]
+    if reason == "dns":
+        if host == _DOCKER_HOST:
+            return ["dns", "add_host" if in_container else "dns_docker"]
+        return ["dns", "dns_service"] if "." not in host else ["dns"]
+    if is_loopback(host):
+        return ["container", "add_host", "listen_host"] if in_container else ["start"]
+    if reason == "refused":
+        return ["listen", "systems"]
+    return ["unreachable", "add_host"] if host == _DOCKER_HOST and in_container else ["unreachable"]
 
 
 def _reason(words: str) -> Reason:
@@ -109,12 +111,6 @@ def _reason(words: str) -> Reason:
         if any(mark in lowered for mark in marks):
             return reason
     return "unreachable"
-
-
-def _name_keys(host: str, in_container: bool) -> list[str]:
-    if host == _DOCKER_HOST:
-        return ["dns", "add_host" if in_container else "dns_docker"]
-    return ["dns", "dns_service"] if "." not in host else ["dns"]
 
 
 def _own_first(platform: str) -> list[str]:

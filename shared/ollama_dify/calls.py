@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import embedding, flows
+from .counting import Counter, count_conversation, known_counter, load_counter
 from .errors import ConfigurationError
 from .flows import Context, Flow, Lookups, Stream
 from .messages import Message, Tool
+from .questions import ask, chat_question, prompt_question
 from .requests import (
     Prompt,
     WireRequest,
-    chat_request,
     check_call,
-    generate_request,
+    load_request,
     show_request,
 )
 from .responses import (
@@ -30,31 +30,9 @@ from .responses import (
 )
 from .retry import RetryQuota
 from .settings import ChatSettings, ConnectionSettings, EmbeddingSettings
-from .streaming import ChatDecoder, ChunkFilter
-from .think_tags import ThinkTags
-from .tool_choice import ForcedCalls, ToolPlan, plan_tools
+from .tokens import TokenCount
 
 __all__ = ["Calls"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A checked request for an answer, and how to read that."""
-
-    settings: ChatSettings
-    request: WireRequest
-    images: bool
-    plan: ToolPlan = field(default_factory=ToolPlan)
-
-    def decoder(self) -> ChatDecoder:
-        filters: list[ChunkFilter] = []
-        if self.plan.forced:
-            filters.append(ForcedCalls(self.plan))
-        elif self.settings.format is None:
-            filters.append(ThinkTags())
-        return ChatDecoder(
-            generated=self.request.path == "/api/generate", model=self.settings.model, filters=filters
-        )
 
 
 class Calls:
@@ -75,8 +53,8 @@ class Calls:
         tool_choice: str | None,
         call: Mapping[str, Any],
     ) -> Flow[ChatResult]:
-        asked = self._chat_question(messages, tools, tool_choice, call, streamed=False)
-        return self._complete(asked)
+        question = chat_question(self._chat_settings(), messages, tools, tool_choice, call, streamed=False)
+        return ask(self.context(question.settings), question, flows.complete)
 
     def chat_stream(
         self,
@@ -85,14 +63,45 @@ class Calls:
         tool_choice: str | None,
         call: Mapping[str, Any],
     ) -> Flow[Stream]:
-        asked = self._chat_question(messages, tools, tool_choice, call, streamed=True)
-        return self._begin(asked)
+        question = chat_question(self._chat_settings(), messages, tools, tool_choice, call, streamed=True)
+        return ask(self.context(question.settings), question, flows.begin)
 
     def generate(self, prompt: str | Prompt, call: Mapping[str, Any]) -> Flow[ChatResult]:
-        return self._complete(self._prompt_question(prompt, call, streamed=False))
+        question = prompt_question(self._chat_settings(), prompt, call, streamed=False)
+        return ask(self.context(question.settings), question, flows.complete)
 
     def generate_stream(self, prompt: str | Prompt, call: Mapping[str, Any]) -> Flow[Stream]:
-        return self._begin(self._prompt_question(prompt, call, streamed=True))
+        question = prompt_question(self._chat_settings(), prompt, call, streamed=True)
+        return ask(self.context(question.settings), question, flows.begin)
+
+    def count_tokens(
+        self, counted: str | Sequence[Message], tools: Sequence[Tool], call: Mapping[str, Any]
+    ) -> Flow[TokenCount]:
+        """Tokens of a text, or of a conversation's whole prompt."""
+        if isinstance(counted, str):
+            return self._count_text(counted)
+        settings = check_call(self._chat_settings(), call)
+        return count_conversation(self.context(settings), settings, counted, tools)
+
+    def _count_text(self, text: str) -> Flow[TokenCount]:
+        counter = yield from load_counter(self.context(), self._model(None))
+        return counter.embedding(text) if isinstance(self.settings, EmbeddingSettings) else counter.text(text)
+
+    def counter(self) -> Flow[Counter]:
+        return load_counter(self.context(), self._model(None))
+
+    def known_counter(self) -> Counter | None:
+        return known_counter(self.context(), self._model(None))
+
+    def warmup(self) -> Flow[ModelInfo]:
+        """Look up the model, get its vocabulary, and have the server load it with these settings."""
+        info = yield from self.model_info(None)
+        yield from self.counter()
+        if isinstance(self.settings, EmbeddingSettings):
+            yield from embedding.embed(self.context(), self.settings, ["warm up"])
+        else:
+            yield from flows.fetch(self.context(), load_request(self._chat_settings()))
+        return info
 
     def embed(self, texts: Sequence[str]) -> Flow[EmbedResult]:
         if not isinstance(self.settings, EmbeddingSettings):
@@ -115,52 +124,6 @@ class Calls:
 
     def version(self) -> Flow[str]:
         return read_version((yield from flows.fetch(self.context(), WireRequest("GET", "/api/version"))))
-
-    def _chat_question(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Tool],
-        tool_choice: str | None,
-        call: Mapping[str, Any],
-        *,
-        streamed: bool,
-    ) -> _Question:
-        settings = check_call(self._chat_settings(), call)
-        plan = plan_tools(tools, tool_choice)
-        if plan.forced:
-            if settings.format is not None:
-                raise ConfigurationError(
-                    f"tool_choice={tool_choice!r} and format= exclude each other: both say what the answer "
-                    "is. Leave one out."
-                )
-            settings = check_call(settings, {"format": plan.format})
-        request = chat_request(settings, messages, tools=plan.tools, streamed=streamed)
-        images = any(message.images for message in messages)
-        return _Question(settings, request, images, plan)
-
-    def _prompt_question(self, prompt: str | Prompt, call: Mapping[str, Any], *, streamed: bool) -> _Question:
-        settings = check_call(self._chat_settings(), call)
-        prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
-        request = generate_request(settings, prompt, streamed=streamed)
-        return _Question(settings, request, bool(prompt.images))
-
-    def _complete(self, asked: _Question) -> Flow[ChatResult]:
-        context = self.context(asked.settings)
-        yield from self._check_capabilities(context, asked)
-        return (yield from flows.complete(context, asked.request, asked.decoder))
-
-    def _begin(self, asked: _Question) -> Flow[Stream]:
-        context = self.context(asked.settings)
-        yield from self._check_capabilities(context, asked)
-        return (yield from flows.begin(context, asked.request, asked.decoder))
-
-    def _check_capabilities(self, context: Context, asked: _Question) -> Flow[None]:
-        """Ask the server about what the settings leave open, when it comes up."""
-        settings = asked.settings
-        if asked.images and settings.vision_support is None:
-            yield from flows.check_capability(context, settings.model, "vision", "vision_support")
-        if asked.plan.tools and settings.function_call_support is None:
-            yield from flows.check_capability(context, settings.model, "tools", "function_call_support")
 
     def _chat_settings(self) -> ChatSettings:
         if not isinstance(self.settings, ChatSettings):

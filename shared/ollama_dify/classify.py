@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from .advice import auth_advice
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -192,7 +193,7 @@ def _by_status(
         return AuthenticationError(
             f"The server wants credentials: {text}.",
             signin_url=place,
-            hint=f"Sign in at {place}" if place else "Set api_key=, or sign in with `ollama signin`.",
+            hint=auth_advice(url, signin_url=place),
         )
     if status == 403:
         hint = "The key may lack the right, or the server has cloud models switched off (OLLAMA_NO_CLOUD)."

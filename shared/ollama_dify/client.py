@@ -10,12 +10,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from .calls import Calls
+from .counting import Counter
 from .errors import OllamaError
 from .flows import Flow, Stream
 from .messages import Message, Tool
 from .requests import Prompt
 from .responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .settings import ConnectionSettings
+from .tokens import TokenCount
 from .transport import AsyncTransport, Transport, quota_for
 
 __all__ = ["AsyncChatStream", "AsyncOllamaClient", "ChatStream", "OllamaClient"]
@@ -133,12 +135,13 @@ class OllamaClient:
     """A client for one server: `with OllamaClient(ChatSettings(model="llava")) as client: …`.
 
     settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, any of them for the rest.
+    calls: of a twin client, to share what it looked up.
     Safe to share between threads and to use after a fork. Raises the errors of `ollama_dify.errors`.
     """
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(self, settings: ConnectionSettings, *, calls: Calls | None = None) -> None:
         self.settings = settings
-        self._calls = Calls(settings, quota_for(settings.address.url))
+        self._calls = Calls(settings, quota_for(settings.address.url)) if calls is None else calls
         self._transports: dict[tuple[int, int], Transport] = {}
 
     def chat(
@@ -199,6 +202,28 @@ class OllamaClient:
         """The server's version."""
         return self._transport().run(self._calls.version())
 
+    def count_tokens(
+        self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+    ) -> TokenCount:
+        """Tokens as the model counts them: of a text sent raw, or of a conversation's whole prompt.
+
+        A text is counted offline once the vocabulary is there. A conversation is exact where the server
+        renders its prompt for us and it holds no picture, else an upper bound.
+        """
+        return self._transport().run(self._calls.count_tokens(counted, tools, call))
+
+    def counter(self) -> Counter:
+        """The model's counter: counts texts, and bounds conversations, without network."""
+        return self._transport().run(self._calls.counter())
+
+    def known_counter(self) -> Counter | None:
+        """The counter if it is there already; asks nobody."""
+        return self._calls.known_counter()
+
+    def warmup(self) -> ModelInfo:
+        """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
+        return self._transport().run(self._calls.warmup())
+
     def close(self) -> None:
         """Close the connections; the client connects again when it is used again."""
         for transport in list(self._transports.values()):
@@ -229,9 +254,9 @@ class OllamaClient:
 class AsyncOllamaClient:
     """The async twin of `OllamaClient`; usable from several event loops, each with its own connections."""
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(self, settings: ConnectionSettings, *, calls: Calls | None = None) -> None:
         self.settings = settings
-        self._calls = Calls(settings, quota_for(settings.address.url))
+        self._calls = Calls(settings, quota_for(settings.address.url)) if calls is None else calls
         self._transports: WeakKeyDictionary[
             asyncio.AbstractEventLoop, dict[tuple[int, int], AsyncTransport]
         ] = WeakKeyDictionary()
@@ -293,6 +318,24 @@ class AsyncOllamaClient:
     async def version(self) -> str:
         """The server's version."""
         return await self._transport().run(self._calls.version())
+
+    async def count_tokens(
+        self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+    ) -> TokenCount:
+        """Tokens as the model counts them: of a text sent raw, or of a conversation's whole prompt."""
+        return await self._transport().run(self._calls.count_tokens(counted, tools, call))
+
+    async def counter(self) -> Counter:
+        """The model's counter: counts texts, and bounds conversations, without network."""
+        return await self._transport().run(self._calls.counter())
+
+    def known_counter(self) -> Counter | None:
+        """The counter if it is there already; asks nobody."""
+        return self._calls.known_counter()
+
+    async def warmup(self) -> ModelInfo:
+        """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
+        return await self._transport().run(self._calls.warmup())
 
     async def aclose(self) -> None:
         """Close this event loop's connections; the client connects again when it is used again."""

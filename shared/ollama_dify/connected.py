@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, PrivateAttr
 
 from .client import AsyncOllamaClient, OllamaClient
+from .counting import Counter
+from .errors import ConfigurationError
+from .responses import ModelInfo
 from .settings import ConnectionSettings
 
 __all__ = ["Connected"]
@@ -30,15 +34,46 @@ class Connected(BaseModel):
     def client(self) -> OllamaClient:
         """The client of this object's settings, for calls the framework has no word for."""
         if self._sync_client is None:
-            self._sync_client = OllamaClient(cast(ConnectionSettings, self))
+            twin = self._awaited_client
+            self._sync_client = OllamaClient(
+                cast(ConnectionSettings, self), calls=None if twin is None else twin._calls
+            )
         return self._sync_client
 
     @property
     def async_client(self) -> AsyncOllamaClient:
         """The async twin of `client`."""
         if self._awaited_client is None:
-            self._awaited_client = AsyncOllamaClient(cast(ConnectionSettings, self))
+            twin = self._sync_client
+            self._awaited_client = AsyncOllamaClient(
+                cast(ConnectionSettings, self), calls=None if twin is None else twin._calls
+            )
         return self._awaited_client
+
+    def warmup(self) -> ModelInfo:
+        """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
+        return self.client.warmup()
+
+    async def awarmup(self) -> ModelInfo:
+        """The async twin of `warmup`."""
+        return await self.async_client.warmup()
+
+    def counter(self) -> Counter:
+        """The model's token counter; the first time this asks the server.
+
+        Raises ConfigurationError on an event loop, where asking would block it, unless it is there already.
+        """
+        known = self.client.known_counter()
+        if known is not None:
+            return known
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self.client.counter()
+        raise ConfigurationError(
+            "Counting tokens needs the model's vocabulary, and fetching it here would block the event loop.\n"
+            "Call `await model.awarmup()` once before."
+        )
 
     def close(self) -> None:
         """Close the sync connections; the object connects again when it is used again."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from .errors import CapabilityError, EmptyResponseError, OllamaError
+from .advice import capability_advice, model_missing_advice
+from .errors import CapabilityError, EmptyResponseError, ModelNotFoundError, OllamaError
 from .requests import WireRequest
 from .responses import (
     ChatChunk,
@@ -24,7 +25,10 @@ from .responses import (
 from .retry import RetryQuota, retry_delay
 from .streaming import ChatDecoder
 
-__all__ = ["Answer", "Flow", "OpenStream", "Opened", "Parallel", "Send", "Sleep", "Step"]
+if TYPE_CHECKING:
+    from .counting import Counter
+
+__all__ = ["Answer", "Compute", "Flow", "OpenStream", "Opened", "Parallel", "Send", "Sleep", "Step"]
 
 T = TypeVar("T")
 
@@ -75,6 +79,13 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
+class Compute:
+    """Call a function that takes long or reads a file, off the event loop → its result."""
+
+    work: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Parallel:
     """Run flows, at most `limit` at once → their results or errors, in order."""
 
@@ -82,7 +93,7 @@ class Parallel:
     limit: int
 
 
-Step = Send | OpenStream | Close | Sleep | Parallel
+Step = Send | OpenStream | Close | Sleep | Compute | Parallel
 Flow = Generator[Step, Any, T]
 
 
@@ -92,6 +103,8 @@ class Lookups:
 
     digests: dict[str, str] = field(default_factory=dict)
     models: dict[str, ModelInfo] = field(default_factory=dict)
+    counters: dict[str, Counter] = field(default_factory=dict)
+    counter_names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +132,23 @@ def with_retries(context: Context, attempt_flow: Callable[[], Flow[T]]) -> Flow[
             )
             error.attempts = attempt
             if delay is None or not context.quota.take():
+                if isinstance(error, ModelNotFoundError):
+                    yield from _name_models(error)
                 raise
         else:
             context.quota.refund(retried=attempt > 1)
             return result
         yield Sleep(delay)
+
+
+def _name_models(error: ModelNotFoundError) -> Flow[None]:
+    """Put the names that the server does have into the advice; without them the error is good enough."""
+    try:
+        answer = yield Send(WireRequest("GET", "/api/tags"))
+        names = [model.name for model in read_local_models(load_json(answer.body))]
+    except OllamaError:
+        return
+    error.hint = model_missing_advice(error.model or "MODEL", names)
 
 
 def fetch(context: Context, request: WireRequest) -> Flow[Any]:
@@ -209,5 +234,5 @@ def check_capability(context: Context, model: str, capability: str, setting: str
             f"The server says that {model!r} cannot do this: it lacks the capability {capability!r} and has "
             f"{', '.join(sorted(info.capabilities or ()))}.",
             model=model,
-            hint=f"Choose a model with {capability!r}, or set {setting}=True if you know better.",
+            hint=f"{capability_advice(model, capability)}\nIf you know better, set {setting}=True.",
         )

@@ -27,6 +27,7 @@ __all__ = [
     "embed_request",
     "encode",
     "generate_request",
+    "load_request",
     "show_request",
 ]
 
@@ -113,14 +114,17 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
     # A mark nobody can put into a message beforehand, so cutting at it is safe.
     mark = secrets.token_hex(16)
 
-    def place_image(value: Any) -> str:
-        if not isinstance(value, Image):
-            raise TypeError(type(value).__name__)
-        images.append(value)
-        return mark
+    def place_image(value: Any) -> Any:
+        if isinstance(value, Image):
+            images.append(value)
+            return mark
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise TypeError(type(value).__name__)
 
     try:
-        text = orjson.dumps(body, default=place_image)
+        # An `Image` is a dataclass, which orjson would otherwise write out field by field.
+        text = orjson.dumps(body, default=place_image, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except (TypeError, RecursionError) as error:
         raise UnsupportedContentError(_why_not_json(body, error)) from error
     if not images:
@@ -228,6 +232,12 @@ def embed_request(settings: EmbeddingSettings, texts: Sequence[str]) -> WireRequ
     return WireRequest("POST", "/api/embed", {**body, **_loading(settings)}, settings.model)
 
 
+def load_request(settings: ChatSettings) -> WireRequest:
+    """POST /api/generate without a prompt: the server loads the model and says `done_reason: "load"`."""
+    body = {"model": settings.model, "stream": False, **_loading(settings)}
+    return WireRequest("POST", "/api/generate", body, settings.model)
+
+
 def show_request(model: str, *, verbose: bool = False) -> WireRequest:
     """POST /api/show; verbose hands out the vocabulary."""
     body = {"model": model, "verbose": True} if verbose else {"model": model}
@@ -306,8 +316,18 @@ def _check_images(settings: ChatSettings, images: Sequence[Image]) -> None:
     check_image_count(len(images))
 
 
-def _why_not_json(value: Any, error: BaseException, place: str = "") -> str:
-    """Name the place of what cannot be sent."""
+def _why_not_json(body: Mapping[str, Any], error: BaseException) -> str:
+    """Say what cannot be sent, and where it is."""
+    try:
+        found = _find_not_json(body, "")
+    except RecursionError:
+        found = (
+            "The request is nested too deeply; 250 levels can be sent.\nFlatten the schema or the arguments."
+        )
+    return found or f"The request cannot be written as JSON: {error}."
+
+
+def _find_not_json(value: Any, place: str) -> str:
     if isinstance(value, str):
         try:
             value.encode()
@@ -321,17 +341,18 @@ def _why_not_json(value: Any, error: BaseException, place: str = "") -> str:
         for key, item in value.items():
             if not isinstance(key, str):
                 return f"The key {key!r} at {place or 'the top'} is no text; JSON objects have text keys."
-            if found := _why_not_json(item, error, f"{place}.{key}" if place else key):
+            if found := _find_not_json(item, f"{place}.{key}" if place else key):
                 return found
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            if found := _why_not_json(item, error, f"{place}[{index}]"):
+            if found := _find_not_json(item, f"{place}[{index}]"):
                 return found
-    elif value is not None and not isinstance(value, (bool, int, float, Image)):
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            return f"The number at {place} has more than 64 bits, which cannot be sent.\nSend it as text."
+    elif value is not None and not isinstance(value, (float, Image)):
         return (
             f"The value at {place} is of type {type(value).__name__}, which JSON cannot hold.\n"
             "Use text, numbers, true/false, lists and dictionaries."
         )
-    if place:
-        return ""
-    return f"The request cannot be written as JSON: {error}."
+    return ""

@@ -42,6 +42,10 @@ class TokenizerLike(Protocol):
 
     def count(self, text: str) -> int: ...
 
+    def count_embedding(self, text: str) -> int: ...
+
+    def count_text(self, text: str) -> int: ...
+
 
 class _Model(Protocol):
     def encode(self, parts: Iterable[str | int]) -> list[int]: ...
@@ -109,6 +113,10 @@ class ModelTokenizer:
             text = text.removeprefix("<bos>")
         return len(self.encode(text))
 
+    def count_embedding(self, text: str) -> int:
+        """The `prompt_eval_count` of one embedding input; an empty one has none: 0."""
+        return len(self.encode(text)) if text else 0
+
     def count_text(self, text: str) -> int:
         """Tokens of the text alone, without those around a prompt."""
         return len(self.encode(text, special=False))
@@ -124,6 +132,8 @@ class TokenEstimator:
     def count(self, text: str) -> int:
         """An upper bound of the prompt's tokens."""
         return len(_valid(text).encode()) + self.AROUND if text else 0
+
+    count_embedding = count
 
     def count_text(self, text: str) -> int:
         """An upper bound of the text's own tokens."""

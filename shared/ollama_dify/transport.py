@@ -32,7 +32,7 @@ from .errors import (
     ProtocolError,
     RequestTimeoutError,
 )
-from .flows import Answer, Close, Flow, OpenStream, Parallel, Send, Sleep, Step
+from .flows import Answer, Close, Compute, Flow, OpenStream, Parallel, Send, Sleep, Step
 from .requests import StreamedBody, WireRequest, encode
 from .retry import RetryQuota
 from .settings import ConnectionSettings, Timeouts
@@ -400,6 +400,8 @@ class Transport:
             return step.opened.close()
         if isinstance(step, Sleep):
             return time.sleep(step.seconds)
+        if isinstance(step, Compute):
+            return step.work()
         return self._parallel(step)
 
     def _parallel(self, step: Parallel) -> list[Any]:
@@ -594,6 +596,8 @@ class AsyncTransport:
             return await step.opened.close()
         if isinstance(step, Sleep):
             return await asyncio.sleep(step.seconds)
+        if isinstance(step, Compute):
+            return await asyncio.to_thread(step.work)
         return await self._parallel(step)
 
     async def _parallel(self, step: Parallel) -> list[Any]:

@@ -76,7 +76,7 @@ OLLAMA_HOST = {
     "host/api": "http://host:11434",
     "\thost\n": "http://host:11434",
     "GPU-Box": "http://gpu-box:11434",
-    "ünï.example": "http://xn--n-kga5a.example:11434",
+    "bücher.example": "http://xn--bcher-kva.example:11434",
 }
 
 
@@ -176,7 +176,8 @@ BAD = {
     "http://[::1": "brackets",
     "http://[::1]x": "brackets",
     "http://[gpu]": "valid host",
-    "http://::1": "port",
+    "http://::1": "without brackets",
+    "http://::1:8080": "without brackets",
     "http://<your-ollama-endpoint-domain>:11434": "valid host",
     "http://xn--\u00fc.example": "valid host",
     "http://me:hunter2@gpu-box:70000": "port '70000'",

@@ -65,7 +65,8 @@ _FIELDS: Mapping[str, Mapping[str, str]] = {
 _MESSAGE_FIELDS = {"role": "string", "content": "string", "thinking": "string", "tool_name": "string"}
 _OPTIONS: Mapping[str, Literal["integer", "float32", "boolean", "array"]] = {
     **dict.fromkeys(
-        ("num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu"), "integer"
+        ("num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu"),
+        "integer",
     ),
     **dict.fromkeys(("main_gpu", "num_thread", "draft_num_predict"), "integer"),
     **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p", "repeat_penalty"), "float32"),
@@ -117,7 +118,9 @@ def _check_fields(body: Mapping[str, Any], types: Mapping[str, str], struct: str
             continue
         found = wire.go_kind(value)
         if found not in _GO_TYPES[go_type]:
-            raise refuse(400, f"json: cannot unmarshal {found} into Go struct field {struct}.{name} of type {go_type}")
+            raise refuse(
+                400, f"json: cannot unmarshal {found} into Go struct field {struct}.{name} of type {go_type}"
+            )
 
 
 def check_messages(messages: list[Any]) -> None:
@@ -191,7 +194,7 @@ def think(body: Mapping[str, Any]) -> bool | None:
     if isinstance(value, str):
         levels = ", ".join(f'"{level}"' for level in ("high", "medium", "low", "max"))
         raise refuse(400, f"invalid think value: {wire.quoted(value)} (must be {levels}, true, or false)")
-    raise refuse(400, "think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)")
+    raise refuse(400, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)')
 
 
 def options(given: Any) -> dict[str, Any]:

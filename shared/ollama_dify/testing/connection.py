@@ -38,7 +38,7 @@ class Host(Protocol):
         """Record a request."""
 
 
-class _Cut(Exception):  # noqa: N818 - a control flow signal
+class _Cut(Exception):
     """The fault ended the answer."""
 
 
@@ -102,6 +102,12 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Drop the connection with whatever was still to be sent."""
+        self._aborted = True
+        if self._transport is not None:
+            self._transport.abort()
+
     def _advance(self) -> None:
         try:
             self._read_events()
@@ -114,7 +120,9 @@ class Connection(asyncio.Protocol):
             if event is h11.NEED_DATA:
                 if self._http.they_are_waiting_for_100_continue:
                     self._write(
-                        self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+                        self._http.send(
+                            h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+                        )
                     )
                 return
             if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
@@ -141,7 +149,8 @@ class Connection(asyncio.Protocol):
         status = HTTPStatus(error.error_status_hint)
         text = f"{status.value} {status.phrase}".encode()
         self._write(
-            b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n%b" % (text, text)
+            b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n%b"
+            % (text, text)
         )
         self.close()
 

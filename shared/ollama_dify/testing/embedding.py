@@ -25,9 +25,69 @@ _NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embe
 _WORD = re.compile(r"[^\W_]+")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _COMMON = frozenset(
-    "a an and are as at be by can do does for from had has have how i in is it its me my no not of on or our so "
-    "that the their them there these they this to was we were what when where which who why will with you your "
-    "are did if than then about into over".split()
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "can",
+        "do",
+        "does",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "how",
+        "i",
+        "in",
+        "is",
+        "it",
+        "its",
+        "me",
+        "my",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "our",
+        "so",
+        "that",
+        "the",
+        "their",
+        "them",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "why",
+        "will",
+        "with",
+        "you",
+        "your",
+        "are",
+        "did",
+        "if",
+        "than",
+        "then",
+        "about",
+        "into",
+        "over",
+    ]
 )
 
 
@@ -79,7 +139,11 @@ async def legacy(server: SimulatedOllama, request: RecordedRequest) -> Answer:
 
 
 async def compute(
-    server: SimulatedOllama, model: SimulatedModel, body: dict[str, Any], texts: Sequence[str], keep_alive_s: float
+    server: SimulatedOllama,
+    model: SimulatedModel,
+    body: dict[str, Any],
+    texts: Sequence[str],
+    keep_alive_s: float,
 ) -> Embedded:
     """Load, check lengths, and make the vectors."""
     started = time.perf_counter_ns()
@@ -97,7 +161,8 @@ async def compute(
         if body.get("truncate") is False and any(count > limit for count in counts):
             raise refuse(400, _TOO_LONG)
         fitting = [
-            text if count <= limit else _first_tokens(text, limit) for text, count in zip(texts, counts, strict=True)
+            text if count <= limit else _first_tokens(text, limit)
+            for text, count in zip(texts, counts, strict=True)
         ]
         dimensions = body.get("dimensions")
         vectors = []

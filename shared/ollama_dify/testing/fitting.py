@@ -58,7 +58,8 @@ def image_tokens() -> int:
 def render_chat(model: SimulatedModel, conversation: Conversation) -> Prompt:
     """The model's own template, pictures marked."""
     marked, images = _mark_images(conversation.messages)
-    return Prompt(render(model.template, replace(conversation, messages=marked)), images)
+    text = render(model.template, replace(conversation, messages=marked))
+    return Prompt(text, images if model.can("vision") else 0)
 
 
 def _mark_images(messages: Sequence[Message]) -> tuple[list[Message], int]:
@@ -146,13 +147,17 @@ def _fit_old(count: int, context: int, *, truncate: bool, late: bool) -> int:
     return min(count, context)
 
 
-def _drop_oldest(model: SimulatedModel, conversation: Conversation, context: int, render: Renderer) -> Conversation:
+def _drop_oldest(
+    model: SimulatedModel, conversation: Conversation, context: int, render: Renderer
+) -> Conversation:
     messages = conversation.messages
     for start in range(len(messages)):
         system = [message for message in messages[:start] if message.get("role") == "system"]
         kept = replace(conversation, messages=[*system, *messages[start:]])
         prompt = render(model, kept)
-        text_tokens = model.count(re.sub(r"\[img-\d+\]", "", prompt.text)) if prompt.images else prompt.tokens(model)
+        text_tokens = (
+            model.count(re.sub(r"\[img-\d+\]", "", prompt.text)) if prompt.images else prompt.tokens(model)
+        )
         if start == len(messages) - 1 or text_tokens + prompt.images * _TRIM_IMAGE_TOKENS <= context:
             return kept
     return conversation

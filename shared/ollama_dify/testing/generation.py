@@ -95,7 +95,9 @@ def _after_thought(reply: Reply) -> Iterator[Piece]:
     for piece in _spell(gap + text, "content") if text else ():
         hidden = min(len(gap), len(piece.text))
         gap = gap[hidden:]
-        yield Piece("content" if piece.text[hidden:] else "silent", piece.text[hidden:] or piece.text, piece.tokens)
+        yield Piece(
+            "content" if piece.text[hidden:] else "silent", piece.text[hidden:] or piece.text, piece.tokens
+        )
     yield from (Piece("content", one, 1) for one in reply.pieces or ())
 
 
@@ -145,4 +147,6 @@ class _StopScanner:
 
 def _overlap(text: str, word: str) -> int:
     """Length of the longest end of the text that is a proper beginning of the word."""
-    return next((size for size in range(min(len(text), len(word) - 1), 0, -1) if text.endswith(word[:size])), 0)
+    return next(
+        (size for size in range(min(len(text), len(word) - 1), 0, -1) if text.endswith(word[:size])), 0
+    )

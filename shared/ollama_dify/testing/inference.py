@@ -53,7 +53,11 @@ class Job:
         return [
             {
                 "id": self.ids[number],
-                "function": {"index": number, "name": call.get("name"), "arguments": call.get("arguments") or {}},
+                "function": {
+                    "index": number,
+                    "name": call.get("name"),
+                    "arguments": call.get("arguments") or {},
+                },
             }
             for number, call in enumerate(found)
         ]
@@ -230,24 +234,39 @@ async def _prepare(
         load_ns = max(1, time.perf_counter_ns() - started)
         wanted = checks.format_of(body, modern=server.is_modern, late_stream=late)
         fitted = fitting.fit(
-            model, conversation, body, context=runner.context, modern=server.is_modern, late=late, render=render
+            model,
+            conversation,
+            body,
+            context=runner.context,
+            modern=server.is_modern,
+            late=late,
+            render=render,
         )
-        made = reply if reply is not None else answers.compose(_question(model, fitted.conversation, wanted, body))
+        made = (
+            reply
+            if reply is not None
+            else answers.compose(_question(model, fitted.conversation, wanted, body))
+        )
         if conversation.think is not True and reply is None:
             made = replace(made, thinking=None)
         prompt_tokens = fitted.tokens
         twice = wanted is not None and made.thinking is not None and not model.is_native
         if twice:
-            thought = {"role": "assistant", "content": "", "thinking": made.thinking}
-            again = replace(fitted.conversation, messages=[*fitted.conversation.messages, thought])
+            turn = {"role": "assistant", "content": "", "thinking": made.thinking}
+            again = replace(fitted.conversation, messages=[*fitted.conversation.messages, turn])
             prompt_tokens = render(model, again).tokens(model)
         limit = fitting.token_limit(
             options, body, context=runner.context, prompt_tokens=prompt_tokens, modern=server.is_modern
         )
-        output = spend(made, limit=limit, stop=options.get("stop") or ())
+        stop = options.get("stop") or ()
         if twice:
-            head = spend(Reply(thinking=made.thinking), limit=None, stop=())
-            output = replace(output, tokens=max(1, output.tokens - head.tokens + 1))
+            # A model with a Go template thinks without the grammar and answers in a second pass, counted alone.
+            thought = spend(Reply(thinking=made.thinking), limit=None, stop=())
+            output = spend(replace(made, thinking=None), limit=limit, stop=stop)
+            output = replace(output, pieces=(*thought.pieces, *output.pieces))
+        else:
+            output = spend(made, limit=limit, stop=stop)
+        output = replace(output, pieces=(*_echoed(model, conversation), *output.pieces))
         if made.delay_s:
             await asyncio.sleep(made.delay_s)
     except BaseException:
@@ -258,7 +277,7 @@ async def _prepare(
         release()
         if keep_alive_s == 0:
             server.runners.unload(model)
-        elif model.full_name in server.runners.loaded:
+        elif server.runners.loaded.get(model.weights_key) is runner:
             server.runners.touch(runner, keep_alive_s)
 
     return Job(
@@ -274,6 +293,14 @@ async def _prepare(
         modern=server.is_modern,
         logprobs=(body.get("top_logprobs") or 0) if body.get("logprobs") else None,
     )
+
+
+def _echoed(model: SimulatedModel, conversation: Conversation) -> tuple[Piece, ...]:
+    """A native template repeats the beginning of an answer that the request gave."""
+    last = conversation.messages[-1] if conversation.messages else {}
+    if not model.is_native or last.get("role") != "assistant" or not last.get("content"):
+        return ()
+    return (Piece("content", str(last["content"]), 0),)
 
 
 def _question(

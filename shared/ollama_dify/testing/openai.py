@@ -200,12 +200,10 @@ async def _events(job: inference.Job, *, include_usage: bool) -> AsyncIterator[b
             delta = {**role, "content": "", "reasoning": piece.text}
         elif piece.channel == "call":
             delta = {**role, "content": "", "tool_calls": _tool_calls([next(calls)])}
-        role = {}
+        role = {} if job.modern else role
         yield event(choice(delta))
         await job.pause()
-    yield event(choice({}, _finish(job.output)))
+    yield event(choice({} if job.modern else {**role, "content": ""}, _finish(job.output)))
     if include_usage:
         yield event([], usage=_usage(job))
     yield b"data: [DONE]\n\n"
-
-

@@ -16,7 +16,7 @@ _CRASH = (
     "check ollama server logs for details"
 )
 _UNREADABLE = "Failed to load image or audio file"
-_EMPTY = "failed to create new sequence: failed to process inputs: received zero length image"
+_EMPTY = "Failed to create new sequence: failed to process inputs: received zero length image"
 _ANIMATED = "decode WebP image: webp: invalid format"
 _MAX_PIXELS = 1 << 30
 _TGA_KINDS = {1: 1, 2: 0, 3: 0, 9: 1, 10: 0, 11: 0}

@@ -224,7 +224,9 @@ def _native_assistant(message: Message, recent: bool, last: bool) -> str:
         text += "\n" if number or content else ""
         function = call.get("function") or {}
         arguments = json.dumps(function.get("arguments") or {}, ensure_ascii=False)
-        text += f'<tool_call>\n{{"name": "{function.get("name", "")}", "arguments": {arguments}}}\n</tool_call>'
+        text += (
+            f'<tool_call>\n{{"name": "{function.get("name", "")}", "arguments": {arguments}}}\n</tool_call>'
+        )
     return text if last else f"{text}<|im_end|>\n"
 
 

@@ -41,7 +41,7 @@ class Answer:
         return not isinstance(self.body, bytes) or len(self.body) > BUFFERED
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, not a failure of the simulator
+class Refused(Exception):
     """Ends a handler with an answer."""
 
     def __init__(self, answer: Answer) -> None:

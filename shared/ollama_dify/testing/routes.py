@@ -190,8 +190,15 @@ async def _create(server: SimulatedOllama, request: RecordedRequest) -> Answer:
         digest=None,
     )
     server.install(made)
-    layers = ["model", "template", *(["system"] if made.system else []), *(["params"] if made.parameters else [])]
-    steps = [{"status": f"using existing layer sha256:{models.layer_digest(made, layer)}"} for layer in layers]
+    layers = [
+        "model",
+        "template",
+        *(["system"] if made.system else []),
+        *(["params"] if made.parameters else []),
+    ]
+    steps = [
+        {"status": f"using existing layer sha256:{models.layer_digest(made, layer)}"} for layer in layers
+    ]
     return _progress([*steps, {"status": "writing manifest"}, {"status": "success"}], stream=stream)
 
 
@@ -221,7 +228,9 @@ async def _embed(server: SimulatedOllama, request: RecordedRequest) -> Answer:
 
 async def _embeddings(server: SimulatedOllama, request: RecordedRequest) -> Answer:
     reply = server.scripted(request)
-    return await embedding.legacy(server, request) if reply is None else await inference.scripted_answer(reply)
+    return (
+        await embedding.legacy(server, request) if reply is None else await inference.scripted_answer(reply)
+    )
 
 
 _ROUTES: Mapping[str, Mapping[str, Handler]] = {

@@ -53,16 +53,16 @@ class Runners:
         self._forget_expired()
         context = self.context_for(model, options)
         wanted = {name: options[name] for name in LOAD_TIME_OPTIONS if name in options} | {"num_ctx": context}
-        runner = self.loaded.get(model.full_name)
+        runner = self.loaded.get(model.weights_key)
         if runner is None or runner.load_options != wanted or runner.model is not model:
             self.loads += 1
-            self.reloads += runner is not None
+            self.reloads += runner is not None and runner.model is model
             slots = None if self.parallel is None else asyncio.Semaphore(self.parallel)
             if runner is not None and runner.busy:
                 slots = runner.slots
             runner = Runner(model, context, wanted, slots)
-            self.loaded[model.full_name] = runner
-            self._make_room(model.full_name)
+            self.loaded[model.weights_key] = runner
+            self._make_room(model.weights_key)
             if self.load_s:
                 await asyncio.sleep(self.load_s)
         self.touch(runner, keep_alive_s)
@@ -75,7 +75,7 @@ class Runners:
 
     def unload(self, model: SimulatedModel) -> None:
         """Drop the model from memory."""
-        self.loaded.pop(model.full_name, None)
+        self.loaded.pop(model.weights_key, None)
 
     async def acquire(self, runner: Runner) -> Callable[[], None]:
         """Wait for one of the runner's slots and get its release; with the queue full, the server's 503."""
@@ -112,11 +112,15 @@ class Runners:
 
     def _forget_expired(self) -> None:
         now = time.time()
-        self.loaded = {name: runner for name, runner in self.loaded.items() if runner.expires_at > now or runner.busy}
+        self.loaded = {
+            name: runner for name, runner in self.loaded.items() if runner.expires_at > now or runner.busy
+        }
 
     def _make_room(self, newest: str) -> None:
         idle = sorted(
-            (runner.expires_at, name) for name, runner in self.loaded.items() if name != newest and not runner.busy
+            (runner.expires_at, name)
+            for name, runner in self.loaded.items()
+            if name != newest and not runner.busy
         )
         surplus = len(self.loaded) - self.max_loaded
         for _, name in idle[: max(0, surplus)]:

@@ -124,7 +124,11 @@ class SimulatedOllama:
         return self.runners.loads
 
     def reply(
-        self, *replies: Reply | str, path: str | None = None, times: int | None = 1, when: Predicate | None = None
+        self,
+        *replies: Reply | str,
+        path: str | None = None,
+        times: int | None = 1,
+        when: Predicate | None = None,
     ) -> None:
         """Answer the next matching chat or generate requests (or those to `path`) with these, in this order.
 
@@ -159,11 +163,15 @@ class SimulatedOllama:
         with self._lock:
             self._rules.append(Rule(fault, matches(path, strikes, ()), times))
 
-    def reset(self) -> None:
-        """Forget scripts, faults, recorded requests and loaded models."""
+    def reset_scripts(self) -> None:
+        """Forget scripted replies and faults."""
         with self._lock:
             self._rules.clear()
-            self.requests.clear()
+
+    def reset(self) -> None:
+        """Forget scripts, faults, recorded requests and loaded models."""
+        self.reset_scripts()
+        self.requests.clear()
         self.runners.loaded.clear()
         self.runners.loads = self.runners.reloads = self.disconnects = 0
 
@@ -245,12 +253,15 @@ class SimulatedOllama:
             self._server.close()
             self._server = None
         for connection in list(self._open):
-            connection.close()
-        pending = [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and _is_ours(task)]
+            connection.abort()
+        pending = [
+            task for task in asyncio.all_tasks() if task is not asyncio.current_task() and _is_ours(task)
+        ]
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-        await asyncio.sleep(0)
+        while self._open:
+            await asyncio.sleep(0)
 
     def opened(self, connection: Connection) -> int:
         """Number a new connection."""

@@ -1,0 +1,112 @@
+"""The core's answers into LangChain's messages, and their content blocks. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import content as blocks
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.block_translators import register_translator
+from langchain_core.messages.tool import ToolCallChunk, tool_call, tool_call_chunk
+
+from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall
+
+__all__ = ["PROVIDER", "StreamedAnswer", "answer", "facts", "text_chunk"]
+
+PROVIDER = "ollama"
+
+
+def answer(result: ChatResult) -> AIMessage:
+    """A whole answer as a message."""
+    return AIMessage(
+        content=result.text,
+        additional_kwargs=_thinking(result.thinking),
+        tool_calls=[tool_call(name=call.name, args=dict(call.arguments), id=call.id) for call in result.tool_calls],
+        usage_metadata=None if result.finish is None else _usage(result.finish),
+        response_metadata=facts(result.finish, result.logprobs),
+    )
+
+
+def text_chunk(text: str) -> AIMessageChunk:
+    """The chunk of a piece of text and nothing else: runs once per token."""
+    return AIMessageChunk(content=text, response_metadata={"model_provider": PROVIDER})
+
+
+class StreamedAnswer:
+    """Turns the chunks of one answer into message chunks; counts its tool calls."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def chunk(self, chunk: ChatChunk) -> AIMessageChunk:
+        """The message chunk; the last one has the usage, the metadata and `chunk_position="last"`."""
+        text, thinking, calls, logprobs, finish = chunk
+        if not (thinking or calls or logprobs or finish):
+            return text_chunk(text)
+        return AIMessageChunk(
+            content=text,
+            additional_kwargs=_thinking(thinking),
+            tool_call_chunks=[self._call(call) for call in calls],
+            usage_metadata=None if finish is None else _usage(finish),
+            response_metadata=facts(finish, logprobs),
+            chunk_position=None if finish is None else "last",
+        )
+
+    def _call(self, call: ToolCall) -> ToolCallChunk:
+        arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+        index, self._calls = self._calls, self._calls + 1
+        return tool_call_chunk(name=call.name, args=arguments, id=call.id, index=index)
+
+
+def facts(finish: Finish | None, logprobs: Sequence[Any] = ()) -> dict[str, Any]:
+    """An answer's `response_metadata`: what the server told beside the answer."""
+    told = {"model_provider": PROVIDER} if finish is None else finish.metadata()
+    return {**told, "logprobs": list(logprobs)} if logprobs else told
+
+
+def _thinking(text: str) -> dict[str, Any]:
+    return {"reasoning_content": text} if text else {}
+
+
+def _usage(finish: Finish) -> UsageMetadata:
+    usage = finish.usage
+    return UsageMetadata(
+        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, total_tokens=usage.total_tokens
+    )
+
+
+def _content_blocks(message: AIMessage) -> list[blocks.ContentBlock]:
+    """LangChain's standard blocks of a message this provider made: reasoning, text, tool calls."""
+    if not isinstance(message.content, str):
+        # A caller's own list of blocks: LangChain's general reading is the right one.
+        raise NotImplementedError
+    found: list[blocks.ContentBlock] = []
+    thinking = message.additional_kwargs.get("reasoning_content")
+    if thinking:
+        found.append({"type": "reasoning", "reasoning": thinking})
+    if message.content:
+        found.append({"type": "text", "text": message.content})
+    if isinstance(message, AIMessageChunk) and message.chunk_position != "last":
+        return [*found, *map(_call_chunk_block, message.tool_call_chunks)]
+    for call in message.tool_calls:
+        found.append({"type": "tool_call", "name": call["name"], "args": call["args"], "id": call["id"]})
+    return found
+
+
+def _call_chunk_block(chunk: ToolCallChunk) -> blocks.ToolCallChunk:
+    # The number of a call must not meet the number LangChain gives to a block of text or reasoning.
+    return {
+        "type": "tool_call_chunk",
+        "name": chunk["name"],
+        "args": chunk["args"],
+        "id": chunk["id"],
+        "index": f"lc_call_{chunk['index']}",
+    }
+
+
+register_translator(PROVIDER, _content_blocks, _content_blocks)

@@ -1,0 +1,78 @@
+"""Every shape in which a LangChain message holds a picture, as a checked `Image`.
+
+The shapes: OpenAI (`image_url`, `input_image`), LangChain's blocks v0 (`source_type`) and v1 (`base64`,
+`url`), Anthropic (`source`), Bedrock (`image` with bytes), Google (`media`), and ours: `{"type": "image",
+"path": Path(…)}` and `{"type": "image", "image": Image(…)}`. What a picture is, its content says, not its label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ollama_dify import Image, UnsupportedContentError
+
+__all__ = ["is_picture", "picture"]
+
+_TYPES = frozenset({"image", "image_url", "input_image"})
+
+
+def is_picture(block: Mapping[str, Any]) -> bool:
+    """Whether a content block is meant as a picture."""
+    kind = block.get("type")
+    if kind == "media":
+        return str(block.get("mime_type", "")).startswith("image/")
+    return kind in _TYPES or (kind is None and "image" in block)
+
+
+def picture(block: Mapping[str, Any], where: str, allow_paths: bool | Path) -> Image:
+    """The picture of a block.
+
+    allow_paths: as the setting `allow_image_paths`; only a path object is a path, never a text.
+    Raises UnsupportedContentError, which names the place, for an address, a file id and what is no picture.
+    """
+    source = _source(block)
+    if isinstance(source, Image):
+        return source
+    if isinstance(source, Path):
+        return Image.from_path(source, allowed=allow_paths, where=where)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return Image.from_bytes(bytes(source), where=where)
+    if isinstance(source, str):
+        return Image.parse(source, where=where)
+    if _file_id(block):
+        raise UnsupportedContentError(
+            f"{where}: this picture is an id of a file that another provider keeps; Ollama has no file store.",
+            hint="Send the picture's bytes or base64.",
+        )
+    raise UnsupportedContentError(
+        f"{where}: this {block.get('type', 'image')!r} block holds no picture; its keys are "
+        f"{', '.join(map(repr, block))}.",
+        hint='Write {"type": "image", "base64": …} or {"type": "image_url", "image_url": {"url": "data:…"}}.',
+    )
+
+
+def _source(block: Mapping[str, Any]) -> Any:
+    """Where the picture is in the block; None when it is nowhere."""
+    for key in ("base64", "data", "path", "url"):
+        if block.get(key) is not None:
+            return block[key]
+    for key in ("image_url", "image", "source"):
+        inner = block.get(key)
+        if isinstance(inner, Mapping):
+            return _source(inner) if key != "source" else _inner_source(inner)
+        if inner is not None:
+            return inner
+    return None
+
+
+def _inner_source(source: Mapping[str, Any]) -> Any:
+    """Anthropic's and Bedrock's `source`."""
+    return source["bytes"] if "bytes" in source else _source(source)
+
+
+def _file_id(block: Mapping[str, Any]) -> bool:
+    source = block.get("source")
+    places = (block, source) if isinstance(source, Mapping) else (block,)
+    return any("file_id" in place or place.get("source_type") == "id" for place in places)

@@ -1,0 +1,77 @@
+"""LangChain's tools and tool choices in the core's words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from ollama_dify import ConfigurationError, Tool
+
+__all__ = ["ToolLike", "core_tool", "core_tool_choice", "openai_tools"]
+
+ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
+
+_RESERVED = {"any": "required", "required": "required", "auto": "auto", "none": "none"}
+
+
+def openai_tools(tools: Sequence[ToolLike], *, strict: bool | None = None) -> list[dict[str, Any]]:
+    """Any tool LangChain knows in OpenAI's form, which traces and caches show.
+
+    strict: narrow each schema as OpenAI's strict mode does; Ollama has no field for the flag itself.
+    """
+    return [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+
+
+def core_tool(tool: Any) -> Tool:
+    """A tool in OpenAI's or any other of LangChain's forms.
+
+    Raises ConfigurationError for a tool that only another provider's servers run.
+    """
+    try:
+        converted = tool if _is_openai(tool) else convert_to_openai_tool(tool)
+        function = converted["function"]
+        parameters = function.get("parameters") or {"type": "object", "properties": {}}
+        return Tool(function["name"], function.get("description") or "", parameters)
+    except (KeyError, TypeError, ValueError) as error:
+        kind = tool.get("type") if isinstance(tool, Mapping) else type(tool).__name__
+        raise ConfigurationError(
+            f"A tool of type {kind!r} cannot be offered to an Ollama model ({error}).",
+            hint="Pass a function, a pydantic class, a BaseTool or a dict with name, description and parameters.",
+        ) from error
+
+
+def _is_openai(tool: Any) -> bool:
+    return isinstance(tool, Mapping) and tool.get("type") == "function" and "function" in tool
+
+
+def core_tool_choice(choice: Any, names: Sequence[str]) -> str | None:
+    """None, "auto", "none", "required" or a tool's name, out of any provider's way to say it.
+
+    True asks for a call, False leaves it to the model. Raises ConfigurationError for an unknown name.
+    """
+    if choice is None or choice is False:
+        return None
+    if choice is True:
+        return "required"
+    name = _named(choice) if isinstance(choice, Mapping) else choice
+    if isinstance(name, str):
+        if name in names:
+            return name
+        if name in _RESERVED:
+            return _RESERVED[name]
+    known = ", ".join(names) if names else "there are none"
+    raise ConfigurationError(
+        f"tool_choice={choice!r} names no tool; the tools: {known}.",
+        hint='Use a tool\'s name, "any" (or "required", True), "auto" or "none".',
+    )
+
+
+def _named(choice: Mapping[str, Any]) -> Any:
+    """The name in OpenAI's {"type": "function", "function": {"name": …}} or Anthropic's {"type": "tool", "name": …}."""
+    function = choice.get("function")
+    if isinstance(function, Mapping):
+        return function.get("name")
+    return choice.get("name", choice.get("type"))

@@ -1,0 +1,201 @@
+"""The core's answers into LlamaIndex's responses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    ContentBlock,
+    LogProb,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+from llama_index.core.llms.llm import ToolSelection
+from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall
+
+from .convert import to_arguments
+
+__all__ = [
+    "GrowingAnswer",
+    "chat_response",
+    "completion_response",
+    "first_call_only",
+    "log_probs",
+    "tool_selections",
+]
+
+
+class GrowingAnswer:
+    """A streamed answer: LlamaIndex wants each response to hold the whole answer so far.
+
+    single_call: whether calls after the first are left out, as `allow_parallel_tool_calls=False` asks.
+    """
+
+    __slots__ = ("_calls", "_single_call", "_text", "_thinking")
+
+    def __init__(self, *, single_call: bool = False) -> None:
+        self._text = ""
+        self._thinking = ""
+        self._calls: tuple[ToolCall, ...] = ()
+        self._single_call = single_call
+
+    def chat(self, chunk: ChatChunk) -> ChatResponse:
+        """The response for one more chunk; runs once per token."""
+        text, thinking, calls, logprobs, finish = chunk
+        self._text += text
+        if thinking:
+            self._thinking += thinking
+        if calls:
+            self._calls = _kept(self._calls + calls, self._single_call)
+        if self._thinking or self._calls:
+            message = _message(self._text, self._thinking, self._calls)
+        else:
+            message = ChatMessage(role=MessageRole.ASSISTANT, blocks=[TextBlock(text=self._text)])
+        response = ChatResponse(message=message, delta=text)
+        if thinking:
+            response.additional_kwargs["thinking_delta"] = thinking
+        if logprobs:
+            response.logprobs = log_probs(logprobs)
+        if finish is not None:
+            _add_finish(response, finish)
+        return response
+
+    def completion(self, chunk: ChatChunk) -> CompletionResponse:
+        """The same for a completion."""
+        text, thinking, calls, logprobs, finish = chunk
+        self._text += text
+        response = CompletionResponse(text=self._text, delta=text)
+        if thinking:
+            self._thinking += thinking
+            response.additional_kwargs["thinking_delta"] = thinking
+        if calls:
+            self._calls = _kept(self._calls + calls, self._single_call)
+        if logprobs:
+            response.logprobs = log_probs(logprobs)
+        if finish is not None:
+            response.additional_kwargs |= _beside_text(self._thinking, self._calls)
+            _add_finish(response, finish)
+        return response
+
+
+def chat_response(result: ChatResult, *, single_call: bool = False) -> ChatResponse:
+    """A whole answer as a chat response."""
+    calls = _kept(result.tool_calls, single_call)
+    response = ChatResponse(
+        message=_message(result.text, result.thinking, calls),
+        logprobs=log_probs(result.logprobs) if result.logprobs else None,
+    )
+    if result.finish is not None:
+        _add_finish(response, result.finish)
+    return response
+
+
+def completion_response(result: ChatResult, *, single_call: bool = False) -> CompletionResponse:
+    """A whole answer as a completion; reasoning and calls stand in `additional_kwargs`."""
+    response = CompletionResponse(
+        text=result.text,
+        logprobs=log_probs(result.logprobs) if result.logprobs else None,
+        additional_kwargs=_beside_text(result.thinking, _kept(result.tool_calls, single_call)),
+    )
+    if result.finish is not None:
+        _add_finish(response, result.finish)
+    return response
+
+
+def log_probs(rows: Sequence[Mapping[str, Any]]) -> list[list[LogProb]]:
+    """Per token of the answer: the token itself, then the alternatives that were asked for."""
+    return [
+        [
+            _log_prob(row),
+            *(_log_prob(other) for other in row.get("top_logprobs") or () if other["token"] != row["token"]),
+        ]
+        for row in rows
+    ]
+
+
+def _log_prob(row: Mapping[str, Any]) -> LogProb:
+    return LogProb(token=row["token"], logprob=row["logprob"], bytes=row.get("bytes") or [])
+
+
+def tool_selections(response: ChatResponse) -> list[ToolSelection]:
+    """The calls of a response as LlamaIndex's agents take them."""
+    return [
+        ToolSelection(
+            tool_id=block.tool_call_id or block.tool_name,
+            tool_name=block.tool_name,
+            tool_kwargs=dict(to_arguments(block.tool_kwargs, f"tool call {block.tool_name!r}")),
+        )
+        for block in response.message.blocks
+        if isinstance(block, ToolCallBlock)
+    ]
+
+
+def first_call_only(response: ChatResponse) -> ChatResponse:
+    """The response with no tool call but the first; the given one stays as it is."""
+    blocks = response.message.blocks
+    calls = [number for number, block in enumerate(blocks) if isinstance(block, ToolCallBlock)]
+    if len(calls) < 2:
+        return response
+    blocks = [block for number, block in enumerate(blocks) if number not in calls[1:]]
+    extra = response.message.additional_kwargs
+    if "tool_calls" in extra:
+        extra = {**extra, "tool_calls": extra["tool_calls"][:1]}
+    message = response.message.model_copy(update={"blocks": blocks, "additional_kwargs": extra})
+    return response.model_copy(update={"message": message})
+
+
+def _kept(calls: tuple[ToolCall, ...], single_call: bool) -> tuple[ToolCall, ...]:
+    return calls[:1] if single_call else calls
+
+
+def _message(text: str, thinking: str, calls: Sequence[ToolCall]) -> ChatMessage:
+    blocks: list[ContentBlock] = [TextBlock(text=text)]
+    if thinking:
+        blocks.insert(0, ThinkingBlock(content=thinking))
+    if not calls:
+        return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
+    blocks += [
+        ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=dict(call.arguments))
+        for call in calls
+    ]
+    # Chat engines and programs look here to tell a call from a text.
+    return ChatMessage(
+        role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs={"tool_calls": _call_dicts(calls)}
+    )
+
+
+def _call_dicts(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": dict(call.arguments)},
+        }
+        for call in calls
+    ]
+
+
+def _beside_text(thinking: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
+    """What of an answer a completion has no place for."""
+    return {
+        **({"thinking": thinking} if thinking else {}),
+        **({"tool_calls": _call_dicts(calls)} if calls else {}),
+    }
+
+
+def _add_finish(response: ChatResponse | CompletionResponse, finish: Finish) -> None:
+    metadata = finish.metadata()
+    usage = {
+        "prompt_tokens": finish.usage.input_tokens,
+        "completion_tokens": finish.usage.output_tokens,
+        "total_tokens": finish.usage.total_tokens,
+    }
+    # LlamaIndex's token counter reads `usage` in `raw`; users read `additional_kwargs`.
+    response.raw = {**metadata, "usage": usage}
+    response.additional_kwargs |= {**usage, **metadata}

@@ -1,0 +1,47 @@
+"""Pickling that keeps every setting."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from llama_index.core.schema import BaseComponent
+from pydantic import BaseModel
+
+__all__ = ["Portable"]
+
+# What belongs to the process it was made in and means nothing for an answer.
+_LEFT_BEHIND = ("callback_manager", "rate_limiter", "embeddings_cache")
+
+
+class Portable(BaseComponent):
+    """Pickles whole, or raises.
+
+    LlamaIndex's own pickling removes what cannot be pickled, from the living object too, and restores by
+    running `__init__`, which would read another machine's environment.
+    """
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super(BaseComponent, self).__getstate__()
+        values = {
+            name: value
+            for name, value in state["__dict__"].items()
+            if name not in _LEFT_BEHIND or _is_picklable(value)
+        }
+        return {**state, "__dict__": values}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        left_behind = {
+            name: type(self).model_fields[name].get_default(call_default_factory=True)
+            for name in _LEFT_BEHIND
+            if name in type(self).model_fields and name not in state["__dict__"]
+        }
+        BaseModel.__setstate__(self, {**state, "__dict__": {**state["__dict__"], **left_behind}})
+
+
+def _is_picklable(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # Whatever a foreign object raises, it stays behind.
+        return False
+    return True

@@ -1,0 +1,168 @@
+"""Pydantic objects from the model, by Ollama's `format`: it can write nothing but what the schema allows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from typing import Any
+
+import llama_index.core.instrumentation as instrument
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.instrumentation.events.llm import (
+    LLMStructuredPredictEndEvent,
+    LLMStructuredPredictInProgressEvent,
+    LLMStructuredPredictStartEvent,
+)
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.program.utils import FlexibleModel, create_flexible_model
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.types import Model, PydanticProgramMode
+from pydantic import VERSION, BaseModel, ValidationError
+from pydantic_core import from_json
+
+__all__ = ["PartialReader", "StructuredPrediction", "read_output"]
+
+dispatcher = instrument.get_dispatcher(__name__)
+
+# Older pydantic leaves a string out until it has ended.
+_PARTIAL: Any = "trailing-strings" if tuple(map(int, VERSION.split(".")[:2])) >= (2, 10) else True
+
+
+class StructuredPrediction(FunctionCallingLLM):
+    """LlamaIndex's structured_predict family in its default mode; the other modes are LlamaIndex's own."""
+
+    def structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """An object of `output_cls`. Raises ValueError for an answer that is none."""
+        if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
+            return super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+        messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
+        output = read_output(output_cls, self.chat(messages, **call))
+        dispatcher.event(LLMStructuredPredictEndEvent(output=output))
+        return output
+
+    async def astructured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """The async twin of `structured_predict`."""
+        if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
+            return await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+        messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
+        output = read_output(output_cls, await self.achat(messages, **call))
+        dispatcher.event(LLMStructuredPredictEndEvent(output=output))
+        return output
+
+    def stream_structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Model | FlexibleModel, None, None]:
+        """The object as it grows, then whole. Raises ValueError when it never becomes one."""
+        if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
+            yield from super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return
+        messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
+        reader = PartialReader(output_cls)
+        last = None
+        for last in self.stream_chat(messages, **call):
+            if (grown := reader.read(last)) is not None:
+                dispatcher.event(LLMStructuredPredictInProgressEvent(output=grown))
+                yield grown
+        output = read_output(output_cls, last)
+        dispatcher.event(LLMStructuredPredictEndEvent(output=output))
+        yield output
+
+    async def astream_structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Model | FlexibleModel, None]:
+        """The async twin of `stream_structured_predict`."""
+        if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
+            return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+        messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
+
+        async def grow() -> AsyncGenerator[Model | FlexibleModel, None]:
+            reader = PartialReader(output_cls)
+            last = None
+            async for last in await self.astream_chat(messages, **call):
+                if (grown := reader.read(last)) is not None:
+                    dispatcher.event(LLMStructuredPredictInProgressEvent(output=grown))
+                    yield grown
+            output = read_output(output_cls, last)
+            dispatcher.event(LLMStructuredPredictEndEvent(output=output))
+            yield output
+
+        return grow()
+
+    def _structured_question(
+        self,
+        output_cls: type[BaseModel],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None,
+        prompt_args: dict[str, Any],
+    ) -> tuple[list[ChatMessage], dict[str, Any]]:
+        """The messages and the arguments of the call."""
+        dispatcher.event(
+            LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
+        )
+        messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
+        return messages, {**(llm_kwargs or {}), "format": output_cls.model_json_schema()}
+
+
+def read_output(output_cls: type[Model], response: ChatResponse | None) -> Model:
+    """The object a whole answer spells. Raises ValueError saying why it is none."""
+    text = (response.message.content if response is not None else None) or ""
+    try:
+        return output_cls.model_validate_json(text)
+    except ValidationError as error:
+        reason = response.additional_kwargs.get("done_reason") if response is not None else None
+        advice = (
+            "The answer was cut off by the token limit: raise max_tokens or num_predict, or lower think."
+            if reason == "length"
+            else "Ask for it in the prompt too, or choose a model that follows a schema."
+        )
+        raise ValueError(
+            f"The model's answer is no {output_cls.__name__}: {text[:200]!r}. "
+            f"{error.error_count()} problem(s), first: {error.errors(include_url=False)[0]['msg']}.\n{advice}"
+        ) from error
+
+
+class PartialReader:
+    """Reads an object from the growing text of an answer.
+
+    An unfinished one comes as LlamaIndex's flexible model of the class, whose missing fields are None.
+    """
+
+    def __init__(self, output_cls: type[Model]) -> None:
+        self._output_cls = output_cls
+        self._flexible_cls = create_flexible_model(output_cls)
+        self._seen: Any = None
+
+    def read(self, response: ChatResponse) -> Model | FlexibleModel | None:  # type: ignore[type-var]
+        """The object so far; None when the response adds nothing to it."""
+        if not response.delta:
+            return None
+        try:
+            value = from_json(response.message.content or "", allow_partial=_PARTIAL)
+        except ValueError:
+            return None
+        if not isinstance(value, dict) or value == self._seen:
+            return None
+        self._seen = value
+        try:
+            return self._output_cls.model_validate(value)  # type: ignore[return-value]
+        except ValidationError:
+            return self._flexible_cls.model_validate(value)

@@ -1,0 +1,148 @@
+"""Whether a message asks for a tool, for which one, and with which arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import reading
+from .values import Filler, Source, spread_name
+
+Tool = Mapping[str, Any]
+Call = dict[str, Any]
+_ASKED = re.compile(r"\b(?:use|call|invoke|run|using)\b[^.?!]{0,40}\b(?:tools?|functions?)\b", re.IGNORECASE)
+_ARITHMETIC = re.compile(r"\d\s*[-+*/×÷^]\s*-?\d|\b(?:plus|minus|times|sum|product|divided)\b", re.IGNORECASE)
+_GENERIC = frozenset(
+    reading.stem(word)
+    for word in [
+        "get",
+        "set",
+        "current",
+        "tool",
+        "function",
+        "value",
+        "call",
+        "fetch",
+        "number",
+        "two",
+        "new",
+        "my",
+        "run",
+        "do",
+    ]
+)
+_LIST = re.compile(r"\s*(?:,\s*(?:and|or)\s+|\s+and\s+|\s+or\s+|\s*&\s*|\s+vs\.?\s+|、|和|と)\s*")
+
+
+def calls_for(text: str, tools: Sequence[Tool], done: Sequence[str] = ()) -> list[Call]:
+    """The calls a message asks for; tools in `done` were called already since it was said."""
+    functions = [tool.get("function") or tool for tool in tools]
+    functions = [function for function in functions if function.get("name")]
+    named = [function for function in functions if _mentions(text, function["name"])]
+    if done:
+        open_ones = [function for function in named if function["name"] not in done]
+        return (
+            [call for function in open_ones[:1] for call in _calls_of(function, text)]
+            if len(named) > 1
+            else []
+        )
+    chosen = _longest_names(named) or _matching(text, functions)
+    return [call for function in chosen for call in _calls_of(function, text)]
+
+
+def _mentions(text: str, name: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text) is not None and (
+        "_" in name or len(name) > 3
+    )
+
+
+def _longest_names(named: list[Tool]) -> list[Tool]:
+    return sorted(named, key=lambda function: -len(function["name"]))[:1] if len(named) == 1 else named[:1]
+
+
+def _matching(text: str, functions: list[Tool]) -> list[Tool]:
+    scores = [_score(text, function) for function in functions]
+    best = max(scores, default=0.0)
+    forced = _ASKED.search(text) is not None
+    if not functions or (best < 1.0 and not forced):
+        return []
+    first = functions[scores.index(best)]
+    chosen, taken = [first], _name_stems(first)
+    asked = reading.key_words(text)
+    for function in functions:
+        own = (_name_stems(function) - taken) & asked
+        if function is not first and own:
+            chosen.append(function)
+            taken |= _name_stems(function)
+    return chosen
+
+
+def _name_stems(function: Tool) -> set[str]:
+    return reading.key_words(spread_name(function["name"])) - _GENERIC
+
+
+def _score(text: str, function: Tool) -> float:
+    asked = reading.key_words(text)
+    parameters = function.get("parameters") or {}
+    by_name = asked & _name_stems(function)
+    described = (asked & reading.key_words(function.get("description") or "")) - _GENERIC
+    by_parameter = (
+        asked & reading.key_words(spread_name(" ".join(parameters.get("properties") or {})))
+    ) - _GENERIC
+    score = (
+        2.0 * len(by_name) + 1.0 * len(described - by_name) + 0.5 * len(by_parameter - described - by_name)
+    )
+    return score + (1.0 if _fits_arithmetic(text, parameters) else 0.0)
+
+
+def _fits_arithmetic(text: str, parameters: Mapping[str, Any]) -> bool:
+    properties = parameters.get("properties") or {}
+    numeric = [name for name, schema in properties.items() if schema.get("type") in ("integer", "number")]
+    return len(numeric) >= 2 and len(numeric) == len(properties) and _ARITHMETIC.search(text) is not None
+
+
+def _calls_of(function: Tool, text: str) -> list[Call]:
+    parameters = function.get("parameters") or {}
+    properties = parameters.get("properties") or {}
+    required = [name for name in parameters.get("required") or () if name in properties] or list(properties)[
+        :1
+    ]
+    spoken = re.sub(rf"(?<!\w){re.escape(function['name'])}(?!\w)", " ", text)
+    if len(required) == 1 and properties:
+        several = _several(spoken, properties[required[0]])
+        if len(several) > 1:
+            return [{"name": function["name"], "arguments": {required[0]: value}} for value in several]
+    filler = Filler(Source(spoken), parameters, eager=False)
+    return [{"name": function["name"], "arguments": filler.object(parameters) if properties else {}}]
+
+
+def _several(text: str, schema: Mapping[str, Any]) -> list[Any]:
+    """The things a sentence names for one parameter: `Paris and Berlin`, `3 and 5`."""
+    kind = schema.get("type")
+    if schema.get("enum") or kind not in ("string", "integer", "number"):
+        return []
+    if kind == "string":
+        names = Source(text).proper_names()
+        quoted = re.findall(r"[\"']([^\"']{1,80})[\"']", text)
+        things: list[str] = quoted if len(quoted) > 1 else names
+    else:
+        things = re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", text)
+    joined = [thing for index, thing in enumerate(things) if _is_listed(text, things, index)]
+    if kind == "string":
+        return list(dict.fromkeys(joined))
+    return [int(thing) if kind == "integer" and "." not in thing else float(thing) for thing in joined]
+
+
+def _is_listed(text: str, things: Sequence[str], index: int) -> bool:
+    """Whether a thing is joined to its neighbour by a comma or an `and`."""
+
+    def joined(left: str, right: str) -> bool:
+        between = (
+            rf"{re.escape(left)}[\"']?(?:{_LIST.pattern}|\s*,\s*)(?:in |for |of )?[\"']?{re.escape(right)}"
+        )
+        return re.search(between, text) is not None
+
+    before = index > 0 and joined(things[index - 1], things[index])
+    after = index + 1 < len(things) and joined(things[index], things[index + 1])
+    return before or after

@@ -1,0 +1,201 @@
+"""Recorded exchanges of real servers: loading, the models they were made with, and what to script."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ollama_dify.testing import Reply, SimulatedModel
+
+DATA = Path(__file__).parent.parent / "data" / "captures"
+VERSIONS = ("0.24.0", "0.32.15", "0.33.0-rc2")
+BETA = re.compile(r'\[|\n+|"(?=\])| ?"(?=b)|b|e|t|a|","|",| ')
+STOPS = {"seed": 1, "stop": ["<|im_start|>", "<|im_end|>"], "temperature": 0}
+
+
+@dataclass(frozen=True)
+class Recording:
+    name: str
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: str | None
+    status: int
+    response_headers: list[list[str]]
+    response: str
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        try:
+            asked = json.loads(self.body or "null")
+        except json.JSONDecodeError:
+            return {}
+        return asked if isinstance(asked, dict) else {}
+
+
+def recordings(version: str) -> list[Recording]:
+    raw = gzip.decompress((DATA / f"{version}.jsonl.gz").read_bytes()).decode()
+    return [Recording(**json.loads(line)) for line in raw.split("\n") if line]
+
+
+def models(recorded: list[Recording]) -> list[SimulatedModel]:
+    """The models of the recorded server, out of its own /api/tags and /api/show."""
+    listed = json.loads(next(one for one in recorded if one.name == "tags").response)["models"]
+    shows = {
+        one.asked["model"]: json.loads(one.response)
+        for one in recorded
+        if one.path == "/api/show" and one.status == 200 and not one.asked.get("verbose")
+    }
+    return [_model(entry, shows.get(entry["name"].removesuffix(":latest"))) for entry in listed]
+
+
+def _model(entry: dict[str, Any], show: dict[str, Any] | None) -> SimulatedModel:
+    name = entry["name"].removesuffix(":latest")
+    details = entry["details"]
+    embeds = name == "all-minilm"
+    capabilities = _capabilities(name, entry, show)
+    template = (
+        "prompt" if embeds else "native" if "native" in name else "fim" if name == "tiny-fim" else "chatml"
+    )
+    info = (
+        None
+        if show is None
+        else {k: v for k, v in show["model_info"].items() if embeds or "tokenizer" not in k}
+    )
+    parameters: dict[str, Any] = {} if embeds else {"num_ctx": 2048, **STOPS} if name == "tiny-sys" else STOPS
+    return SimulatedModel(
+        name,
+        capabilities,
+        template="plain" if name == "tiny-plain" else template,
+        context_length=512 if embeds else 32768,
+        dimensions=384 if embeds else 128,
+        family=details["family"],
+        families=details["families"],
+        parameter_size=details["parameter_size"],
+        quantization=details["quantization_level"],
+        size=entry["size"],
+        digest=entry["digest"],
+        modified_at=entry["modified_at"],
+        parent=details["parent_model"],
+        weights=_weights(name),
+        system="You are a pirate." if name == "tiny-sys" else None,
+        parameters=parameters,
+        counting="words" if embeds else "bpe",
+        listed=entry.get("capabilities"),
+        model_info=info,
+    )
+
+
+def _weights(name: str) -> str:
+    """The recorded models share one file of weights, three of them excepted."""
+    return name if name in ("all-minilm", "tiny-random", "tiny-native", "tiny-random-native") else "tiny"
+
+
+def _capabilities(name: str, entry: dict[str, Any], show: dict[str, Any] | None) -> list[Any]:
+    if show is not None:
+        return list(show["capabilities"])
+    if name == "tiny-fim":
+        return ["completion", "insert"]
+    native = ["tools", "thinking", "completion"]
+    return native if "native" in name else ["completion", "tools", "thinking"]
+
+
+# Whole answers of exchanges that were cut short: the simulator has to do the cutting itself.
+WHOLE = {
+    "num_predict-limit-nostream": Reply(" ".join(map(str, range(1, 41)))),
+    "num_predict-limit-stream": Reply(" ".join(map(str, range(1, 41)))),
+    "native-prefill": Reply(" France is Paris."),
+    "native-num_predict": Reply(" ".join(map(str, range(1, 41)))),
+    "stop-option": Reply(" ".join(map(str, range(1, 11)))),
+    "num_predict-in-think": Reply("Paris.", thinking="The user asks for the capital of France.\n"),
+    "option-float-for-int": Reply("Hello! How can I help you today?"),
+    "logprobs-top3-nostream": Reply("Hello! How can I help you today?"),
+    "logprobs-top3-stream": Reply("Hello! How can I help you today?"),
+    "native-logprobs-stream": Reply("Hello! How can I help you today?"),
+    "generate-template-override": Reply("Your name is Heidiuser and more"),
+    "tools-num_predict-cuts-call": Reply(
+        tool_calls=[{"name": "get_weather", "arguments": {"city": "Paris"}}]
+    ),
+    "overlong-shift-false": Reply("The image is red."),
+    "overlong-truncate-true-shift-false": Reply("The image is red."),
+}
+
+
+def script(one: Recording) -> Reply | None:
+    """What the neural model said, so that everything around it can be compared; None for no script."""
+    if one.name in WHOLE:
+        return WHOLE[one.name]
+    if one.status != 200 and "native-mid-stream" not in one.name:
+        return None
+    if one.path not in ("/api/chat", "/api/generate", "/v1/chat/completions"):
+        return None
+    if one.path.startswith("/v1"):
+        return _openai(one)
+    chunks = [json.loads(line) for line in one.response.split("\n") if line]
+    errors = [chunk["error"] for chunk in chunks if "error" in chunk]
+    chunks = [chunk for chunk in chunks if "error" not in chunk]
+    if one.status == 500:
+        return Reply("know", error_at_end=errors[0])
+    parts = [chunk.get("message") or {"content": chunk.get("response", ""), **chunk} for chunk in chunks]
+    text = "".join(part.get("content", "") for part in parts)
+    thinking = "".join(part.get("thinking", "") for part in parts)
+    calls = [call["function"] for part in parts for call in part.get("tool_calls") or ()]
+    done = bool(chunks) and chunks[-1]["done"]
+    last = chunks[-1] if chunks else {}
+    if not text and not thinking and not calls and last.get("done_reason") in ("load", "unload"):
+        return None
+    pieces = None
+    if "beta" in text:
+        pieces = BETA.findall(text + '","beta' * 200)
+    elif "random" in one.asked["model"] and len(chunks) > 1:
+        pieces = [part["content"] for part in parts]
+    return Reply(
+        text,
+        thinking=thinking or None,
+        tool_calls=calls,
+        pieces=pieces,
+        done=done,
+        error_at_end=errors[0] if errors else None,
+        done_reason=None,
+    )
+
+
+def _openai(one: Recording) -> Reply:
+    if one.response.startswith("data:"):
+        events = [json.loads(line[6:]) for line in one.response.split("\n") if line.startswith("data: {")]
+        deltas = [choice["delta"] for event in events for choice in event["choices"]]
+    else:
+        deltas = [choice["message"] for choice in json.loads(one.response)["choices"]]
+    calls = [call["function"] for delta in deltas for call in delta.get("tool_calls") or ()]
+    return Reply(
+        "".join(delta.get("content") or "" for delta in deltas),
+        thinking="".join(delta.get("reasoning") or "" for delta in deltas) or None,
+        tool_calls=[{"name": call["name"], "arguments": json.loads(call["arguments"])} for call in calls],
+    )
+
+
+_NEUTRAL = (
+    (re.compile(r'"(created_at|modified_at|expires_at)":"[^"]*"'), r'"\1":"T"'),
+    (re.compile(r'"(total|load|prompt_eval|eval)_duration":\d+'), r'"\1_duration":0'),
+    (re.compile(r'"id":"call_[a-z0-9]{8}"'), '"id":"call_8"'),
+    (re.compile(r'"id":"[A-Za-z0-9]{32}"'), '"id":"32"'),
+    (
+        re.compile(r'"id":"chatcmpl-\d{1,3}","object":"([\w.]+)","created":\d+'),
+        r'"id":"chatcmpl","object":"\1","created":0',
+    ),
+    (re.compile(r'"created":\d+'), '"created":0'),
+    (re.compile(r'"digest":"[0-9a-f]{64}"'), '"digest":"D"'),
+    (re.compile(r"(?:/usr/share/ollama/\.ollama/models\w*/blobs/)?sha256[-:][0-9a-f]{64}"), "sha256"),
+    (re.compile(r'"logprob":-?[\d.e-]+'), '"logprob":0'),
+)
+
+
+def neutral(text: str) -> str:
+    """The body without times, durations, ids, digests and log probabilities."""
+    for pattern, plain in _NEUTRAL:
+        text = pattern.sub(plain, text)
+    return text

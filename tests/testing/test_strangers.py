@@ -1,0 +1,134 @@
+"""Clients that know nothing of this project: the `ollama` package and langchain-ollama."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ollama_dify.testing import SimulatedOllama
+
+ollama = pytest.importorskip("ollama")
+langchain_ollama = pytest.importorskip("langchain_ollama")
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the current weather for a city",
+        "parameters": {
+            "type": "object",
+            "required": ["city"],
+            "properties": {"city": {"type": "string", "description": "City name"}},
+        },
+    },
+}
+CONVERSATION = [
+    {"role": "user", "content": "My name is Bob."},
+    {"role": "assistant", "content": "Nice to meet you!"},
+    {"role": "user", "content": "What is my name?"},
+]
+
+
+@pytest.fixture
+def server() -> Iterator[SimulatedOllama]:
+    with SimulatedOllama() as running:
+        yield running
+
+
+class TestOllamaPackage:
+    @pytest.fixture
+    def client(self, server: SimulatedOllama) -> Iterator[ollama.Client]:
+        client = ollama.Client(host=server.base_url)
+        yield client
+        client._client.close()
+
+    def test_holds_a_conversation(self, client: ollama.Client) -> None:
+        answer = client.chat("llama3.2", messages=CONVERSATION)
+        assert answer.message.content == "Your name is Bob."
+        assert answer.done_reason == "stop"
+        assert answer.prompt_eval_count > 20
+
+    def test_streams_the_same_text_token_by_token(self, client: ollama.Client) -> None:
+        chunks = list(client.chat("llama3.2", messages=CONVERSATION, stream=True))
+        assert "".join(chunk.message.content for chunk in chunks) == "Your name is Bob."
+        assert len(chunks) == chunks[-1].eval_count
+        assert [chunk.done for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+
+    def test_calls_a_tool_and_reads_its_result(self, client: ollama.Client) -> None:
+        messages = [{"role": "user", "content": "What is the weather in Paris?"}]
+        asked = client.chat("llama3.2", messages=messages, tools=[WEATHER])
+        (call,) = asked.message.tool_calls
+        assert (call.function.name, call.function.arguments) == ("get_weather", {"city": "Paris"})
+        result = {"role": "tool", "content": "22 degrees and sunny", "tool_name": "get_weather"}
+        answer = client.chat("llama3.2", messages=[*messages, asked.message, result], tools=[WEATHER])
+        assert answer.message.content == "The tool answered: 22 degrees and sunny"
+        assert not answer.message.tool_calls
+
+    def test_thinks(self, client: ollama.Client) -> None:
+        question = [{"role": "user", "content": "What is the capital of France?"}]
+        thought = client.chat("qwen3", messages=question, think=True)
+        assert "capital of France" in thought.message.thinking
+        assert thought.message.content
+        assert client.chat("qwen3", messages=question, think=False).message.thinking is None
+
+    def test_embeds(self, client: ollama.Client) -> None:
+        embedded = client.embed(
+            "nomic-embed-text", input=["a cat on a mat", "the cat on the mats", "stock prices"]
+        )
+        cat, cats, stocks = embedded.embeddings
+        assert len(cat) == 768
+        assert dot(cat, cats) > 0.5 > dot(cat, stocks)
+        assert dot(cat, cat) == pytest.approx(1.0, abs=1e-5)
+
+    def test_manages_models(self, client: ollama.Client) -> None:
+        assert "llama3.2:latest" in [model.model for model in client.list().models]
+        client.copy("llama3.2", "mine")
+        assert client.show("mine").capabilities == ["completion", "tools"]
+        client.delete("mine")
+        with pytest.raises(ollama.ResponseError, match="'mine:latest' not found"):
+            client.show("mine")
+        assert [step.status for step in client.pull("qwen3", stream=True)][-1] == "success"
+
+
+class TestLangchainOllama:
+    @pytest.fixture
+    def chat(self, server: SimulatedOllama) -> Iterator[langchain_ollama.ChatOllama]:
+        chat = langchain_ollama.ChatOllama(model="llama3.2", base_url=server.base_url)
+        yield chat
+        chat._client._client.close()
+
+    def test_holds_a_conversation(self, chat: langchain_ollama.ChatOllama) -> None:
+        answer = chat.invoke([(turn["role"], turn["content"]) for turn in CONVERSATION])
+        assert answer.content == "Your name is Bob."
+        assert answer.usage_metadata["output_tokens"] > 3
+
+    def test_streams(self, chat: langchain_ollama.ChatOllama) -> None:
+        chunks = list(chat.stream([(turn["role"], turn["content"]) for turn in CONVERSATION]))
+        assert "".join(chunk.content for chunk in chunks) == "Your name is Bob."
+        assert len(chunks) > 3
+
+    def test_calls_a_tool(self, chat: langchain_ollama.ChatOllama) -> None:
+        answer = chat.bind_tools([WEATHER]).invoke("Compare the weather in Paris and Berlin")
+        assert [call["args"] for call in answer.tool_calls] == [{"city": "Paris"}, {"city": "Berlin"}]
+
+    def test_fills_a_schema(self, chat: langchain_ollama.ChatOllama) -> None:
+        schema = {
+            "title": "Person",
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+            "required": ["name", "age"],
+        }
+        found = chat.with_structured_output(schema).invoke("Extract the person: Bob is 32 years old.")
+        assert found == {"name": "Bob", "age": 32}
+
+    def test_embeds(self, server: SimulatedOllama) -> None:
+        embeddings = langchain_ollama.OllamaEmbeddings(model="all-minilm", base_url=server.base_url)
+        one, two = embeddings.embed_documents(["first text", "second text"])
+        assert len(one) == len(two) == 384
+        assert embeddings.embed_query("first text") == one
+        embeddings._client._client.close()
+
+
+def dot(left: list[float], right: list[float]) -> float:
+    return sum(a * b for a, b in zip(left, right, strict=True))
