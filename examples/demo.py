@@ -7,6 +7,7 @@ wrote. Run it with `make demo` or `ollama-dify demo`.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -114,9 +115,7 @@ def server(console: Console, base_url: str | None, *models: str) -> Iterator[str
             return
         reason = f"Ollama at {connection.address.url} lacks {', '.join(sorted(missing))}"
     with SimulatedOllama() as simulated:
-        console.print(
-            f"[yellow]●[/] SIMULATED server at {simulated.base_url} ({reason}): real protocol, answers by rule."
-        )
+        console.print(f"[yellow]●[/] SIMULATED Ollama at {simulated.base_url} ({reason}): answers by rule.")
         yield simulated.base_url
 
 
@@ -200,7 +199,9 @@ def ingest(run: Run, collection: Any, database: Any, files: list[Path]) -> None:
             for start in range(0, len(nodes), BATCH):
                 batch = nodes[start : start + BATCH]
                 if by_langchain:
-                    store.add_documents([LangChainDocument(node.text, metadata=node.metadata) for node in batch])
+                    store.add_documents(
+                        [LangChainDocument(node.text, metadata=node.metadata) for node in batch]
+                    )
                 else:
                     index.insert_nodes(batch)
                 progress.advance(task, len(batch))
@@ -260,7 +261,9 @@ def check(run: Run, question: dict[str, str], answer: str, sources: list[str]) -
     run.asked += 1
     right = question["answer_contains"] in answer and sources[0] == question["file"]
     run.right += right
-    mark = "[green]✓[/]" if right else f"[red]✗ expected {question['answer_contains']} of {question['file']}[/]"
+    mark = (
+        "[green]✓[/]" if right else f"[red]✗ expected {question['answer_contains']} of {question['file']}[/]"
+    )
     run.console.print(f"\n           [dim]source: {sources[0]}[/] {mark}\n")
 
 
@@ -270,8 +273,6 @@ def ask_about_pictures(run: Run, data: Path) -> None:
     for path in pictures:
         question = f"What does {path.name} show?"
         heading(run, "LangChain", question)
-        import base64
-
         block = {
             "type": "image",
             "base64": base64.b64encode(path.read_bytes()).decode(),

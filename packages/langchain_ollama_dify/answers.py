@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages import content as blocks
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.block_translators import register_translator
+from langchain_core.messages.tool import ToolCall as LangChainCall
 from langchain_core.messages.tool import ToolCallChunk, tool_call, tool_call_chunk
 
 from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall
@@ -24,7 +25,7 @@ def answer(result: ChatResult) -> AIMessage:
     return AIMessage(
         content=result.text,
         additional_kwargs=_thinking(result.thinking),
-        tool_calls=[tool_call(name=call.name, args=dict(call.arguments), id=call.id) for call in result.tool_calls],
+        tool_calls=[_call(call) for call in result.tool_calls],
         usage_metadata=None if result.finish is None else _usage(result.finish),
         response_metadata=facts(result.finish, result.logprobs),
     )
@@ -67,6 +68,10 @@ def facts(finish: Finish | None, logprobs: Sequence[Any] = ()) -> dict[str, Any]
     """An answer's `response_metadata`: what the server told beside the answer."""
     told = {"model_provider": PROVIDER} if finish is None else finish.metadata()
     return {**told, "logprobs": list(logprobs)} if logprobs else told
+
+
+def _call(call: ToolCall) -> LangChainCall:
+    return tool_call(name=call.name, args=dict(call.arguments), id=call.id)
 
 
 def _thinking(text: str) -> dict[str, Any]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.load.serializable import Serializable
 from pydantic import BaseModel
 
 from ollama_dify import ChatSettings, ConnectionSettings
 
-__all__ = ["Citizen", "model_profile", "tracing_params"]
+if TYPE_CHECKING:
+    from langchain_core.language_models import LangSmithParams
+    from langchain_core.language_models.model_profile import ModelProfile
+
+__all__ = ["Citizen", "model_profile", "settings_in_use", "tracing_params"]
 
 
 class Citizen(Serializable):
@@ -30,9 +34,7 @@ class Citizen(Serializable):
     def lc_attributes(self) -> dict[str, Any]:
         """Settings whose values JSON cannot hold as they are."""
         values = {name: getattr(self, name, None) for name in ("timeout", "allow_image_paths")}
-        return {
-            name: plain(value) for name, value in values.items() if value is not None and plain(value) is not value
-        }
+        return {name: plain(value) for name, value in values.items() if plain(value) is not value}
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -49,11 +51,58 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def settings_in_use(model: ConnectionSettings, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting that has a value, without secrets: tells one model's answers from another's."""
+def settings_in_use(model: ConnectionSettings, kind: type[ConnectionSettings]) -> dict[str, Any]:
+    """Every setting of `kind` that has a value, without secrets: tells one model's answers from another's."""
     values = {
         name: plain(getattr(model, name))
-        for name, field in fields.items()
+        for name, field in kind.model_fields.items()
         if not field.exclude and getattr(model, name) is not None
     }
     return {**values, "base_url": model.address.url}
+
+
+def tracing_params(
+    model: ChatSettings, kind: Literal["chat", "llm"], stop: list[str] | None, call: Mapping[str, Any]
+) -> LangSmithParams:
+    """LangSmith's standard parameters of one call."""
+    params: LangSmithParams = {
+        "ls_provider": "ollama",
+        "ls_model_type": kind,
+        "ls_model_name": str(call.get("model") or model.model),
+    }
+    temperature = call.get("temperature", model.temperature)
+    if isinstance(temperature, (int, float)):
+        params["ls_temperature"] = float(temperature)
+    limit = call.get("num_predict", call.get("max_tokens"))
+    limit = limit if isinstance(limit, int) and limit > 0 else model.answer_limit
+    if limit is not None:
+        params["ls_max_tokens"] = limit
+    words = stop or model.stop
+    if words:
+        params["ls_stop"] = list(words)
+    return params
+
+
+def model_profile(model: ChatSettings) -> ModelProfile:
+    """What is known of the model without asking the server; what is not known is left out."""
+    profile: ModelProfile = {
+        "structured_output": True,
+        "image_url_inputs": model.allow_image_urls and model.vision_support is True,
+        "pdf_inputs": False,
+        "audio_inputs": False,
+        "video_inputs": False,
+        "image_outputs": False,
+        "audio_outputs": False,
+        "video_outputs": False,
+    }
+    if model.context_size is not None and model.answer_reserve is not None:
+        profile["max_input_tokens"] = model.context_size - model.answer_reserve
+    if model.answer_limit is not None:
+        profile["max_output_tokens"] = model.answer_limit
+    if model.vision_support is not None:
+        profile["image_inputs"] = model.vision_support
+    tools = False if model.mode == "completion" else model.function_call_support
+    if tools is not None:
+        profile["tool_calling"] = tools
+        profile["tool_choice"] = tools
+    return profile

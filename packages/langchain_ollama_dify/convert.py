@@ -153,8 +153,8 @@ def _blocks(content: Any, where: str) -> Iterator[tuple[str, str | Mapping[str, 
             yield where, content
         return
     for number, block in enumerate(content):
-        inner = block.get("value") if isinstance(block, dict) and block.get("type") == "non_standard" else None
-        yield f"{where}.content[{number}]", inner if isinstance(inner, dict) else block
+        foreign = isinstance(block, dict) and block.get("type") == "non_standard"
+        yield f"{where}.content[{number}]", block.get("value", block) if foreign else block
 
 
 def _role(message: BaseMessage, where: str) -> Any:
@@ -192,14 +192,12 @@ def _refused(block: Mapping[str, Any], where: str) -> UnsupportedContentError:
     label = f" ({media})" if isinstance(media, str) else ""
     return UnsupportedContentError(
         f"{where}: Ollama takes no block of type {kind!r}{label}.",
-        hint="Texts, pictures, reasoning and tool calls can be sent. Put a document's text into a text block; "
-        "send the frames of a video as pictures.",
+        hint="Texts, pictures, reasoning and tool calls can be sent. Put a document's text into a text "
+        "block; send the frames of a video as pictures.",
     )
 
 
-def core_prompt(
-    messages: Sequence[BaseMessage], *, allow_paths: bool | Path = True, **extra: Any
-) -> Prompt:
+def core_prompt(messages: Sequence[BaseMessage], *, allow_paths: bool | Path = True, **extra: Any) -> Prompt:
     """The conversation as one prompt for /api/generate: system apart, the other turns in LangChain's own
     prompt format.
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import ollama_dify as core
 from langchain_core import exceptions
+
+import ollama_dify as core
 
 __all__ = ["as_langchain", "langchain_errors"]
 

@@ -2,7 +2,8 @@
 
 The shapes: OpenAI (`image_url`, `input_image`), LangChain's blocks v0 (`source_type`) and v1 (`base64`,
 `url`), Anthropic (`source`), Bedrock (`image` with bytes), Google (`media`), and ours: `{"type": "image",
-"path": Path(…)}` and `{"type": "image", "image": Image(…)}`. What a picture is, its content says, not its label.
+"path": Path(…)}` and `{"type": "image", "image": Image(…)}`. What a picture is, its content says, not its
+label.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def picture(block: Mapping[str, Any], where: str, allow_paths: bool | Path) -> I
         return Image.parse(source, where=where)
     if _file_id(block):
         raise UnsupportedContentError(
-            f"{where}: this picture is an id of a file that another provider keeps; Ollama has no file store.",
+            f"{where}: this picture is the id of a file that another provider keeps.",
             hint="Send the picture's bytes or base64.",
         )
     raise UnsupportedContentError(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pydantic
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import BaseMessage
-from langchain_core.output_parsers import JsonOutputParser
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import BaseTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.json import parse_json_markdown
@@ -22,7 +22,7 @@ __all__ = ["StructuredParser", "answer_format", "is_model", "response_format"]
 def is_model(schema: Any) -> bool:
     """Whether the schema is a pydantic class, of version 2 or 1."""
     return isinstance(schema, type) and (
-        issubclass(schema, pydantic.BaseModel) or hasattr(schema, "parse_obj") and hasattr(schema, "schema")
+        issubclass(schema, pydantic.BaseModel) or (hasattr(schema, "parse_obj") and hasattr(schema, "schema"))
     )
 
 
@@ -65,28 +65,39 @@ def response_format(value: Any) -> Any:
         if kind == "json_object":
             return "json"
         schema = value.get("json_schema")
-        if kind == "json_schema" and isinstance(schema, Mapping) and isinstance(schema.get("schema"), Mapping):
+        if (
+            kind == "json_schema"
+            and isinstance(schema, Mapping)
+            and isinstance(schema.get("schema"), Mapping)
+        ):
             return answer_format(schema["schema"])
         if kind == "json_schema":
             raise ConfigurationError(
                 "response_format of type json_schema holds no schema.",
-                hint='Write {"type": "json_schema", "json_schema": {"name": …, "schema": {…}}}, or use format=.',
+                hint='Write {"type": "json_schema", "json_schema": {"schema": {…}}}, or use format=.',
             )
     return answer_format(value)
 
 
-class StructuredParser(JsonOutputParser):
-    """Reads an answer as JSON, and as an object of `pydantic_object` where that is given.
+class StructuredParser(BaseTransformOutputParser[Any]):
+    """Reads an answer as JSON, and as an object of `model` where that is given.
 
-    While streaming, what is complete so far is given; at the end the whole answer must be whole and valid,
-    else OutputParserException: a cut answer is never completed by guessing.
+    model: a pydantic class of either version. While streaming, what can be read so far is given; at the end
+    the answer must be whole and valid, else OutputParserException: a cut answer is never completed by
+    guessing.
     """
 
+    model: Any = None
+
+    def parse(self, text: str) -> Any:
+        """The object of a whole text."""
+        return self.parse_result([Generation(text=text)])
+
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """The answer's object; with `partial`, what of it can be read, or None."""
+        """The object of a whole answer; with `partial`, of what has arrived, or None."""
         text = result[0].text
         if partial:
-            return self._partial(result)
+            return self._so_far(text)
         try:
             value = parse_json_markdown(text.strip(), parser=_strict)
         except ValueError as error:
@@ -95,73 +106,83 @@ class StructuredParser(JsonOutputParser):
             ) from error
         return self._object(value, text)
 
-    def _partial(self, result: list[Generation]) -> Any:
-        value = super().parse_result(result, partial=True)
-        if value is None or self.pydantic_object is None:
-            return value
+    def _so_far(self, text: str) -> Any:
         try:
-            return self._object(value, result[0].text)
-        except OutputParserException:
+            value = parse_json_markdown(text.strip())
+            return None if value is None else self._object(value, text)
+        except ValueError:
             return None
 
     def _object(self, value: Any, text: str) -> Any:
-        model: Any = self.pydantic_object
-        if model is None:
+        if self.model is None:
             return value
         try:
-            is_v2 = issubclass(model, pydantic.BaseModel)
-            return model.model_validate(value) if is_v2 else model.parse_obj(value)
+            is_v2 = issubclass(self.model, pydantic.BaseModel)
+            return self.model.model_validate(value) if is_v2 else self.model.parse_obj(value)
         except ValueError as error:
             raise OutputParserException(
-                f"The answer does not satisfy {model.__name__}: {error}", llm_output=text
+                f"The answer does not satisfy {self.model.__name__}: {error}", llm_output=text
             ) from error
 
     def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
-        seen: list[str | BaseMessage] = []
-        last: Any = None
-
-        def kept() -> Iterator[str | BaseMessage]:
-            for chunk in input:
-                seen.append(chunk)
-                yield chunk
-
-        for last in super()._transform(kept()):
-            yield last
-        whole = self.parse_result([_joined(seen)])
-        if self.diff is False and whole != last:
-            yield whole
+        growing = _Growing(self)
+        for chunk in input:
+            yield from growing.add(chunk)
+        yield from growing.end()
 
     async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
-        seen: list[str | BaseMessage] = []
-        last: Any = None
+        growing = _Growing(self)
+        async for chunk in input:
+            for value in growing.add(chunk):
+                yield value
+        for value in growing.end():
+            yield value
 
-        async def kept() -> AsyncIterator[str | BaseMessage]:
-            async for chunk in input:
-                seen.append(chunk)
-                yield chunk
+    @property
+    def _type(self) -> str:
+        return "ollama_dify_structured"
 
-        async for last in super()._atransform(kept()):
-            yield last
-        whole = self.parse_result([_joined(seen)])
-        if self.diff is False and whole != last:
-            yield whole
+
+class _Growing:
+    """A streamed answer: gives each new object once, and the whole one at the end."""
+
+    def __init__(self, parser: StructuredParser) -> None:
+        self._parser = parser
+        self._text = ""
+        self._message: BaseMessage | None = None
+        self._given: Any = None
+
+    def add(self, chunk: str | BaseMessage) -> list[Any]:
+        if isinstance(chunk, BaseMessage):
+            self._message = chunk
+            chunk = chunk.text
+        if not chunk:
+            return []
+        self._text += chunk
+        return self._new(self._parser.parse_result([Generation(text=self._text)], partial=True))
+
+    def end(self) -> list[Any]:
+        return self._new(self._parser.parse_result([self._whole()]))
+
+    def _whole(self) -> Generation:
+        if self._message is None:
+            return Generation(text=self._text)
+        facts = self._message.response_metadata
+        return ChatGeneration(message=AIMessage(self._text, response_metadata=facts))
+
+    def _new(self, value: Any) -> list[Any]:
+        if value is None or value == self._given:
+            return []
+        self._given = value
+        return [value]
 
 
 def _strict(text: str) -> Any:
     return json.loads(text, strict=False)
 
 
-def _joined(chunks: list[str | BaseMessage]) -> Generation:
-    """The streamed answer as one generation."""
-    if not chunks or isinstance(chunks[0], str):
-        return Generation(text="".join(str(chunk) for chunk in chunks))
-    message: Any = chunks[0]
-    return ChatGeneration(message=message + chunks[1:] if len(chunks) > 1 else message)
-
-
 def _why(generation: Generation) -> str:
-    message = getattr(generation, "message", None)
-    facts = getattr(message, "response_metadata", {})
+    facts = generation.message.response_metadata if isinstance(generation, ChatGeneration) else {}
     if facts.get("done_reason") == "length":
         return "; it was cut because it reached the token limit: raise max_tokens or num_predict"
     if not generation.text.strip():

@@ -39,7 +39,7 @@ def core_tool(tool: Any) -> Tool:
         kind = tool.get("type") if isinstance(tool, Mapping) else type(tool).__name__
         raise ConfigurationError(
             f"A tool of type {kind!r} cannot be offered to an Ollama model ({error}).",
-            hint="Pass a function, a pydantic class, a BaseTool or a dict with name, description and parameters.",
+            hint="Pass a function, a pydantic class, a BaseTool or a dict with name and parameters.",
         ) from error
 
 
@@ -70,7 +70,7 @@ def core_tool_choice(choice: Any, names: Sequence[str]) -> str | None:
 
 
 def _named(choice: Mapping[str, Any]) -> Any:
-    """The name in OpenAI's {"type": "function", "function": {"name": …}} or Anthropic's {"type": "tool", "name": …}."""
+    """The name: OpenAI has it in `function`, Anthropic beside `type`, which alone may be the choice."""
     function = choice.get("function")
     if isinstance(function, Mapping):
         return function.get("name")

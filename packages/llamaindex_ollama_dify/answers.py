@@ -17,6 +17,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.llms.llm import ToolSelection
+
 from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall
 
 from .convert import to_arguments

@@ -20,6 +20,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.tools.types import BaseTool
+
 from ollama_dify import (
     CapabilityError,
     ConfigurationError,
@@ -50,7 +51,9 @@ ROLES: Mapping[MessageRole, Role] = {
 def to_messages(messages: Sequence[ChatMessage], *, allow_image_paths: bool | Path = True) -> list[Message]:
     """The conversation in the core's words.
 
-    allow_image_paths: as the setting of that name. A tool's result is matched with its call, so that it carries the tool's name even where LlamaIndex
+    allow_image_paths: as the setting of that name.
+
+    A tool's result is matched with its call, so that it carries the tool's name even where LlamaIndex
     gives only the call's id. Raises UnsupportedContentError naming message and block.
     """
     tool_names: dict[str, str] = {}
@@ -101,7 +104,8 @@ def _message(
     for number, block in enumerate(message.blocks):
         where = f"messages[{index}].blocks[{number}]"
         if isinstance(block, TextBlock):
-            content.append(TextPart(block.text))
+            if block.text:
+                content.append(TextPart(block.text))
         elif isinstance(block, ImageBlock):
             content.append(_image(block, where, allow_image_paths))
         elif isinstance(block, ThinkingBlock):
@@ -148,7 +152,7 @@ def _read(file: IOBase) -> bytes:
     """All of an open file, which is left where it was."""
     position = file.tell()
     file.seek(0)
-    data: bytes = file.read()  # type: ignore[attr-defined]  # every file has it but the typed base
+    data: bytes = file.read()
     file.seek(position)
     return data
 
@@ -231,14 +235,14 @@ def to_tool(tool: Any) -> Tool:
 
 
 def to_tool_choice(choice: Any) -> str | None:
-    """LlamaIndex passes OpenAI's words on: "any" is "required", and a tool may be named by an object."""
+    """A choice in the core's words; LlamaIndex passes OpenAI's objects on, which name a tool."""
     if isinstance(choice, Mapping):
         function = choice.get("function", choice)
         name = function.get("name") if isinstance(function, Mapping) else None
         if isinstance(name, str):
             return name
     elif choice is None or isinstance(choice, str):
-        return "required" if choice == "any" else choice
+        return choice
     raise ConfigurationError(
         f'tool_choice={choice!r} names no tool: use "auto", "none", "required" or a tool\'s name.'
     )

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-import llama_index.core.instrumentation as instrument
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # re-exported
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
 from pydantic import Field, model_validator
 
-from ollama_dify import Connected, EmbeddingError, EmbeddingSettings
+from ollama_dify import ConfigurationError, Connected, EmbeddingError, EmbeddingSettings, EmbedResult
 
+from .batches import CACHE_COLLECTION, BatchJob
 from .portable import Portable
 
 __all__ = ["OllamaDifyEmbedding"]
 
-dispatcher = instrument.get_dispatcher(__name__)
+dispatcher = get_dispatcher(__name__)
 
 # LlamaIndex's words for our fields.
 _THEIR_WORDS = {"model_name": "model", "embed_batch_size": "batch_size", "num_workers": "max_concurrency"}
-_CACHE = "embeddings"
 
 
 class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings):
@@ -37,7 +36,9 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
 
     model_name: str = Field("", description="LlamaIndex's word for `model`.", exclude=True)
     embed_batch_size: int = Field(64, description="LlamaIndex's word for `batch_size`.", exclude=True)
-    num_workers: int | None = Field(None, description="LlamaIndex's word for `max_concurrency`.", exclude=True)
+    num_workers: int | None = Field(
+        None, description="LlamaIndex's word for `max_concurrency`.", exclude=True
+    )
     query_instruction: str | None = Field(
         None, description="Put in front of each query as it is, e.g. `search_query: `."
     )
@@ -45,21 +46,8 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
         None, description="Put in front of each text as it is, e.g. `search_document: `."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _read_their_words(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        read = dict(values)
-        for theirs, ours in _THEIR_WORDS.items():
-            value = read.pop(theirs, None)
-            if value is None:
-                continue
-            if read.setdefault(ours, value) != value:
-                raise ValueError(
-                    f"{theirs}={value!r} and {ours}={read[ours]!r} are two words for one setting; give one"
-                )
-        return read
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**_in_our_words(values))
 
     @model_validator(mode="after")
     def _follow(self) -> OllamaDifyEmbedding:
@@ -88,19 +76,19 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
 
         Raises EmbeddingError whose `indexes` are positions in `texts`.
         """
-        job = _Job(self, texts)
-        if self.embeddings_cache is not None:
-            for index, text in enumerate(texts):
-                job.take(index, self.embeddings_cache.get(key=text, collection=_CACHE))
-        with self._reported(job), _progress(job, show_progress) as advance:
-            for group in job.groups(visible=show_progress):
+        job = BatchJob(texts)
+        cache = self.embeddings_cache
+        if cache is not None:
+            job.take_known([cache.get(key=text, collection=CACHE_COLLECTION) for text in texts])
+        with self._reported(job), job.progress(show_progress) as advance:
+            for group in job.groups(self._group_size(show_progress)):
                 if self.rate_limiter is not None:
                     self.rate_limiter.acquire()
                 with job.naming(group):
-                    job.keep(group, self._get_text_embeddings([texts[index] for index in group]))
-                if self.embeddings_cache is not None:
-                    for index in group:
-                        self.embeddings_cache.put(key=texts[index], val=job.entry(index), collection=_CACHE)
+                    job.keep(group, self._get_text_embeddings(job.texts_of(group)))
+                if cache is not None:
+                    for key, entry in job.entries(group):
+                        cache.put(key=key, val=entry, collection=CACHE_COLLECTION)
                 advance(len(group))
         return job.vectors
 
@@ -108,19 +96,80 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
         """The async twin of `get_text_embedding_batch`."""
-        job = _Job(self, texts)
-        if self.embeddings_cache is not None:
-            for index, text in enumerate(texts):
-                job.take(index, await self.embeddings_cache.aget(key=text, collection=_CACHE))
-        with self._reported(job), _progress(job, show_progress) as advance:
-            for group in job.groups(visible=show_progress):
+        job = BatchJob(texts)
+        cache = self.embeddings_cache
+        if cache is not None:
+            job.take_known([await cache.aget(key=text, collection=CACHE_COLLECTION) for text in texts])
+        with self._reported(job), job.progress(show_progress) as advance:
+            for group in job.groups(self._group_size(show_progress)):
                 if self.rate_limiter is not None:
                     await self.rate_limiter.async_acquire()
                 with job.naming(group):
-                    job.keep(group, await self._aget_text_embeddings([texts[index] for index in group]))
-                if self.embeddings_cache is not None:
-                    for index in group:
-                        entry = job.entry(index)
-                        await self.embeddings_cache.aput(key=texts[index], val=entry, collection=_CACHE)
+                    job.keep(group, await self._aget_text_embeddings(job.texts_of(group)))
+                if cache is not None:
+                    for key, entry in job.entries(group):
+                        await cache.aput(key=key, val=entry, collection=CACHE_COLLECTION)
                 advance(len(group))
         return job.vectors
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        return _only(self.client.embed([(self.query_instruction or "") + query]))
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return _only(await self.async_client.embed([(self.query_instruction or "") + query]))
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return _only(self.client.embed(self._instructed([text])))
+
+    async def _aget_text_embedding(self, text: str) -> Embedding:
+        return _only(await self.async_client.embed(self._instructed([text])))
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return cast(list[Embedding], self.client.embed(self._instructed(texts)).vectors)
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return cast(list[Embedding], (await self.async_client.embed(self._instructed(texts))).vectors)
+
+    def _instructed(self, texts: list[str]) -> list[str]:
+        return [self.text_instruction + text for text in texts] if self.text_instruction else texts
+
+    def _group_size(self, show_progress: bool) -> int | None:
+        """Texts per call of the core, which has them all unless somebody watches or limits the requests."""
+        if self.rate_limiter is not None:
+            return self.batch_size
+        return self.batch_size * self.max_concurrency if show_progress else None
+
+    @contextmanager
+    def _reported(self, job: BatchJob) -> Generator[None, None, None]:
+        """LlamaIndex's event and callback around the work, one pair for all of it."""
+        if not job.texts:
+            yield
+            return
+        described = self.to_payload()
+        dispatcher.event(EmbeddingStartEvent(model_dict=described))
+        with self.callback_manager.event(
+            CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: described}
+        ) as event:
+            yield
+            chunks, embeddings = job.embedded()
+            event.on_end(payload={EventPayload.CHUNKS: chunks, EventPayload.EMBEDDINGS: embeddings})
+        dispatcher.event(EmbeddingEndEvent(chunks=chunks, embeddings=embeddings))
+
+
+def _in_our_words(values: dict[str, Any]) -> dict[str, Any]:
+    ours = {name: value for name, value in values.items() if name not in _THEIR_WORDS}
+    for word, name in _THEIR_WORDS.items():
+        value = values.get(word)
+        if value is not None and ours.setdefault(name, value) != value:
+            raise ConfigurationError(
+                f"{word}={value!r} and {name}={ours[name]!r} are two words for one setting; give one of them."
+            )
+    return ours
+
+
+def _only(result: EmbedResult) -> Embedding:
+    """The vector of one text, which LlamaIndex cannot do without. Raises EmbeddingError where there is none."""
+    vector = result.vectors[0]
+    if vector is None:
+        raise EmbeddingError("The text has no vector, and there is no other to return.", indexes=(0,))
+    return vector

@@ -21,9 +21,9 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
+
 from ollama_dify import (
     AsyncChatStream,
     CapabilityError,
@@ -117,11 +117,11 @@ class OllamaDify(Portable, StructuredPrediction, Connected, ChatSettings):
 
     @property
     def tokenizer(self) -> Callable[[str], Sequence[int]]:
-        """The model's own tokenizer as far as LlamaIndex needs one: `Settings.tokenizer = llm.tokenizer`.
+        """The model's own tokenizer, for `Settings.tokenizer = llm.tokenizer`: text → token ids.
 
-        Its result has the right length; its items are positions, not ids.
+        The first use asks the server for the vocabulary; on an event loop call `await llm.awarmup()` before.
         """
-        return partial(_token_positions, self)
+        return partial(_token_ids, self)
 
     @_chat_events
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -227,7 +227,10 @@ class OllamaDify(Portable, StructuredPrediction, Connected, ChatSettings):
 
     def _may_call_functions(self) -> bool:
         """Whether tools can be offered: yes until the settings or the server say no."""
-        return self.mode == "chat" and self.function_call_support is not False
+        if self.mode != "chat" or self.function_call_support is not None:
+            return self.mode == "chat" and self.function_call_support is True
+        known = self.known_model()
+        return known is None or known.can("tools") is not False
 
     def _chat_question(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> _Question:
         call = _merged(kwargs)
@@ -249,7 +252,8 @@ class OllamaDify(Portable, StructuredPrediction, Connected, ChatSettings):
 
     def _completion_question(self, prompt: Prompt, call: dict[str, Any]) -> _Question:
         """A question to /api/generate. Raises CapabilityError for tools, which only /api/chat takes."""
-        if any([call.pop(name, None) for name in ("tools", "tool_choice")]):
+        tools, choice = call.pop("tools", None), call.pop("tool_choice", None)
+        if tools or choice not in (None, "auto", "none"):
             raise CapabilityError(
                 f'Tools were given, but mode="completion" of {self.model!r} uses /api/generate, which takes '
                 "none.",
@@ -315,5 +319,8 @@ async def _agrow(stream: AsyncChatStream, response: Callable[[ChatChunk], _R]) -
             yield response(chunk)
 
 
-def _token_positions(llm: OllamaDify, text: str) -> Sequence[int]:
-    return range(llm.client.count_tokens(text).tokens)
+def _token_ids(llm: OllamaDify, text: str) -> Sequence[int]:
+    counter = llm.counter()
+    count = counter.text(text)
+    # Without a vocabulary there is a number but no ids; LlamaIndex only looks at the length.
+    return counter.token_ids(text) if count.exact else range(count.tokens)

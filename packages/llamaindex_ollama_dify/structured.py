@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from typing import Any
+from typing import Any, cast
 
-import llama_index.core.instrumentation as instrument
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # re-exported
 from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictEndEvent,
     LLMStructuredPredictInProgressEvent,
@@ -21,7 +21,7 @@ from pydantic_core import from_json
 
 __all__ = ["PartialReader", "StructuredPrediction", "read_output"]
 
-dispatcher = instrument.get_dispatcher(__name__)
+dispatcher = get_dispatcher(__name__)
 
 # Older pydantic leaves a string out until it has ended.
 _PARTIAL: Any = "trailing-strings" if tuple(map(int, VERSION.split(".")[:2])) >= (2, 10) else True
@@ -39,7 +39,7 @@ class StructuredPrediction(FunctionCallingLLM):
     ) -> Model:
         """An object of `output_cls`. Raises ValueError for an answer that is none."""
         if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
-            return super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return cast(Model, super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
         messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
         output = read_output(output_cls, self.chat(messages, **call))
         dispatcher.event(LLMStructuredPredictEndEvent(output=output))
@@ -54,7 +54,8 @@ class StructuredPrediction(FunctionCallingLLM):
     ) -> Model:
         """The async twin of `structured_predict`."""
         if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
-            return await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            made = await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return cast(Model, made)
         messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
         output = read_output(output_cls, await self.achat(messages, **call))
         dispatcher.event(LLMStructuredPredictEndEvent(output=output))
@@ -151,7 +152,7 @@ class PartialReader:
         self._flexible_cls = create_flexible_model(output_cls)
         self._seen: Any = None
 
-    def read(self, response: ChatResponse) -> Model | FlexibleModel | None:  # type: ignore[type-var]
+    def read(self, response: ChatResponse) -> Model | FlexibleModel | None:
         """The object so far; None when the response adds nothing to it."""
         if not response.delta:
             return None

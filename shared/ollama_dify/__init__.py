@@ -33,7 +33,8 @@ from .errors import (
     UnsupportedContentError,
 )
 from .images import Image, ImageLimits
-from .messages import Message, TextPart, Tool, ToolCall, assistant, system, user
+from .messages import ImageUrl, Message, TextPart, Tool, ToolCall, assistant, system, user
+from .pictures import read_picture
 from .requests import Prompt
 from .responses import (
     ChatChunk,
@@ -72,6 +73,7 @@ __all__ = [
     "Finish",
     "Image",
     "ImageLimits",
+    "ImageUrl",
     "IncompleteResponseError",
     "InvalidRequestError",
     "LocalModel",
@@ -98,6 +100,7 @@ __all__ = [
     "Usage",
     "assistant",
     "inline_refs",
+    "read_picture",
     "system",
     "user",
 ]

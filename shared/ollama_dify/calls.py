@@ -90,6 +90,10 @@ class Calls:
     def counter(self) -> Flow[Counter]:
         return load_counter(self.context(), self._model(None))
 
+    def known_model(self) -> ModelInfo | None:
+        """What the server said of the model, if it was asked already."""
+        return flows.known_model(self.context(), self._model(None))
+
     def known_counter(self) -> Counter | None:
         return known_counter(self.context(), self._model(None))
 
@@ -98,17 +102,20 @@ class Calls:
         info = yield from self.model_info(None)
         yield from self.counter()
         if isinstance(self.settings, EmbeddingSettings):
-            yield from embedding.embed(self.context(), self.settings, ["warm up"])
+            yield from embedding.embed(self.context(), self.settings, ["warm up"], kind="document")
         else:
             yield from flows.fetch(self.context(), load_request(self._chat_settings()))
         return info
 
-    def embed(self, texts: Sequence[str]) -> Flow[EmbedResult]:
-        if not isinstance(self.settings, EmbeddingSettings):
-            raise ConfigurationError(
-                "embed() needs EmbeddingSettings; make the client from settings.for_embedding(model)."
-            )
-        return embedding.embed(self.context(), self.settings, texts)
+    def embed(
+        self, texts: Sequence[str], kind: embedding.Kind | None, progress: embedding.Progress | None
+    ) -> Flow[EmbedResult]:
+        return embedding.embed(
+            self.context(), self._embedding_settings(), texts, kind=kind, progress=progress
+        )
+
+    def embedding_fingerprint(self) -> Flow[str]:
+        return embedding.embedding_fingerprint(self.context(), self._embedding_settings())
 
     def model_info(self, model: str | None) -> Flow[ModelInfo]:
         return flows.model_info(self.context(), self._model(model))
@@ -129,6 +136,13 @@ class Calls:
         if not isinstance(self.settings, ChatSettings):
             raise ConfigurationError(
                 f"chat() and generate() need ChatSettings, not {type(self.settings).__name__}."
+            )
+        return self.settings
+
+    def _embedding_settings(self) -> EmbeddingSettings:
+        if not isinstance(self.settings, EmbeddingSettings):
+            raise ConfigurationError(
+                "embed() needs EmbeddingSettings; make the client from settings.for_embedding(model)."
             )
         return self.settings
 

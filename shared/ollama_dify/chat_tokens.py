@@ -22,16 +22,16 @@ Size = tuple[int, int]
 WireMessage = Mapping[str, Any]
 
 UNKNOWN_IMAGE_TOKENS = 4096
-"""Assumed for a picture where nothing tells its cost: the most that llama.cpp lets one picture take by default."""
+"""Assumed for a picture where nothing tells its cost: llama.cpp's own limit for one."""
 
 _IMAGE_TAG = re.compile(r"\[img-(\d+)\]")
 _OBSERVATIONS = 64
 _JSON_SLACK = 2
-"""Tokens that a server may add to one tool or call when it writes it anew (an empty description, an order)."""
+"""Tokens that a server may add to one tool or call when it writes it anew."""
 _CHANGED_SLACK = 2
 """Tokens that a changed text may gain where it meets its neighbours."""
 _MESSAGES_PER_SLACK = 6
-"""Texts counted apart can be one token cheaper than joined, about once in a hundred joints; this covers them."""
+"""Texts counted apart can be a token cheaper than joined, about once in a hundred joints."""
 
 
 def count_rendered(tokenizer: TokenizerLike, rendered: str, image_costs: Sequence[int] = ()) -> TokenCount:
@@ -81,8 +81,9 @@ class _Observation:
 class ChatOverhead:
     """An upper bound for the prompt tokens of a conversation that nobody rendered.
 
-    It starts from the literal text of the model's template and tightens with every answer's count: a conversation
-    that continues or resembles an observed one costs at most what that one cost, plus what is longer or new.
+    It starts from the literal text of the model's template and tightens with every answer's count: a
+    conversation that continues or resembles an observed one costs at most what that one cost, plus what is
+    longer or new.
     """
 
     _tokenizer: TokenizerLike
@@ -171,7 +172,10 @@ class ChatOverhead:
         total = _around(self._tokenizer)
         if not prompt.roles:
             return total
-        facts = {**prompt.facts[-1], **dict.fromkeys(("role", "first", "last", "last_user", "calls", "content"))}
+        facts = {
+            **prompt.facts[-1],
+            **dict.fromkeys(("role", "first", "last", "last_user", "calls", "content")),
+        }
         total += self._template.fixed(facts, prompt.sizes[-1])
         if not self._template.placed & {"tool", "function"}:
             total += prompt.sizes[-1]["tool"]
@@ -195,6 +199,10 @@ class ChatOverhead:
         size = len(seen.roles)
         if (seen.tools, seen.think, seen.roles) != (prompt.tools, prompt.think, prompt.roles[:size]):
             return None
+        # A system text moves to the front of many templates and opens a part of its own.
+        had, has = ((p.facts[0]["system"] if p.facts else False) for p in (seen, prompt))
+        if had != has or "system" in prompt.roles[size:]:
+            return None
         growth = _CHANGED_SLACK if size < len(prompt.roles) else 0
         for index in range(size):
             old, new = seen.sizes[index], prompt.sizes[index]
@@ -209,11 +217,15 @@ class ChatOverhead:
 
 
 _TEXTS = ("content", "thinking", "call", "named")
-_NO_TEXTS = dict.fromkeys(("content", "thinking", "system", "call", "name", "arguments", "tool", "function"), 0)
+_NO_TEXTS = dict.fromkeys(
+    ("content", "thinking", "system", "call", "name", "arguments", "tool", "function"), 0
+)
 
 
 def _message_facts(messages: Sequence[WireMessage]) -> list[dict[str, bool | str | None]]:
-    last_user = max((index for index, message in enumerate(messages) if message.get("role") == "user"), default=-1)
+    last_user = max(
+        (index for index, message in enumerate(messages) if message.get("role") == "user"), default=-1
+    )
     return [
         {
             "role": str(message.get("role", "")),
@@ -238,7 +250,9 @@ class _Sizes:
 
     def whole(self, messages: Sequence[WireMessage], tools: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         """What belongs to the prompt: all system texts joined, all tools."""
-        system = [str(message.get("content") or "") for message in messages if message.get("role") == "system"]
+        system = [
+            str(message.get("content") or "") for message in messages if message.get("role") == "system"
+        ]
         return {
             "system": self.count("\n\n".join(system)) + _CHANGED_SLACK * len(system),
             "tool": sum(map(self._json, tools)),
@@ -267,15 +281,18 @@ class _Sizes:
         compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
         spaced = json.dumps(value, ensure_ascii=False, default=str)
         if self.go:
-            return self.count(re.sub(r"[<>&]", lambda found: f"\\u{ord(found.group()):04x}", compact)) + _JSON_SLACK
+            return (
+                self.count(re.sub(r"[<>&]", lambda found: f"\\u{ord(found.group()):04x}", compact))
+                + _JSON_SLACK
+            )
         return max(self.count(compact), self.count(spaced))
 
 
 def image_tokens(show: Mapping[str, Any], size: Size | None = None) -> int:
     """Tokens that one picture of `size` (width, height in pixels) costs at most.
 
-    From `projector_info`, or the `<architecture>.vision.*` keys of `model_info` where the model brings its own
-    picture encoder. Geometry as in llama.cpp; `UNKNOWN_IMAGE_TOKENS` where the kind of projector is unknown.
+    From `projector_info`, or the `<architecture>.vision.*` keys of `model_info` where the model brings its
+    own picture encoder. Geometry as in llama.cpp; `UNKNOWN_IMAGE_TOKENS` where the projector is unknown.
     """
     projector = show.get("projector_info") or {}
     info = show.get("model_info") or {}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from .calls import Calls
 from .counting import Counter
+from .embedding import Kind, Progress
 from .errors import OllamaError
 from .flows import Flow, Stream
 from .messages import Message, Tool
@@ -30,16 +32,17 @@ class ChatStream:
     the way carries what had arrived in `partial`.
     """
 
-    def __init__(self, transport: Transport, flow: Flow[Stream]) -> None:
-        self._chunks = self._run(transport, flow)
+    def __init__(self, client: OllamaClient, flow: Flow[Stream]) -> None:
+        self._chunks: Generator[ChatChunk, None, None] | None = self._run(client, flow)
+        self._known = weakref.ref(self._chunks)
         self._stream: Stream | None = None
 
     @property
     def result(self) -> ChatResult:
         return self._stream.decoder.result() if self._stream else ChatResult()
 
-    def _run(self, transport: Transport, flow: Flow[Stream]) -> Iterator[ChatChunk]:
-        stream = self._stream = transport.run(flow)
+    def _run(self, client: OllamaClient, flow: Flow[Stream]) -> Generator[ChatChunk, None, None]:
+        stream = self._stream = client._transport().run(flow)
         decoder = stream.decoder
         try:
             yield from stream.chunks
@@ -55,14 +58,21 @@ class ChatStream:
             stream.opened.close()
 
     def __iter__(self) -> Iterator[ChatChunk]:
-        return self._chunks
+        # From here on the loop alone holds the generator, so that leaving the loop closes it.
+        chunks, self._chunks = self._known(), None
+        return iter(()) if chunks is None else chunks
 
     def __next__(self) -> ChatChunk:
-        return next(self._chunks)
+        chunks = self._known()
+        if chunks is None:
+            raise StopIteration
+        return next(chunks)
 
     def close(self) -> None:
         """Stop: the server sees the disconnect and stops generating."""
-        self._chunks.close()  # type: ignore[attr-defined]  # it is a generator
+        chunks = self._known()
+        if chunks is not None:
+            chunks.close()
 
     def __enter__(self) -> ChatStream:
         return self
@@ -77,14 +87,15 @@ class AsyncChatStream:
     """The async twin of `ChatStream`."""
 
     def __init__(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> None:
-        self._chunks = self._run(client, flow)
+        self._chunks: AsyncGenerator[ChatChunk, None] | None = self._run(client, flow)
+        self._known = weakref.ref(self._chunks)
         self._stream: Stream | None = None
 
     @property
     def result(self) -> ChatResult:
         return self._stream.decoder.result() if self._stream else ChatResult()
 
-    async def _run(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> AsyncIterator[ChatChunk]:
+    async def _run(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> AsyncGenerator[ChatChunk, None]:
         stream = self._stream = await client._transport().run(flow)
         decoder = stream.decoder
         try:
@@ -104,14 +115,20 @@ class AsyncChatStream:
             await stream.opened.close()
 
     def __aiter__(self) -> AsyncIterator[ChatChunk]:
-        return self._chunks
+        chunks, self._chunks = self._known(), None
+        return self if chunks is None else chunks
 
     async def __anext__(self) -> ChatChunk:
-        return await self._chunks.__anext__()
+        chunks = self._known()
+        if chunks is None:
+            raise StopAsyncIteration
+        return await chunks.__anext__()
 
     async def aclose(self) -> None:
         """Stop: the server sees the disconnect and stops generating."""
-        await self._chunks.aclose()  # type: ignore[attr-defined]  # it is a generator
+        chunks = self._known()
+        if chunks is not None:
+            await chunks.aclose()
 
     async def __aenter__(self) -> AsyncChatStream:
         return self
@@ -168,7 +185,7 @@ class OllamaClient:
         **call: Any,
     ) -> ChatStream:
         """Answer a conversation, piece by piece."""
-        return ChatStream(self._transport(), self._calls.chat_stream(messages, tools, tool_choice, call))
+        return ChatStream(self, self._calls.chat_stream(messages, tools, tool_choice, call))
 
     def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
@@ -176,11 +193,25 @@ class OllamaClient:
 
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> ChatStream:
         """Complete a prompt, piece by piece."""
-        return ChatStream(self._transport(), self._calls.generate_stream(prompt, call))
+        return ChatStream(self, self._calls.generate_stream(prompt, call))
 
-    def embed(self, texts: Sequence[str]) -> EmbedResult:
-        """The vectors of texts, in order."""
-        return self._transport().run(self._calls.embed(texts))
+    def embed(
+        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+    ) -> EmbedResult:
+        """The vectors of texts, in order.
+
+        kind: "query" or "document", for models with prefixes (`prefixes=True`). progress: called after each
+        batch with how many more texts are done, one call at a time, in this or a worker thread.
+        Raises EmbeddingError naming the positions of texts without a usable vector.
+        """
+        return self._transport().run(self._calls.embed(texts, kind, progress))
+
+    def embedding_fingerprint(self) -> str:
+        """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
+
+        Asks the server for the model's digest and for one vector.
+        """
+        return self._transport().run(self._calls.embedding_fingerprint())
 
     def model_info(self, model: str | None = None) -> ModelInfo:
         """What the server says of a model, looked up once per digest."""
@@ -295,9 +326,23 @@ class AsyncOllamaClient:
         """Complete a prompt, piece by piece."""
         return AsyncChatStream(self, self._calls.generate_stream(prompt, call))
 
-    async def embed(self, texts: Sequence[str]) -> EmbedResult:
-        """The vectors of texts, in order."""
-        return await self._transport().run(self._calls.embed(texts))
+    async def embed(
+        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+    ) -> EmbedResult:
+        """The vectors of texts, in order.
+
+        kind: "query" or "document", for models with prefixes (`prefixes=True`). progress: called after each
+        batch with how many more texts are done.
+        Raises EmbeddingError naming the positions of texts without a usable vector.
+        """
+        return await self._transport().run(self._calls.embed(texts, kind, progress))
+
+    async def embedding_fingerprint(self) -> str:
+        """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
+
+        Asks the server for the model's digest and for one vector.
+        """
+        return await self._transport().run(self._calls.embedding_fingerprint())
 
     async def model_info(self, model: str | None = None) -> ModelInfo:
         """What the server says of a model, looked up once per digest."""
@@ -353,7 +398,14 @@ class AsyncOllamaClient:
 
     def _transport(self) -> AsyncTransport:
         """The transport of this event loop in this process."""
-        here = self._transports.setdefault(asyncio.get_running_loop(), {})
+        loop = asyncio.get_running_loop()
+        here = self._transports.get(loop)
+        if here is None:
+            # What a transport holds may hold its loop, so those of finished loops are let go here.
+            for other in list(self._transports):
+                if other.is_closed():
+                    self._transports.pop(other, None)
+            here = self._transports.setdefault(loop, {})
         key = (os.getpid(), self.settings._revision)
         transport = here.get(key)
         if transport is None:

@@ -58,6 +58,11 @@ class Connected(BaseModel):
         """The async twin of `warmup`."""
         return await self.async_client.warmup()
 
+    def known_model(self) -> ModelInfo | None:
+        """What the server said of the model, if it was asked already; asks nobody."""
+        client = self._sync_client or self._awaited_client
+        return None if client is None else client._calls.known_model()
+
     def counter(self) -> Counter:
         """The model's token counter; the first time this asks the server.
 

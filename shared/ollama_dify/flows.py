@@ -27,8 +27,33 @@ from .streaming import ChatDecoder
 
 if TYPE_CHECKING:
     from .counting import Counter
+    from .image_urls import ParsedUrl
 
-__all__ = ["Answer", "Compute", "Flow", "OpenStream", "Opened", "Parallel", "Send", "Sleep", "Step"]
+__all__ = [
+    "Answer",
+    "Close",
+    "Compute",
+    "Context",
+    "Decoding",
+    "FetchPinned",
+    "Fetched",
+    "Flow",
+    "Lookups",
+    "OpenStream",
+    "Opened",
+    "Parallel",
+    "Resolve",
+    "Send",
+    "Sleep",
+    "Step",
+    "Stream",
+    "begin",
+    "check_capability",
+    "complete",
+    "fetch",
+    "model_info",
+    "with_retries",
+]
 
 T = TypeVar("T")
 
@@ -86,6 +111,31 @@ class Compute:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolve:
+    """Look a host up → its IP addresses, or UnsupportedContentError thrown in."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What FetchPinned got: a body, or where it redirects to."""
+
+    body: bytes = b""
+    location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPinned:
+    """GET a picture from exactly this IP address, within 10 s and `limit` bytes → Fetched."""
+
+    target: ParsedUrl
+    ip: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Parallel:
     """Run flows, at most `limit` at once → their results or errors, in order."""
 
@@ -93,7 +143,7 @@ class Parallel:
     limit: int
 
 
-Step = Send | OpenStream | Close | Sleep | Compute | Parallel
+Step = Send | OpenStream | Close | Sleep | Compute | Resolve | FetchPinned | Parallel
 Flow = Generator[Step, Any, T]
 
 
@@ -209,7 +259,7 @@ def begin(context: Context, request: WireRequest, decoding: Decoding) -> Flow[St
 def model_info(context: Context, name: str) -> Flow[ModelInfo]:
     """What the server says of a model: /api/tags for the digest, /api/show once per digest."""
     known = context.lookups
-    full_name = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+    full_name = _full_name(name)
     if full_name not in known.digests:
         tags = yield from fetch(context, WireRequest("GET", "/api/tags"))
         known.digests.update({model.name: model.digest for model in read_local_models(tags)})
@@ -221,6 +271,15 @@ def model_info(context: Context, name: str) -> Flow[ModelInfo]:
     if digest is not None:
         known.models[digest] = info
     return info
+
+
+def known_model(context: Context, name: str) -> ModelInfo | None:
+    """What `model_info` found out earlier; asks nobody."""
+    return context.lookups.models.get(context.lookups.digests.get(_full_name(name), ""))
+
+
+def _full_name(name: str) -> str:
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def check_capability(context: Context, model: str, capability: str, setting: str) -> Flow[None]:

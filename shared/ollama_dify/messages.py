@@ -12,7 +12,18 @@ from typing import Any, Literal
 
 from .images import Image
 
-__all__ = ["Content", "Message", "Role", "TextPart", "Tool", "ToolCall", "assistant", "system", "user"]
+__all__ = [
+    "Content",
+    "ImageUrl",
+    "Message",
+    "Role",
+    "TextPart",
+    "Tool",
+    "ToolCall",
+    "assistant",
+    "system",
+    "user",
+]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -24,7 +35,15 @@ class TextPart:
     text: str
 
 
-Content = TextPart | Image
+@dataclass(frozen=True, slots=True)
+class ImageUrl:
+    """A picture still to be fetched, which `allow_image_urls=True` permits. where: names it in errors."""
+
+    url: str
+    where: str = "image"
+
+
+Content = TextPart | Image | ImageUrl
 
 
 @dataclass(frozen=True, slots=True)

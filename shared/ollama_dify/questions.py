@@ -10,7 +10,9 @@ from .context import ContextReport, drop_oldest, kept, prompt_limit
 from .counting import Counter, known_counter, load_counter
 from .errors import ConfigurationError, ContextOverflowError
 from .flows import Context, Decoding, Flow, check_capability
-from .messages import Message, Tool
+from .images import Image
+from .messages import Content, ImageUrl, Message, Tool
+from .pictures import fetch_picture
 from .requests import Prompt, WireRequest, chat_request, check_call, generate_request
 from .settings import ChatSettings
 from .streaming import ChatDecoder, ChunkFilter
@@ -109,7 +111,8 @@ def chat_question(
             )
         settings = check_call(settings, {"format": plan.format})
     request = chat_request(settings, messages, tools=plan.tools, streamed=streamed)
-    has_images = any(message.images for message in messages)
+    pictures = (Image, ImageUrl)
+    has_images = any(isinstance(part, pictures) for message in messages for part in message.content)
     return Question(settings, request, plan, has_images, tuple(messages))
 
 
@@ -131,6 +134,7 @@ def ask(
     With `context_overflow="trim"` the oldest exchanges are dropped until the prompt fits: first by our own
     count, so that the answer's reserve stays free, and again should the server refuse what is left.
     """
+    question = yield from _fetched(question)
     yield from _check_capabilities(context, question)
     question = yield from _counted(context, question)
     while True:
@@ -141,6 +145,22 @@ def ask(
             if smaller is None:
                 raise
             question = smaller
+
+
+def _fetched(question: Question) -> Flow[Question]:
+    """Replace picture addresses by the pictures; the settings allowed it when the messages were made."""
+    if not any(isinstance(part, ImageUrl) for message in question.messages for part in message.content):
+        return question
+    messages = []
+    for message in question.messages:
+        content: list[Content] = []
+        for part in message.content:
+            if isinstance(part, ImageUrl):
+                content.append((yield from fetch_picture(part, question.settings)))
+            else:
+                content.append(part)
+        messages.append(replace(message, content=tuple(content)))
+    return replace(question, messages=tuple(messages)).without(question.dropped)
 
 
 def _check_capabilities(context: Context, question: Question) -> Flow[None]:

@@ -5,6 +5,7 @@ Facts about the API: Ollama's docs/api.md and recorded exchanges. What is unset 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ _NOT_PER_CALL: Mapping[str, str] = {
     ),
     "mode": "it decides between /api/chat and /api/generate",
 }
+
+
+# Levels of lists and dictionaries in a request; orjson writes a few more.
+_MAX_DEPTH = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,9 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
         text = orjson.dumps(body, default=place_image, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except (TypeError, RecursionError) as error:
         raise UnsupportedContentError(_why_not_json(body, error)) from error
+    # NaN and infinity become null, which the server skips without a word.
+    if b"null" in text and (found := _find_not_json(body, "")):
+        raise UnsupportedContentError(found)
     if not images:
         return text
     literals = text.split(mark.encode())
@@ -154,8 +162,11 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
         if name not in ChatSettings.model_fields:
             raise ConfigurationError(unknown_name(name, ChatSettings.model_fields))
     if "max_tokens" in values:
-        asked = values.pop("max_tokens")
-        values.setdefault("num_predict", asked)
+        if "num_predict" in values:
+            raise ConfigurationError(
+                "max_tokens and num_predict of one call mean the same: give one of them."
+            )
+        values["num_predict"] = values.pop("max_tokens")
     if "options" in values:
         values["options"] = {**settings.options, **(values["options"] or {})}
     explicit = settings.explicit(fields=ChatSettings)
@@ -318,16 +329,16 @@ def _check_images(settings: ChatSettings, images: Sequence[Image]) -> None:
 
 def _why_not_json(body: Mapping[str, Any], error: BaseException) -> str:
     """Say what cannot be sent, and where it is."""
-    try:
-        found = _find_not_json(body, "")
-    except RecursionError:
-        found = (
-            "The request is nested too deeply; 250 levels can be sent.\nFlatten the schema or the arguments."
+    return _find_not_json(body, "") or f"The request cannot be written as JSON: {error}."
+
+
+def _find_not_json(value: Any, place: str, depth: int = 0) -> str:
+    """What of a value cannot be sent; empty when all can."""
+    if depth > _MAX_DEPTH:
+        return (
+            f"The value at {place[:60]}… is nested over {_MAX_DEPTH} levels deep, which cannot be sent.\n"
+            "Flatten it."
         )
-    return found or f"The request cannot be written as JSON: {error}."
-
-
-def _find_not_json(value: Any, place: str) -> str:
     if isinstance(value, str):
         try:
             value.encode()
@@ -341,16 +352,19 @@ def _find_not_json(value: Any, place: str) -> str:
         for key, item in value.items():
             if not isinstance(key, str):
                 return f"The key {key!r} at {place or 'the top'} is no text; JSON objects have text keys."
-            if found := _find_not_json(item, f"{place}.{key}" if place else key):
+            if found := _find_not_json(item, f"{place}.{key}" if place else key, depth + 1):
                 return found
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            if found := _find_not_json(item, f"{place}[{index}]"):
+            if found := _find_not_json(item, f"{place}[{index}]", depth + 1):
                 return found
     elif isinstance(value, int):
         if not -(2**63) <= value < 2**64:
             return f"The number at {place} has more than 64 bits, which cannot be sent.\nSend it as text."
-    elif value is not None and not isinstance(value, (float, Image)):
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            return f"The number at {place} is {value}, which JSON cannot hold.\nUse a finite number, or none."
+    elif value is not None and not isinstance(value, Image):
         return (
             f"The value at {place} is of type {type(value).__name__}, which JSON cannot hold.\n"
             "Use text, numbers, true/false, lists and dictionaries."

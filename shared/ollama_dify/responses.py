@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from .errors import EmbeddingError, EmptyResponseError, IncompleteResponseError, ProtocolError
+from .errors import EmptyResponseError, IncompleteResponseError, ProtocolError
 from .messages import ToolCall
 
 __all__ = [
@@ -24,7 +23,7 @@ __all__ = [
     "Usage",
     "load_json",
     "read_chunk",
-    "read_embeddings",
+    "read_embed_answer",
     "read_local_models",
     "read_model_info",
     "read_running_models",
@@ -114,17 +113,27 @@ class ChatResult:
 
 @dataclass(frozen=True, slots=True)
 class EmbedResult:
-    """Vectors in the order of the texts; a text that has none is None, where the settings allow that.
+    """Vectors in the order of the texts; None in the place of a text without one (`skip_failed=True` only).
 
-    input_tokens: tokens of all texts. truncated: positions the server may have cut; split: positions
-    that were split and averaged; failed: positions without a vector.
+    input_tokens: tokens of all texts, as far as the server cut none. Durations: nanoseconds, of all requests
+    added up. truncated: positions of the texts the server cut. split: those split and averaged. failed: those
+    without a vector, and `reasons` why.
     """
 
-    vectors: list[list[float]]
+    vectors: list[list[float] | None]
     model: str = ""
     input_tokens: int = 0
     total_duration: int | None = None
     load_duration: int | None = None
+    truncated: tuple[int, ...] = ()
+    split: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
+    reasons: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def dimension(self) -> int | None:
+        """Numbers in each vector; None where there is no vector."""
+        return next((len(vector) for vector in self.vectors if vector is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +177,13 @@ class RunningModel:
 
 
 def load_json(data: bytes, what: str = "answer") -> Any:
-    """Parse JSON bytes; text that is no JSON is a ProtocolError that shows its beginning."""
+    """Parse JSON bytes; text that is no JSON is a ProtocolError that shows its beginning, none at all an
+    EmptyResponseError."""
+    if not data or data.isspace():
+        raise EmptyResponseError(
+            f"The server said 200, but its {what} is empty.",
+            hint="A proxy may have swallowed it, or the model failed to start: see the server's log.",
+        )
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -206,7 +221,7 @@ def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:
         ) from error
     if type(text) is not str:
         raise _wrong("content", text)
-    if done is False and len(source) == 2 and not generated and "logprobs" not in data:
+    if done is False and len(source) == 2 and "role" in source and not generated and "logprobs" not in data:
         # Nearly every chunk of an answer: a role and a text.
         return ChatChunk(text)
     if type(done) is not bool:
@@ -296,49 +311,15 @@ def check_answered(result: ChatResult) -> None:
         )
 
 
-def read_embeddings(data: Any, expected: int, dimensions: int | None = None) -> EmbedResult:
-    """The vectors of /api/embed, each checked.
-
-    Raises EmbeddingError (retryable) for a wrong count, with `indexes` for a vector that is ragged, not
-    finite or all zero; the server decodes null as 0, so NaN can arrive as zeros.
-    """
+def read_embed_answer(data: Any) -> EmbedResult:
+    """/api/embed, with its vectors as they came: `embedding_vectors` checks them."""
     vectors = data.get("embeddings") if isinstance(data, dict) else None
     if not isinstance(vectors, list):
         raise _wrong("`embeddings`", vectors)
-    if len(vectors) != expected:
-        raise EmbeddingError(
-            f"The server sent {len(vectors)} vectors for {expected} texts.",
-            retryable=True,
-            hint="They cannot be told apart, so none was used. An empty text has no vector: leave it out.",
-        )
-    length = dimensions
-    for vector in vectors:
-        if isinstance(vector, list) and vector:
-            length = length if length is not None and len(vector) >= length else len(vector)
-            break
-    bad = tuple(index for index, vector in enumerate(vectors) if not _is_vector(vector, length))
-    if bad:
-        raise EmbeddingError(
-            f"The server sent an unusable vector for text {', '.join(map(str, bad[:10]))}"
-            f"{' …' if len(bad) > 10 else ''}: empty, ragged, not finite or all zero.",
-            indexes=bad,
-            retryable=True,
-        )
     finish = _finish(data)
     return EmbedResult(
         vectors, finish.model, finish.usage.input_tokens, finish.total_duration, finish.load_duration
     )
-
-
-def _is_vector(vector: Any, length: int | None) -> bool:
-    if not isinstance(vector, list) or not vector or (length is not None and len(vector) != length):
-        return False
-    try:
-        # One pass in C: the norm is NaN or infinite when a value is, and zero when all are.
-        norm = math.hypot(*vector)
-    except TypeError:
-        return False
-    return 0.0 < norm < math.inf
 
 
 def read_model_info(data: Any, name: str, digest: str | None = None) -> ModelInfo:
@@ -369,13 +350,18 @@ def read_model_info(data: Any, name: str, digest: str | None = None) -> ModelInf
 
 
 def _rows(data: Any) -> Sequence[Mapping[str, Any]]:
-    models = data.get("models") if isinstance(data, dict) else None
-    return _objects([] if models is None and isinstance(data, dict) else models or [], "`models`")
+    if not isinstance(data, dict):
+        raise _wrong("a list of models", data)
+    return _objects(data.get("models"), "`models`")
 
 
 def _number(row: Mapping[str, Any], key: str) -> int:
     value = row.get(key)
     return value if type(value) is int else 0
+
+
+def _family(details: Any) -> str:
+    return str(details.get("family") or "") if isinstance(details, dict) else ""
 
 
 def read_local_models(data: Any) -> list[LocalModel]:
@@ -385,7 +371,7 @@ def read_local_models(data: Any) -> list[LocalModel]:
             str(row.get("name", "")),
             str(row.get("digest", "")),
             _number(row, "size"),
-            str((row.get("details") or {}).get("family", "")),
+            _family(row.get("details")),
         )
         for row in _rows(data)
     ]

@@ -17,8 +17,20 @@ def inline_refs(schema: Mapping[str, Any]) -> dict[str, Any]:
     a reference win over those of its target. Raises UnsupportedContentError for a reference to
     elsewhere and for a schema that contains itself, which no finite schema without references can say.
     """
-    resolved = _resolve(schema, schema, ())
-    return {key: value for key, value in resolved.items() if key not in ("$defs", "definitions")}
+    try:
+        resolved = _resolve(schema, schema, ())
+    except RecursionError:
+        raise UnsupportedContentError(
+            "The schema is nested too deeply to be sent.\nGive the deeper levels a schema of their own."
+        ) from None
+    return {key: value for key, value in resolved.items() if key not in _DEFINITIONS}
+
+
+_DEFINITIONS = ("$defs", "definitions")
+# Keywords whose value is data or definitions, not a schema to be sent.
+_NOT_SCHEMAS = (*_DEFINITIONS, "const", "default", "enum", "examples")
+# Keywords whose value has names of the user's for keys.
+_NAMED_SCHEMAS = ("properties", "patternProperties", "dependentSchemas")
 
 
 def _resolve(node: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
@@ -28,18 +40,23 @@ def _resolve(node: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
         return node
     reference = node.get("$ref")
     if not isinstance(reference, str):
-        return {
-            key: value if key in ("$defs", "definitions") else _resolve(value, root, path)
-            for key, value in node.items()
-        }
+        return {key: _resolve_keyword(key, value, root, path) for key, value in node.items()}
     if reference in path:
         raise UnsupportedContentError(
             f"The schema contains itself through {reference!r}, which Ollama cannot take.\n"
             "Limit the depth: give the nested level a schema of its own."
         )
     target = _resolve(_lookup(root, reference), root, (*path, reference))
-    beside = {key: _resolve(value, root, path) for key, value in node.items() if key != "$ref"}
+    beside = {key: _resolve_keyword(key, value, root, path) for key, value in node.items() if key != "$ref"}
     return {**target, **beside} if isinstance(target, dict) else target
+
+
+def _resolve_keyword(key: str, value: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    if key in _NOT_SCHEMAS:
+        return value
+    if key in _NAMED_SCHEMAS and isinstance(value, Mapping):
+        return {name: _resolve(schema, root, path) for name, schema in value.items()}
+    return _resolve(value, root, path)
 
 
 def _lookup(root: Mapping[str, Any], reference: str) -> Any:

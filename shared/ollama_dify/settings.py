@@ -88,8 +88,12 @@ SAMPLING_OPTIONS = (
 # Options that have a field of their own under another name.
 _RENAMED_OPTIONS = {"num_ctx": "context_size", "num_predict": "num_predict"}
 
+_OPTION_NAMES = (*LOAD_OPTIONS, *SAMPLING_OPTIONS, *_RENAMED_OPTIONS)
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# h11 takes no others, and shows the value in its error.
+_HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
+_OWN_HEADERS = ("accept-encoding", "content-encoding", "content-length", "content-type", "transfer-encoding")
 _GO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)")
 
 
@@ -110,6 +114,12 @@ class Timeouts(BaseModel):
     pool: float | None = Field(60.0, gt=0)
     total: float | None = Field(None, gt=0)
 
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _configuration_error(type(self), error) from None
+
 
 def _one_line(value: str) -> str:
     if any(ord(char) < 32 or ord(char) == 127 for char in value):
@@ -117,6 +127,12 @@ def _one_line(value: str) -> str:
     if not value.strip():
         raise ValueError("is empty")
     return value.strip()
+
+
+def _sendable_key(key: str, name: str = "") -> str:
+    if re.search(r"[^\x21-\x7e]", key):
+        raise ValueError(f"{name}holds a space, a line break or a character outside ASCII")
+    return key
 
 
 def _duration(value: float | str) -> float | str:
@@ -187,6 +203,7 @@ class ConnectionSettings(BaseModel):
     )
 
     _address: Address = PrivateAttr()
+    _resolved_for: tuple[str | None, bool] = PrivateAttr((None, False))
     # Counts changes of the connection, so that clients know when to connect anew.
     _revision: int = PrivateAttr(0)
 
@@ -198,17 +215,39 @@ class ConnectionSettings(BaseModel):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in type(self).model_fields:
-            super().__setattr__(name, value)
+            self._set_other(name, value)
             return
-        before = dict(self.__dict__)
+        before, were_set = dict(self.__dict__), set(self.model_fields_set)
+        private = dict(self.__pydantic_private__ or {})
         try:
             super().__setattr__(name, value)
         except ValidationError as error:
             # A failed check across fields comes after pydantic stored the value.
             self.__dict__.update(before)
+            self.model_fields_set.intersection_update(were_set)
+            self.__pydantic_private__ = private
             raise _configuration_error(type(self), error) from None
         if name in ConnectionSettings.model_fields:
             self._revision += 1
+
+    def _set_other(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
+        except ValueError:
+            if hasattr(type(self), name):
+                raise
+            raise ConfigurationError(
+                f"{type(self).__name__}: {unknown_name(name, type(self).model_fields)}"
+            ) from None
+
+    def __deepcopy__(self: _S, memo: dict[int, Any] | None = None) -> _S:
+        memo = {} if memo is None else memo
+        # Shared with the copy: what holds sockets and locks cannot be copied.
+        for name in ("verify", "http_client", "http_async_client"):
+            value = self.__dict__.get(name)
+            if value is not None:
+                memo[id(value)] = value
+        return super().__deepcopy__(memo)
 
     @property
     def address(self) -> Address:
@@ -243,34 +282,63 @@ class ConnectionSettings(BaseModel):
     @classmethod
     def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
         for name, value in headers.items():
-            if not _HEADER_NAME.fullmatch(name) or _HEADER_CONTROL.search(value):
-                raise ValueError(f"header {name!r} holds a character that HTTP does not allow")
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(
+                    f"header {name!r} holds a character that HTTP does not allow (a line break, a space at "
+                    "an end, anything outside ASCII)"
+                )
+            if name.lower() in _OWN_HEADERS:
+                raise ValueError(f"header {name!r} is set by the client itself; leave it out")
+        if len({name.lower() for name in headers}) < len(headers):
+            raise ValueError("the same header is given twice, in different case")
         return dict(headers)
+
+    @field_validator("timeout")
+    @classmethod
+    def _check_timeout(cls, timeout: float | Timeouts | None) -> float | Timeouts | None:
+        if isinstance(timeout, (int, float)) and timeout <= 0:
+            raise ValueError("is a number of seconds greater than 0; None means no limit")
+        return timeout
 
     @field_validator("api_key")
     @classmethod
     def _check_api_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is None or not key.get_secret_value():
             return None
-        if re.search(r"[^\x21-\x7e]", key.get_secret_value()):
-            raise ValueError("holds a space, a line break or a character outside ASCII")
-        return key
+        return SecretStr(_sendable_key(key.get_secret_value()))
 
     @model_validator(mode="after")
     def _resolve(self) -> ConnectionSettings:
-        """Read the environment, once, and move credentials out of the address."""
-        address = resolve_address(self.base_url, os.environ)
+        """Read the environment, and move credentials out of the address; again only when those change."""
+        asked = (self.base_url, self.api_key_from_env)
+        known = (self.__pydantic_private__ or {}).get("_address")
+        if known is None or asked != self._resolved_for:
+            self._take_address(known, resolve_address(self.base_url, os.environ))
+        if self.api_key is None and (self.api_key_from_env or is_ollama_cloud(self._address.url)):
+            key = os.environ.get("OLLAMA_API_KEY", "").strip()
+            self.__dict__["api_key"] = SecretStr(_sendable_key(key, "OLLAMA_API_KEY ")) if key else None
+            # Belongs to this address only, so it is none of the values that were set.
+            self.model_fields_set.discard("api_key")
+        self._resolved_for = (self.base_url, self.api_key_from_env)
+        return self
+
+    def _take_address(self, old: Address | None, new: Address) -> None:
+        """Use an address; credentials that came with the old one are not sent to the new one."""
         values = self.__dict__
         if self.base_url is not None:
-            values["base_url"] = address.url
-        if address.authorization and not any(name.lower() == "authorization" for name in self.headers):
-            values["headers"] = {**self.headers, "Authorization": address.authorization}
+            values["base_url"] = new.url
+        headers = dict(self.headers)
+        if old is not None and old.url != new.url:
+            if "api_key" not in self.model_fields_set:
+                values["api_key"] = None
+            if old.authorization is not None and headers.get("Authorization") == old.authorization:
+                del headers["Authorization"]
+        if new.authorization and not any(name.lower() == "authorization" for name in headers):
+            headers["Authorization"] = new.authorization
             self.model_fields_set.add("headers")
-        if self.api_key is None and (self.api_key_from_env or is_ollama_cloud(address.url)):
-            key = os.environ.get("OLLAMA_API_KEY", "").strip()
-            values["api_key"] = SecretStr(key) if key else None
-        self._address = address
-        return self
+        if headers != self.headers:
+            values["headers"] = headers
+        self._address = new
 
 
 class ModelSettings(ConnectionSettings):
@@ -305,6 +373,10 @@ class ModelSettings(ConnectionSettings):
             field = _RENAMED_OPTIONS.get(name, name)
             if field in cls.model_fields:
                 raise ValueError(f"{name!r} has a field of its own: set {field}=")
+            # The server only logs an option it does not know.
+            close = difflib.get_close_matches(name, _OPTION_NAMES, n=1, cutoff=0.85)
+            if close and name not in _OPTION_NAMES:
+                raise ValueError(f"Ollama knows no option {name!r}; did you mean {close[0]!r}?")
         return dict(options)
 
 
@@ -428,6 +500,11 @@ class EmbeddingSettings(ModelSettings):
     prefixes: bool = Field(
         False, description="Put the model family's query and document prefixes in front of texts."
     )
+    query_prefix: str | None = Field(
+        None,
+        description="Put in front of queries, as it is; unset: the family's with prefixes=True, else none.",
+    )
+    document_prefix: str | None = Field(None, description="The same for documents.")
     skip_failed: bool = Field(False, description="None in the place of a text that cannot be embedded.")
 
     @classmethod

@@ -5,7 +5,8 @@ Lines end at `\\n` alone: U+0085 and U+2028 are legal inside JSON text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .classify import error_in_stream, server_message
@@ -27,17 +28,24 @@ class ChunkFilter(Protocol):
 
 
 class LineSplitter:
-    """Cuts bytes at newlines; a line over `limit` bytes is a ProtocolError before it is held."""
+    """Cuts bytes at newlines; a line over `limit` bytes is a ProtocolError before it is held.
 
-    __slots__ = ("_limit", "_rest", "_size")
+    Lines before it are given first; the error then waits in `error`, and the next call raises it.
+    """
+
+    __slots__ = ("_limit", "_rest", "_size", "error")
 
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._rest: list[bytes] = []
         self._size = 0
         self._limit = limit
+        self.error: ProtocolError | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
         """Complete lines, without their newline; blank ones left out."""
+        if self.error is not None:
+            raise self.error
+        may_exceed = self._size + len(data) > self._limit
         lines = data.split(b"\n")
         rest = lines.pop()
         if lines and self._rest:
@@ -48,16 +56,26 @@ class LineSplitter:
         if rest:
             self._rest.append(rest)
             self._size += len(rest)
-            if self._size > self._limit:
-                self._rest = []
-                raise ProtocolError(
-                    f"The server sent a line of over {self._limit} bytes.",
-                    hint="An answer's line is far shorter; is this an Ollama server?",
-                )
+        if may_exceed and (self._size > self._limit or any(len(line) > self._limit for line in lines)):
+            lines = self._refuse(lines)
         return [line for line in lines if line and not line.isspace()]
+
+    def _refuse(self, lines: list[bytes]) -> list[bytes]:
+        """The lines before the one that is too long."""
+        self._rest = []
+        self.error = ProtocolError(
+            f"The server sent a line of over {self._limit} bytes.",
+            hint="An answer's line is far shorter; is this an Ollama server?",
+        )
+        before = list(itertools.takewhile(lambda line: len(line) <= self._limit, lines))
+        if not any(line and not line.isspace() for line in before):
+            raise self.error
+        return before
 
     def flush(self) -> list[bytes]:
         """What follows the last newline."""
+        if self.error is not None:
+            raise self.error
         rest, self._rest, self._size = b"".join(self._rest), [], 0
         return [rest] if rest.strip() else []
 
@@ -92,7 +110,7 @@ class ChatDecoder:
         """
         if self.error is not None:
             raise self.error
-        return self._read(self._lines.feed(data))
+        return self._read(lambda: self._lines.feed(data))
 
     def close(self) -> list[ChatChunk]:
         """The end of the body: chunks of a last line without newline.
@@ -101,7 +119,7 @@ class ChatDecoder:
         """
         if self.error is not None:
             raise self.error
-        chunks = self._read(self._lines.flush())
+        chunks = self._read(self._lines.flush)
         if self._finish is None and self.error is None:
             raise incomplete(self.result())
         return chunks
@@ -134,18 +152,18 @@ class ChatDecoder:
     def finished(self) -> bool:
         return self._finish is not None
 
-    def _read(self, lines: list[bytes]) -> list[ChatChunk]:
+    def _read(self, read_lines: Callable[[], list[bytes]]) -> list[ChatChunk]:
         chunks: list[ChatChunk] = []
         try:
-            for line in lines:
+            for line in read_lines():
                 chunk = self._chunk(line)
                 self._keep(chunk)
                 chunks.append(chunk)
         except OllamaError as error:
             error.partial = error.partial or self.result()
+            self.error = error
             if not chunks:
                 raise
-            self.error = error
         return chunks
 
     def _chunk(self, line: bytes) -> ChatChunk:

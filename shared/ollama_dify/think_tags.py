@@ -21,6 +21,7 @@ class ThinkTags:
         self.done = False
         self._held = ""
         self._inside = False
+        self._thought = False
         self._after = False
 
     def feed(self, chunk: ChatChunk) -> ChatChunk:
@@ -48,9 +49,13 @@ class ThinkTags:
                 self.done = True
                 return text, ""
             self._inside = True
-            text = start[len(_OPEN) :].lstrip("\n")
+            text = start[len(_OPEN) :]
         if self._inside:
+            if not self._thought:
+                # The line breaks behind the tag are no part of the reasoning.
+                text = text.lstrip("\n")
             thought, closed, said = text.partition(_CLOSE)
+            self._thought = self._thought or bool(text)
             if not closed:
                 keep = next((n for n in range(len(_CLOSE) - 1, 0, -1) if text.endswith(_CLOSE[:n])), 0)
                 self._held = text[len(text) - keep :] if keep else ""

@@ -70,7 +70,7 @@ class TokenizerCache:
         return show
 
     def store(self, digest: str, show: Mapping[str, Any]) -> bool:
-        """Keep an answer, whole or not at all; False where the disk would not take it or it exceeds the bound."""
+        """Keep an answer, whole or not at all; False where the disk refuses or it exceeds the bound."""
         try:
             payload = orjson.dumps(show)
             data = b"".join((_MARK, hashlib.sha256(payload).digest(), payload))
@@ -122,7 +122,7 @@ def _unpack(data: bytes) -> dict[str, Any] | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Atomically: readers see the old file or the whole new one. `mkstemp` makes it readable by the user only."""
+    """Atomically: readers see the old file or the whole new one; only the user may read it."""
     handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -106,7 +106,7 @@ class ModelTokenizer:
         return self.encode(text, special=False)
 
     def count(self, text: str) -> int:
-        """The `prompt_eval_count` that the server reports for this prompt, sent raw; an empty prompt has none: 0."""
+        """The `prompt_eval_count` of this prompt, sent raw; an empty prompt has none: 0."""
         if not text:
             return 0
         if self._vocabulary.strip_bos_text:

@@ -89,7 +89,7 @@ class ForcedCalls:
             for call in chunk.tool_calls:
                 if call.name not in self._plan.names:
                     raise self._refused(f"it called {call.name!r}")
-        if chunk.finish is None or self._called:
+        if chunk.finish is None or self._called or chunk.finish.reason in ("load", "unload"):
             return chunk._replace(text="")
         return chunk._replace(text="", tool_calls=(self._spelled(chunk),))
 

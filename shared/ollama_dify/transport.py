@@ -6,6 +6,8 @@ Everything that knows httpx is here and in `client`. What comes out is bytes and
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import socket
 import ssl
@@ -14,7 +16,7 @@ import threading
 import time
 import urllib.request
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
@@ -22,27 +24,50 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from .address import is_private
+from .address import is_loopback, is_private
 from .advice import connection_advice, in_container
 from .classify import error_from_response
 from .errors import (
     ConfigurationError,
     ConnectionFailedError,
+    IncompleteResponseError,
     OllamaError,
     ProtocolError,
     RequestTimeoutError,
+    UnsupportedContentError,
 )
-from .flows import Answer, Close, Compute, Flow, OpenStream, Parallel, Send, Sleep, Step
+from .flows import (
+    Answer,
+    Close,
+    Compute,
+    Fetched,
+    FetchPinned,
+    Flow,
+    OpenStream,
+    Parallel,
+    Resolve,
+    Send,
+    Sleep,
+    Step,
+)
 from .requests import StreamedBody, WireRequest, encode
 from .retry import RetryQuota
-from .settings import ConnectionSettings, Timeouts
+from .settings import ConnectionSettings
 
 __all__ = ["AsyncTransport", "Transport", "quota_for"]
 
 T = TypeVar("T")
 
+logger = logging.getLogger("ollama_dify")
+
 ERROR_BODY_LIMIT = 64 * 1024
+# Clocks and timers may differ by this much.
+_CLOCK_STEP_S = 0.005
+# What httpcore says of a body that ended before its end.
+_CUT = "without sending complete message body"
 _REDIRECTS = 3
+# A picture's address may be slow or hostile: all of it within this time.
+FETCH_S = 10.0
 _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), seconds)
     for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
@@ -96,32 +121,34 @@ class Endpoint:
         self.verify = _tls(settings, self.proxy)
         self._urls: dict[str, httpx.URL] = {}
         self._headers = _headers(settings)
+        _warn_of_risks(settings, self._headers)
 
-    def build(self, request: WireRequest, extra_headers: Mapping[str, str] | None = None) -> httpx.Request:
+    def build(
+        self, request: WireRequest, deadline: float | None, extra_headers: Mapping[str, str] | None = None
+    ) -> httpx.Request:
         """The httpx request, with each phase's timeout."""
         url = self._urls.get(request.path)
         if url is None:
             url = self._urls[request.path] = httpx.URL(self.url + request.path)
         headers = {**(extra_headers or {}), **self._headers}
         limits = request.timeouts or self.timeouts
-        first_byte = limits.first_byte if request.streamed else None
-        if limits.total is not None:
-            first_byte = limits.total if first_byte is None else min(first_byte, limits.total)
         phases = {
-            "connect": limits.connect,
-            "read": first_byte,
-            "write": limits.total if limits.total is not None else limits.idle,
+            "connect": _until(deadline, limits.connect),
+            "read": _until(deadline, limits.first_byte if request.streamed else None),
+            "write": _until(deadline, limits.idle),
             "pool": limits.pool,
         }
         if request.body is None:
             return httpx.Request(request.method, url, headers=headers, extensions={"timeout": phases})
-        headers["Content-Type"] = "application/json"
+        headers["content-type"] = "application/json"
         body = encode(request.body)
         if isinstance(body, bytes):
             return httpx.Request(
                 request.method, url, headers=headers, content=body, extensions={"timeout": phases}
             )
-        headers["Content-Length"] = str(body.length)
+        # httpx adds neither for a body of one's own.
+        headers["Host"] = url.netloc.decode("ascii")
+        headers["content-length"] = str(body.length)
         return httpx.Request(
             request.method, url, headers=headers, stream=_Body(body), extensions={"timeout": phases}
         )
@@ -135,8 +162,11 @@ class Endpoint:
         """The request to send instead, for a 307 or 308 within the same origin when that is wanted."""
         if not self.follow_redirects or response.status_code not in (307, 308):
             return None
-        target = urljoin(str(sent.url), response.headers.get("location", ""))
-        ours, theirs = urlsplit(str(sent.url)), urlsplit(target)
+        try:
+            target = urljoin(str(sent.url), response.headers.get("location", ""))
+            ours, theirs = urlsplit(str(sent.url)), urlsplit(target)
+        except ValueError:
+            return None
         if (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
             return None
         return httpx.Request(
@@ -164,12 +194,26 @@ class Endpoint:
             now_s=time.time(),
         )
 
-    def translate(self, error: Exception, request: WireRequest) -> OllamaError:
-        """Our error for one of httpx's; the caller chains it."""
+    def translate(
+        self, error: Exception, request: WireRequest, deadline: float | None, *, begun: bool = False
+    ) -> OllamaError:
+        """Our error for one of httpx's; the caller chains it.
+
+        deadline: see `deadline`. begun: whether a body was being read that means success.
+        """
         url = f"{self.url}{request.path}"
-        limits = request.timeouts or self.timeouts
         if isinstance(error, httpx.TimeoutException):
-            return self._timed_out(error, request, limits, url)
+            return self._timed_out(error, request, deadline, begun=begun)
+        if begun and (isinstance(error, httpx.NetworkError) or _CUT in str(error)):
+            return IncompleteResponseError(
+                f"The connection to {url} broke in the middle of the answer: "
+                f"{str(error) or type(error).__name__}.",
+                url=url,
+                model=request.model,
+                retryable=True,
+                hint="The server may have restarted or run out of memory, or a proxy cut the answer: see the "
+                "logs. What had arrived is in the error's `partial`.",
+            )
         if isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)):
             return ConfigurationError(f"The request to {url} cannot be sent: {error}.", url=url)
         if isinstance(error, httpx.ConnectError):
@@ -198,25 +242,29 @@ class Endpoint:
         )
 
     def _timed_out(
-        self, error: Exception, request: WireRequest, limits: Timeouts, url: str
+        self, error: Exception, request: WireRequest, deadline: float | None, *, begun: bool = False
     ) -> RequestTimeoutError:
-        if isinstance(error, httpx.ConnectTimeout):
-            phase, seconds = "connect", limits.connect
-        elif isinstance(error, httpx.PoolTimeout):
-            phase, seconds = "pool", limits.pool
-        elif limits.total is not None:
-            phase, seconds = "total", limits.total
+        if isinstance(error, httpx.PoolTimeout):
+            phase = "pool"
+        elif deadline is not None and time.monotonic() >= deadline - _CLOCK_STEP_S:
+            phase = "total"
+        elif isinstance(error, httpx.ConnectTimeout):
+            phase = "connect"
+        elif begun or isinstance(error, httpx.WriteTimeout):
+            phase = "idle"
         else:
-            phase, seconds = "first_byte", limits.first_byte
+            phase = "first_byte"
         hint = {
             "connect": self._advice("timed out"),
             "pool": "Too many requests at once: raise max_connections, or close streams that are not read "
             "to their end.",
+            "idle": "The server stopped in the middle: see its log, or raise Timeouts(idle=…).",
         }.get(phase, "Loading a model takes its time: raise timeout=, or call warmup() first.")
+        seconds = getattr(request.timeouts or self.timeouts, phase)
         return RequestTimeoutError(
-            f"{url} did not answer in time: the limit for {phase} is {seconds} s.",
+            f"{self.url}{request.path} did not answer in time: the limit for {phase} is {seconds} s.",
             phase=phase,
-            url=url,
+            url=f"{self.url}{request.path}",
             model=request.model,
             retryable=phase == "connect",
             hint=hint,
@@ -246,6 +294,23 @@ class Endpoint:
         )
 
 
+def _warn_of_risks(settings: ConnectionSettings, headers: Mapping[str, str]) -> None:
+    address = settings.address
+    if address.url.startswith("https:"):
+        if settings.verify is False:
+            logger.warning("The TLS certificate of %s is not verified (verify=False).", address.url)
+    elif "authorization" in headers and not is_loopback(address.host):
+        logger.warning("Credentials for %s travel unencrypted: use https.", address.url)
+
+
+def _until(deadline: float | None, limit_s: float | None) -> float | None:
+    """Seconds a phase may take: its own limit, and no longer than the whole exchange."""
+    if deadline is None:
+        return limit_s
+    left = max(deadline - time.monotonic(), _CLOCK_STEP_S)
+    return left if limit_s is None else min(limit_s, left)
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -253,26 +318,42 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _headers(settings: ConnectionSettings) -> dict[str, str]:
+    """Names in lower case, as httpx has them, so that one replaces the other and none is sent twice."""
     headers = {
-        "Accept": "application/json, application/x-ndjson",
-        "Accept-Encoding": "identity",
-        "User-Agent": "ollama-dify",
+        "accept": "application/json, application/x-ndjson",
+        "accept-encoding": "identity",
+        "user-agent": "ollama-dify",
     }
     if settings.api_key is not None:
-        headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
-    return {**headers, **settings.headers}
+        headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+    return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
 
 
 def _proxy(settings: ConnectionSettings) -> str | None:
     """The proxy for this server: the one given, else the environment's unless the address is private."""
     if settings.proxy is not None:
-        return settings.proxy.get_secret_value()
+        return _checked_proxy(settings.proxy.get_secret_value())
     host = settings.address.host
     if not settings.trust_env or is_private(host) or urllib.request.proxy_bypass(host):
         return None
     known = urllib.request.getproxies()
     found = known.get(urlsplit(settings.address.url).scheme) or known.get("all")
-    return None if not found else found if "://" in found else f"http://{found}"
+    return None if not found else _checked_proxy(found if "://" in found else f"http://{found}")
+
+
+def _checked_proxy(url: str) -> str:
+    """Raises ConfigurationError, without showing the address: it may hold a password."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https", "socks5", "socks5h") or not parsed.host:
+        raise ConfigurationError(
+            "The proxy (proxy=, or HTTP_PROXY and its kin) is no address that can be used.",
+            hint="A good one looks like http://proxy.example:3128; proxy variables are ignored with "
+            "trust_env=False.",
+        )
+    return url
 
 
 def _tls(settings: ConnectionSettings, proxy: str | None) -> ssl.SSLContext:
@@ -312,45 +393,52 @@ def _too_long(url: str, limit: int) -> ProtocolError:
     )
 
 
-def _no_slot(endpoint: Endpoint, request: WireRequest) -> RequestTimeoutError:
-    return endpoint._timed_out(
-        httpx.PoolTimeout(""), request, request.timeouts or endpoint.timeouts, endpoint.url + request.path
-    )
+def _idle_limit(endpoint: Endpoint, request: WireRequest, deadline: float | None) -> float | None:
+    return _until(deadline, (request.timeouts or endpoint.timeouts).idle)
 
 
 class Opened:
     """A streamed response under way; iterate for its bytes, close it in any case."""
 
-    def __init__(self, transport: Transport, request: WireRequest, response: httpx.Response) -> None:
+    def __init__(
+        self, transport: Transport, request: WireRequest, response: httpx.Response, deadline: float | None
+    ) -> None:
         self._transport = transport
         self._request = request
         self._response = response
-        self._deadline = transport.endpoint.deadline(request)
+        self._deadline = deadline
+        # httpcore reads this when it starts on the body; Ollama sends the head together with the first piece.
+        response.request.extensions["timeout"]["read"] = _idle_limit(transport.endpoint, request, deadline)
         self._source = iter(response.stream)  # type: ignore[arg-type]  # a sync client gives a sync stream
         self._closed = False
         self.first = b""
 
     def read_first(self) -> None:
-        self.first = next(iter(self), b"")
-        limits = self._request.timeouts or self._transport.endpoint.timeouts
-        # httpcore reads this when it starts on the body; from here on the wait is between pieces.
-        self._response.request.extensions["timeout"]["read"] = limits.idle
+        self.first = next(self, b"")
 
     def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
         try:
-            for data in self._source:
-                if self._deadline is not None and time.monotonic() > self._deadline:
-                    raise httpx.ReadTimeout("total")
-                yield data
+            data = next(self._source)
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                raise httpx.ReadTimeout("")
+            return data
+        except StopIteration:
+            raise
         except Exception as error:
-            raise self._transport.endpoint.translate(error, self._request) from error
+            translate = self._transport.endpoint.translate
+            raise translate(error, self._request, self._deadline, begun=True) from error
 
     def close(self) -> None:
         """Give the connection back, or cut it when the answer is not at its end."""
         if not self._closed:
             self._closed = True
-            self._response.close()
-            self._transport.slots.release()
+            try:
+                self._response.close()
+            finally:
+                self._transport.slots.release()
 
 
 class Transport:
@@ -402,7 +490,26 @@ class Transport:
             return time.sleep(step.seconds)
         if isinstance(step, Compute):
             return step.work()
+        if isinstance(step, Resolve):
+            with _unresolved(step):
+                return _ips(socket.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM))
+        if isinstance(step, FetchPinned):
+            return self._fetch(step)
         return self._parallel(step)
+
+    def _fetch(self, step: FetchPinned) -> Fetched:
+        with (
+            _not_fetched(step),
+            httpx.HTTPTransport(verify=_system_tls()) as pool,
+            httpx.Client(transport=pool, trust_env=False) as client,
+        ):
+            response = client.send(_picture_request(step), stream=True, follow_redirects=False)
+            picture = _Picture(step, response)
+            if picture.location is None:
+                for piece in response.iter_raw():
+                    picture.add(piece)
+            response.close()
+            return picture.fetched()
 
     def _parallel(self, step: Parallel) -> list[Any]:
         def settle(flow: Flow[Any]) -> Any:
@@ -420,50 +527,56 @@ class Transport:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _begin(self, request: WireRequest) -> httpx.Response:
+    def _begin(self, request: WireRequest, deadline: float | None) -> httpx.Response:
         limits = request.timeouts or self.endpoint.timeouts
-        sent = self.endpoint.build(request, None if self._own else self._client.headers)
-        if not self.slots.acquire(timeout=-1 if limits.pool is None else limits.pool):
-            raise _no_slot(self.endpoint, request)
+        if not self.slots.acquire(timeout=_until(deadline, limits.pool)):
+            raise self.endpoint.translate(httpx.PoolTimeout(""), request, deadline)
         try:
-            response = self._client.send(sent, stream=True, follow_redirects=False)
+            return self._exchange(request, deadline)
+        except OllamaError:
+            self.slots.release()
+            raise
+        except Exception as error:
+            self.slots.release()
+            raise self.endpoint.translate(error, request, deadline) from error
+        except BaseException:
+            self.slots.release()
+            raise
+
+    def _exchange(self, request: WireRequest, deadline: float | None) -> httpx.Response:
+        sent = self.endpoint.build(request, deadline, None if self._own else self._client.headers)
+        response = self._client.send(sent, stream=True, follow_redirects=False)
+        try:
             for _ in range(_REDIRECTS):
                 again = self.endpoint.redirect(sent, response)
                 if again is None:
                     break
                 response.close()
-                response = self._client.send(again, stream=True, follow_redirects=False)
-            try:
-                self.endpoint.check_encoding(response)
-                if not 200 <= response.status_code < 300:
-                    body = self._read(response, ERROR_BODY_LIMIT, None, cut=True)
-                    raise self.endpoint.failure(response, body, request)
-            except BaseException:
-                response.close()
-                raise
-            return response
-        except OllamaError:
-            self.slots.release()
-            raise
-        except Exception as error:
-            self.slots.release()
-            raise self.endpoint.translate(error, request) from error
+                sent = again
+                response = self._client.send(sent, stream=True, follow_redirects=False)
+            self.endpoint.check_encoding(response)
+            if not 200 <= response.status_code < 300:
+                body = self._read(response, ERROR_BODY_LIMIT, deadline, cut=True)
+                raise self.endpoint.failure(response, body, request)
         except BaseException:
-            self.slots.release()
+            response.close()
             raise
+        return response
 
     def _send(self, step: Send) -> Answer:
         deadline = self.endpoint.deadline(step.request)
-        response = self._begin(step.request)
+        response = self._begin(step.request, deadline)
         try:
             return Answer(self._read(response, step.limit, deadline), response.headers)
         except OllamaError:
             raise
         except Exception as error:
-            raise self.endpoint.translate(error, step.request) from error
+            raise self.endpoint.translate(error, step.request, deadline, begun=True) from error
         finally:
-            response.close()
-            self.slots.release()
+            try:
+                response.close()
+            finally:
+                self.slots.release()
 
     def _read(
         self, response: httpx.Response, limit: int, deadline: float | None, *, cut: bool = False
@@ -477,17 +590,85 @@ class Transport:
                     break
                 raise _too_long(str(response.request.url), limit)
             if deadline is not None and time.monotonic() > deadline:
-                raise httpx.ReadTimeout("total")
+                raise httpx.ReadTimeout("")
         return b"".join(pieces)[:limit]
 
     def _open(self, request: WireRequest) -> Opened:
-        opened = Opened(self, request, self._begin(request))
+        deadline = self.endpoint.deadline(request)
+        opened = Opened(self, request, self._begin(request, deadline), deadline)
         try:
             opened.read_first()
         except BaseException:
             opened.close()
             raise
         return opened
+
+
+def _ips(found: Sequence[Any]) -> list[str]:
+    return list(dict.fromkeys(str(row[4][0]) for row in found))
+
+
+@contextlib.contextmanager
+def _unresolved(step: Resolve) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        raise UnsupportedContentError(
+            f"The host {step.host!r} of a picture's address cannot be resolved: {error}."
+        ) from error
+
+
+@contextlib.contextmanager
+def _not_fetched(step: FetchPinned) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise UnsupportedContentError(
+            f"The picture at {step.target.url[:120]} could not be fetched: {error or type(error).__name__}.",
+            hint="Fetch it yourself and send its bytes.",
+        ) from error
+
+
+def _picture_request(step: FetchPinned) -> httpx.Request:
+    """A request to the checked IP address that names the host, for the server and for TLS."""
+    target = step.target
+    url = httpx.URL(target.url)
+    return httpx.Request(
+        "GET",
+        url.copy_with(host=step.ip),
+        headers={"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"},
+        extensions={
+            "sni_hostname": target.host,
+            "timeout": dict.fromkeys(("connect", "read", "write", "pool"), FETCH_S),
+        },
+    )
+
+
+class _Picture:
+    """Collects a fetched picture within its bounds of time and size."""
+
+    def __init__(self, step: FetchPinned, response: httpx.Response) -> None:
+        self._step = step
+        self._deadline = time.monotonic() + FETCH_S
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self.location = response.headers.get("location") if response.is_redirect else None
+        if self.location is None and response.status_code != 200:
+            raise self._refused(f"answers {response.status_code}")
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > self._step.limit:
+            raise self._refused(f"is over {self._step.limit} bytes")
+        if time.monotonic() > self._deadline:
+            raise self._refused(f"takes over {FETCH_S} s")
+
+    def fetched(self) -> Fetched:
+        return Fetched(b"".join(self._pieces), self.location)
+
+    def _refused(self, what: str) -> UnsupportedContentError:
+        return UnsupportedContentError(f"The picture at {self._step.target.url[:120]} {what}.")
 
 
 def _close_in(pid: int, client: httpx.Client) -> None:
@@ -499,30 +680,40 @@ def _close_in(pid: int, client: httpx.Client) -> None:
 class AsyncOpened:
     """The async twin of `Opened`."""
 
-    def __init__(self, transport: AsyncTransport, request: WireRequest, response: httpx.Response) -> None:
+    def __init__(
+        self,
+        transport: AsyncTransport,
+        request: WireRequest,
+        response: httpx.Response,
+        deadline: float | None,
+    ) -> None:
         self._transport = transport
         self._request = request
         self._response = response
-        self._deadline = transport.endpoint.deadline(request)
+        self._deadline = deadline
+        response.request.extensions["timeout"]["read"] = _idle_limit(transport.endpoint, request, deadline)
         self._source = response.stream.__aiter__()  # type: ignore[union-attr]  # async client, async stream
         self._closed = False
         self.first = b""
 
     async def read_first(self) -> None:
-        async for data in self:
-            self.first = data
-            break
-        limits = self._request.timeouts or self._transport.endpoint.timeouts
-        self._response.request.extensions["timeout"]["read"] = limits.idle
+        with contextlib.suppress(StopAsyncIteration):
+            self.first = await self.__anext__()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            async for data in self._source:
-                if self._deadline is not None and time.monotonic() > self._deadline:
-                    raise httpx.ReadTimeout("total")
-                yield data
+            data = await self._source.__anext__()
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                raise httpx.ReadTimeout("")
+            return data
+        except StopAsyncIteration:
+            raise
         except Exception as error:
-            raise self._transport.endpoint.translate(error, self._request) from error
+            translate = self._transport.endpoint.translate
+            raise translate(error, self._request, self._deadline, begun=True) from error
 
     async def close(self) -> None:
         """Give the connection back, or cut it when the answer is not at its end."""
@@ -598,7 +789,27 @@ class AsyncTransport:
             return await asyncio.sleep(step.seconds)
         if isinstance(step, Compute):
             return await asyncio.to_thread(step.work)
+        if isinstance(step, Resolve):
+            with _unresolved(step):
+                loop = asyncio.get_running_loop()
+                return _ips(await loop.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM))
+        if isinstance(step, FetchPinned):
+            return await self._fetch(step)
         return await self._parallel(step)
+
+    async def _fetch(self, step: FetchPinned) -> Fetched:
+        with _not_fetched(step):
+            async with (
+                httpx.AsyncHTTPTransport(verify=_system_tls()) as pool,
+                httpx.AsyncClient(transport=pool, trust_env=False) as client,
+            ):
+                response = await client.send(_picture_request(step), stream=True, follow_redirects=False)
+                picture = _Picture(step, response)
+                if picture.location is None:
+                    async for piece in response.aiter_raw():
+                        picture.add(piece)
+                await response.aclose()
+                return picture.fetched()
 
     async def _parallel(self, step: Parallel) -> list[Any]:
         gate = asyncio.Semaphore(step.limit)
@@ -617,49 +828,57 @@ class AsyncTransport:
             for task in tasks:
                 task.cancel()
 
-    async def _begin(self, request: WireRequest) -> httpx.Response:
+    async def _begin(self, request: WireRequest, deadline: float | None) -> httpx.Response:
         limits = request.timeouts or self.endpoint.timeouts
-        sent = self.endpoint.build(request, None if self._own else self._client.headers)
+        if not self.slots.locked():
+            # No waiting, hence no task to wait with.
+            await self.slots.acquire()
+        else:
+            try:
+                await asyncio.wait_for(self.slots.acquire(), _until(deadline, limits.pool))
+            except asyncio.TimeoutError:
+                raise self.endpoint.translate(httpx.PoolTimeout(""), request, deadline) from None
         try:
-            await asyncio.wait_for(self.slots.acquire(), limits.pool)
-        except asyncio.TimeoutError:
-            raise _no_slot(self.endpoint, request) from None
+            return await self._exchange(request, deadline)
+        except OllamaError:
+            self.slots.release()
+            raise
+        except Exception as error:
+            self.slots.release()
+            raise self.endpoint.translate(error, request, deadline) from error
+        except BaseException:
+            self.slots.release()
+            raise
+
+    async def _exchange(self, request: WireRequest, deadline: float | None) -> httpx.Response:
+        sent = self.endpoint.build(request, deadline, None if self._own else self._client.headers)
+        response = await self._client.send(sent, stream=True, follow_redirects=False)
         try:
-            response = await self._client.send(sent, stream=True, follow_redirects=False)
             for _ in range(_REDIRECTS):
                 again = self.endpoint.redirect(sent, response)
                 if again is None:
                     break
                 await response.aclose()
-                response = await self._client.send(again, stream=True, follow_redirects=False)
-            try:
-                self.endpoint.check_encoding(response)
-                if not 200 <= response.status_code < 300:
-                    body = await self._read(response, ERROR_BODY_LIMIT, None, cut=True)
-                    raise self.endpoint.failure(response, body, request)
-            except BaseException:
-                await response.aclose()
-                raise
-            return response
-        except OllamaError:
-            self.slots.release()
-            raise
-        except Exception as error:
-            self.slots.release()
-            raise self.endpoint.translate(error, request) from error
+                sent = again
+                response = await self._client.send(sent, stream=True, follow_redirects=False)
+            self.endpoint.check_encoding(response)
+            if not 200 <= response.status_code < 300:
+                body = await self._read(response, ERROR_BODY_LIMIT, deadline, cut=True)
+                raise self.endpoint.failure(response, body, request)
         except BaseException:
-            self.slots.release()
+            await response.aclose()
             raise
+        return response
 
     async def _send(self, step: Send) -> Answer:
         deadline = self.endpoint.deadline(step.request)
-        response = await self._begin(step.request)
+        response = await self._begin(step.request, deadline)
         try:
             return Answer(await self._read(response, step.limit, deadline), response.headers)
         except OllamaError:
             raise
         except Exception as error:
-            raise self.endpoint.translate(error, step.request) from error
+            raise self.endpoint.translate(error, step.request, deadline, begun=True) from error
         finally:
             try:
                 await response.aclose()
@@ -678,11 +897,12 @@ class AsyncTransport:
                     break
                 raise _too_long(str(response.request.url), limit)
             if deadline is not None and time.monotonic() > deadline:
-                raise httpx.ReadTimeout("total")
+                raise httpx.ReadTimeout("")
         return b"".join(pieces)[:limit]
 
     async def _open(self, request: WireRequest) -> AsyncOpened:
-        opened = AsyncOpened(self, request, await self._begin(request))
+        deadline = self.endpoint.deadline(request)
+        opened = AsyncOpened(self, request, await self._begin(request, deadline), deadline)
         try:
             await opened.read_first()
         except BaseException:

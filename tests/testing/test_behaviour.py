@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import http.client
+import itertools
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ def read_all(sock: socket.socket) -> bytes:
     return received
 
 
+def read_until(sock: socket.socket, wanted: bytes) -> bytes:
+    received = b""
+    while wanted not in received:
+        part = sock.recv(65536)
+        assert part, f"closed before {wanted!r}: {received!r}"
+        received += part
+    return received
+
+
 def eventually(check: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
@@ -115,13 +125,17 @@ class TestScripts:
         simulated_ollama.reply(Reply("so", thinking="hm", tool_calls=[call]))
         chunks = post(simulated_ollama, "/api/chat", {**HELLO, "model": "qwen3"})[1]
         kinds = [
-            next(
-                key for key in ("tool_calls", "thinking", "content") if chunk["message"].get(key) is not None
-            )
+            next(key for key in ("tool_calls", "thinking", "content") if key in chunk["message"])
             for chunk in chunks
         ]
-        assert kinds == ["thinking", "content", "tool_calls", "content"]
-        assert chunks[2]["message"]["tool_calls"][0]["function"] == {"index": 0, **call}
+        calls = next(chunk["message"]["tool_calls"] for chunk in chunks if "tool_calls" in chunk["message"])
+        assert [kind for kind, _ in itertools.groupby(kinds)] == [
+            "thinking",
+            "content",
+            "tool_calls",
+            "content",
+        ]
+        assert calls[0]["function"] == {"index": 0, **call}
 
     def test_native_models_put_calls_into_the_final_chunk(self) -> None:
         native = SimulatedModel("native", ("completion", "tools"), template="native")
@@ -133,7 +147,7 @@ class TestScripts:
 
     def test_incomplete_answers(self, simulated_ollama: SimulatedOllama) -> None:
         simulated_ollama.script([Reply("cut", done=False), Reply("cut", error_at_end="gone")])
-        assert post(simulated_ollama, "/api/chat", HELLO)[1]["done"] is False
+        assert chat(simulated_ollama)["done"] is False
         assert post(simulated_ollama, "/api/chat", HELLO)[1][-1] == {"error": "gone"}
 
     def test_path_and_condition_choose_the_request(self, simulated_ollama: SimulatedOllama) -> None:
@@ -195,7 +209,7 @@ class TestFaults:
         simulated_ollama.fault(Fault("garbage", after=5, data=b"??"))
         with raw_socket(simulated_ollama) as sock:
             sock.sendall(raw_request({**HELLO, "stream": False}))
-            head, _, body = sock.recv(65536).partition(b"\r\n\r\n")
+            head, _, body = read_until(sock, b"??").partition(b"\r\n\r\n")
         assert body[5:7] == b"??"
         assert b"200 OK" in head
 
@@ -214,7 +228,7 @@ class TestFaults:
         simulated_ollama.fault(Fault("stall", chunks=1))
         with raw_socket(simulated_ollama) as sock:
             sock.sendall(raw_request())
-            assert b'"done":false' in sock.recv(65536)
+            read_until(sock, b'"done":false')
         assert eventually(lambda: simulated_ollama.disconnects == 1)
 
     def test_status_instead_of_work(self, simulated_ollama: SimulatedOllama) -> None:
@@ -390,20 +404,24 @@ def test_prompts_are_rendered_and_counted_as_recorded(case: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("version", ["0.24.0", "0.32.15", "0.33.0-rc2"])
 def test_pictures_are_taken_or_refused_as_recorded(version: str) -> None:
-    recorded = packed("images.json.gz")
+    images = DATA / "images"
+    recorded = {
+        name: verdicts for name, verdicts in packed("images.json.gz").items() if (images / name).exists()
+    }
+    assert len(recorded) > 60
     made = {
-        name: list(verdict((DATA / "images" / name).read_bytes(), modern=version != "0.24.0") or (200, None))
+        name: list(verdict((images / name).read_bytes(), modern=version != "0.24.0") or (200, None))
         for name in recorded
     }
     assert made == {name: verdicts[version] for name, verdicts in recorded.items()}
 
 
 @pytest.fixture
-def embedder(simulated_ollama: SimulatedOllama) -> Iterator[Callable[..., Any]]:
+def embedder(simulated_ollama: SimulatedOllama) -> Callable[..., Any]:
     def embed(**body: Any) -> Any:
         return post(simulated_ollama, "/api/embed", {"model": "all-minilm", **body})
 
-    yield embed
+    return embed
 
 
 def test_embeddings_are_cut_normalised_and_counted(embedder: Callable[..., Any]) -> None:

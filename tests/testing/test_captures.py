@@ -1,4 +1,4 @@
-"""Every recorded exchange against the simulated server of the same version, byte for byte after normalising."""
+"""Every recorded exchange against the simulated server of its version, byte for byte after normalising."""
 
 from __future__ import annotations
 

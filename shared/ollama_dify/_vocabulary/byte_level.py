@@ -15,7 +15,7 @@ _NEWLINES = re.compile("(\n+)")
 
 
 def byte_characters() -> dict[int, str]:
-    """GPT-2's printable character for each byte: printable Latin-1 stands for itself, the rest follows U+0100."""
+    """GPT-2's character for each byte: printable Latin-1 stands for itself, the rest follows U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {byte: chr(byte) for byte in printable}
     others = [byte for byte in range(256) if byte not in table]

@@ -1,4 +1,4 @@
-"""Regular expressions that cut a text into words before byte-level BPE merges, by the name in `tokenizer.ggml.pre`.
+"""Regular expressions that cut a text into words before byte-level BPE, by the name in `tokenizer.ggml.pre`.
 
 The names and what they mean are those of llama.cpp, which Ollama runs; a name outside this table makes
 the server refuse the model. Each entry is a sequence: every expression cuts the pieces that the one
@@ -82,9 +82,7 @@ _DEEPSEEK_LETTERS = (
     r"[\p{Lu}\p{Ll}\p{Lt}&&[^\x{2D00}-\x{2D2D}\x{A790}-\x{A7FF}\x{AB30}-\x{AB68}\x{10570}-\x{105BC}"
     r"\x{16E40}-\x{16E7F}\x{1D400}-\x{1D7CB}\x{1DF00}-\x{1DF2A}]]"
 )
-_DEEPSEEK_PUNCTUATION = (
-    r"[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3001}-\x{3002}]"
-)
+_DEEPSEEK_PUNCTUATION = r"[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3001}-\x{3002}]"
 _DEEPSEEK_CJK = r"[\x{0800}-\x{9FA5}\x{AC00}-\x{D7FF}]+"
 _HAN = (
     r"\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2EBEF}"
@@ -106,8 +104,16 @@ _AFMOE_SCRIPTS = (
 _SENTENCE_WORD = r" ?[^(\s|.,!?…。，、।۔،)]+"
 _JAIS2_SPACES = "|".join(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4))
 _JAIS2 = "|".join(
-    (_CONTRACTION, _WORD, r"\p{N}{1,3}", _SYMBOLS + r"[\r\n]*", _LINES, _JAIS2_SPACES)
-    + (r"\s{1,2}(?!\S)", r"\s")
+    (
+        _CONTRACTION,
+        _WORD,
+        r"\p{N}{1,3}",
+        _SYMBOLS + r"[\r\n]*",
+        _LINES,
+        _JAIS2_SPACES,
+        r"\s{1,2}(?!\S)",
+        r"\s",
+    )
 )
 _LINE_RUNS = r"[^\n]+|\n+"
 

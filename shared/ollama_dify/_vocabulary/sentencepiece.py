@@ -1,14 +1,15 @@
 """SentencePiece BPE: merge the neighbours whose joined text has the best score, leftmost first among equals.
 
-The `tokenizers` library ranks every pair of pieces apart, while here any two neighbours that spell a token may
-merge and all spellings of one token share its score; runs of equal characters then come out differently. Deriving
-its merge list also costs seconds for 256k tokens. Hence code of our own, on words that no token crosses.
+The `tokenizers` library ranks every pair of pieces apart, while here any two neighbours that spell a token
+may merge and all spellings of one token share its score; runs of equal characters then come out differently.
+Deriving its merge list also costs seconds for 256k tokens. Hence code of our own, on words no token crosses.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from .vocabulary import Vocabulary
 
@@ -33,7 +34,7 @@ class SentencePieceModel:
         ]
         pairs: set[tuple[str, str]] = set()
         for token in tokens:
-            pairs.update(zip(token, token[1:], strict=False))
+            pairs.update(pairwise(token))
         self._joined = pairs
         """Neighbouring characters that some token holds; everywhere else the text is cut."""
         self._remembered: dict[str, tuple[int, ...]] = {}
@@ -55,9 +56,9 @@ class SentencePieceModel:
     def _words(self, text: str) -> list[str]:
         joined = self._joined
         cuts = [0]
-        cuts.extend(at for at, pair in enumerate(zip(text, text[1:], strict=False), 1) if pair not in joined)
+        cuts.extend(at for at, pair in enumerate(pairwise(text), 1) if pair not in joined)
         cuts.append(len(text))
-        return [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+        return [text[start:end] for start, end in pairwise(cuts)]
 
     def _word(self, word: str) -> tuple[int, ...]:
         symbols = self._merge_short(word) if len(word) <= _SHORT else self._merge_long(word)
@@ -78,7 +79,7 @@ class SentencePieceModel:
     def _merge_short(self, word: str) -> Sequence[str]:
         score_of = self._scores.get
         symbols = list(word)
-        scores = [score_of(left + right, _NEVER) for left, right in zip(symbols, symbols[1:], strict=False)]
+        scores = [score_of(left + right, _NEVER) for left, right in pairwise(symbols)]
         while scores:
             best = max(scores)
             if best == _NEVER:

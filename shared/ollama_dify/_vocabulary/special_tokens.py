@@ -9,7 +9,7 @@ _PREFIX_LENGTH = 4
 
 
 class SpecialTokens:
-    """Finds control, unknown and user-defined tokens as the server does: longest (in bytes) first, left to right.
+    """Finds control, unknown and user-defined tokens as the server does: longest in bytes first.
 
     A token found cuts the text for good, so a shorter token never matches across it. This order differs
     from the leftmost-longest matching of the `tokenizers` library, hence code of our own.
@@ -20,7 +20,7 @@ class SpecialTokens:
         kept = (UNKNOWN, CONTROL, USER_DEFINED)
         tokens = vocabulary.tokens
         ids = [id for id, type in enumerate(vocabulary.types[: len(tokens)]) if type in kept]
-        ids.sort(key=lambda id: -len(tokens[id].encode()))
+        ids.sort(key=lambda token: -len(tokens[token].encode()))
         self._ordered = [(tokens[id], id) for id in ids]
         # Thousands of reserved tokens share few beginnings; most texts contain none of them.
         self._by_prefix: dict[str, list[int]] = {}

@@ -1,40 +1,30 @@
 """What a chat template itself adds to a prompt: an upper bound from its literal text, without rendering it.
 
-Go templates (Ollama's) and Jinja templates (from the model file) are read into one small tree of texts, conditions
-and loops. Conditions on the role, the tools and the like are decided; of the others the dearer branch counts.
+Go templates (Ollama's) and Jinja templates (from the model file) are read into one small tree of texts,
+conditions and loops. Conditions on the role, the tools and the like
+are decided; of the others the dearer branch counts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
-Loop = Literal["messages", "tools", "calls", "other"]
-Facts = Mapping[str, "bool | str | None"]
-"""What is known of a prompt: role, first, last, last_user, after_last_user, tools, calls, system, content, think …
+from . import go_template, jinja_template
+from .template_facts import Facts, Loop, Sizes
 
-A missing or None entry is unknown.
-"""
-Sizes = Mapping[str, int]
-"""Tokens of the texts that a template may put: content, thinking, system, all calls, all tools; and their numbers."""
 Condition = Callable[[Facts], "bool | None"]
 
-_GO = re.compile(r"\{\{(-(?=\s))?(.*?)((?<=\s)-)?\}\}", re.DOTALL)
-_JINJA = re.compile(r"\{([%{#])([-+]?)(.*?)([-+]?)[%}#]\}", re.DOTALL)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|`([^`]*)`', re.DOTALL)
-_LAST_IDIOM = re.compile(r"(\$\w+)\s*:=\s*eq\s*\(len\s*\(slice\s+\$?\.Messages\s+\$\w+\)\)\s*1\b")
-_LAST_USER_IDIOM = re.compile(
-    r"range\s+(\$\w+),\s*(\$\w+)\s*:=\s*\.Messages[\s}{-]*if\s+eq\s+(?:\2)?\.Role\s+\"user\"\s*-?\}\}"
-    r"\s*\{\{-?\s*(\$\w+)\s*=\s*\1\b"
-)
-_INDEX_IDIOM = re.compile(r"range\s+(\$\w+)\s*,\s*\$\w+\s*:=\s*\$?\.Messages")
-_GO_OUTPUT = re.compile(r"(?:\$\w*)?\.(Content|Thinking|System)")
-_GO_CALL = re.compile(r"(?:\$\w*)?\.Function\.(Name|Arguments)")
-_GO_FUNCTION = re.compile(r"(?:\$\w*)?\.Function")
 _REPEATED = ("name", "arguments", "function", "call", "tool")
-_SOURCES = {"content": "Content", "thinking": "Thinking", "system": "System", "function": "Tools", "tool": "Tools"}
+_SOURCES = {
+    "content": "Content",
+    "thinking": "Thinking",
+    "system": "System",
+    "function": "Tools",
+    "tool": "Tools",
+}
 """The template's word for a text; the remaining ones come from ToolCalls."""
 _UNPREDICTABLE = re.compile(r"currentDate|strftime|toTypeScriptType|tojson\(|indent")
 _ROLE_OUTPUT = re.compile(r"\.Role\b|\.role\b|\[['\"]role['\"]\]")
@@ -81,11 +71,13 @@ class TemplateCost:
     def __init__(self, template: str, count: Callable[[str], int]) -> None:
         self._count = count
         self.jinja = "{%" in template
-        self._idioms = frozenset() if self.jinja else _idioms(template)
+        self._idioms = frozenset() if self.jinja else go_template.idioms_of(template)
         # Named parts can be put anywhere any number of times: then all literals count for each message.
-        self._opaque = bool(re.search(r"\{%-?\s*(macro|include|import)|\{\{-?\s*(define|template|block)\b", template))
+        self._opaque = bool(
+            re.search(r"\{%-?\s*(macro|include|import)|\{\{-?\s*(define|template|block)\b", template)
+        )
         self.per_message = self.jinja or ".Messages" in template
-        pieces = _jinja_pieces(template) if self.jinja else _go_pieces(template)
+        pieces = jinja_template.pieces(template) if self.jinja else go_template.pieces(template)
         self._nodes = self._read(pieces)
         self.placed = self._placed(template)
         self.names_tools = self.jinja or self._opaque or "ToolName" in template or "ToolCallID" in template
@@ -198,7 +190,7 @@ class TemplateCost:
                 loops.append(repeat.over if repeat.over in ("calls", "tools") else loops[-1])
             elif kind == "else" and len(stack) > 1:
                 _, open_branches = stack.pop()
-                # The else of a loop runs when there is nothing to loop over; it is small, so it counts as body.
+                # The else of a loop runs when there is nothing to loop over; it counts beside the body.
                 owner = open_branches if open_branches is not None else Branches()
                 if open_branches is None:
                     stack[-1][0].append(owner)
@@ -216,7 +208,7 @@ class TemplateCost:
         return max(self._count(joined) - known for joined, known in contexts)
 
     def _output(self, expression: str, over: Loop | None) -> Iterator[Node]:
-        name = "" if self.jinja else _go_field(expression, over)
+        name = "" if self.jinja else go_template.field_of(expression, over)
         if name:
             yield Field(name)
             return
@@ -227,20 +219,9 @@ class TemplateCost:
 
     def _condition(self, text: str) -> Condition:
         if self.jinja:
-            return lambda facts: _decide_jinja(text, facts)
-        tree = _go_tree(text)
-        return lambda facts: _decide_go(tree, facts, self._idioms)
-
-
-def _go_field(expression: str, over: Loop | None) -> str:
-    """The text that an output action puts, if it is nothing else."""
-    if over == "calls":
-        part = _GO_CALL.fullmatch(expression)
-        return part.group(1).lower() if part else "call"
-    if over == "tools":
-        return "function" if _GO_FUNCTION.fullmatch(expression) else "tool"
-    text = _GO_OUTPUT.fullmatch(expression)
-    return text.group(1).lower() if text else ""
+            return lambda facts: jinja_template.decide(text, facts)
+        tree = go_template.tree_of(text)
+        return lambda facts: go_template.decide(tree, facts, self._idioms)
 
 
 def _strings(expression: str) -> Iterator[str]:
@@ -251,149 +232,12 @@ def _strings(expression: str) -> Iterator[str]:
             yield re.sub(r"\\(.)", lambda found: _ESCAPES.get(found.group(1), found.group(1)), text)
 
 
-def _go_pieces(template: str) -> Iterator[tuple[str, str]]:
-    at = 0
-    trim = False
-    for match in _GO.finditer(template):
-        text = template[at : match.start()]
-        text = text.lstrip() if trim else text
-        text = text.rstrip() if match.group(1) else text
-        if text:
-            yield "text", text
-        yield _go_action(match.group(2).strip())
-        at, trim = match.end(), bool(match.group(3))
-    rest = template[at:].lstrip() if trim else template[at:]
-    if rest:
-        yield "text", rest
-
-
-def _go_action(action: str) -> tuple[str, str]:
-    word, _, rest = action.partition(" ")
-    if word in ("if", "with"):
-        return "if", rest
-    if word in ("range", "define", "block"):
-        return "loop", rest
-    if word == "else":
-        return "else", re.sub(r"^\s*(if|with)\s+", "", rest)
-    if word == "end":
-        return "end", ""
-    if word.startswith("/*") or ":=" in action or re.match(r"\$\w+\s*=", action):
-        return "skip", ""
-    return "output", action
-
-
-def _jinja_pieces(template: str) -> Iterator[tuple[str, str]]:
-    at = 0
-    trim = False
-    for match in _JINJA.finditer(template):
-        text = template[at : match.start()]
-        text = text.lstrip() if trim else text
-        text = text.rstrip() if match.group(2) == "-" else text
-        if text:
-            yield "text", text
-        yield _jinja_action(match.group(1), match.group(3).strip())
-        at, trim = match.end(), match.group(4) == "-"
-    rest = template[at:].lstrip() if trim else template[at:]
-    if rest:
-        yield "text", rest
-
-
-def _jinja_action(sign: str, action: str) -> tuple[str, str]:
-    if sign == "#":
-        return "skip", ""
-    if sign == "{":
-        return "output", action
-    word, _, rest = action.partition(" ")
-    if word in ("if", "elif", "for", "else"):
-        return {"if": "if", "elif": "else", "for": "loop", "else": "else"}[word], rest
-    if word.startswith("end"):
-        return ("skip", "") if word in ("endset", "endgeneration") else ("end", "")
-    if word in ("macro", "call", "filter"):
-        return "loop", rest
-    # A text kept in a variable is counted where it is set.
-    return ("output", rest.partition("=")[2]) if word == "set" else ("skip", "")
-
-
 def _loop_kind(text: str) -> Loop:
     if re.search(r"ToolCalls|tool_calls", text):
         return "calls"
     if re.search(r"Messages|messages", text):
         return "messages"
     return "tools" if re.search(r"Tools|tools", text) else "other"
-
-
-Tree = str | list["Tree"]
-
-
-def _go_tree(text: str) -> Tree:
-    stack: list[list[Tree]] = [[]]
-    for token in re.findall(r'"(?:[^"\\]|\\.)*"|[()]|[^\s()]+', text):
-        if token == "(":
-            stack.append([])
-        elif token == ")" and len(stack) > 1:
-            inner = stack.pop()
-            stack[-1].append(inner)
-        elif token != ")":
-            stack[-1].append(token)
-    return stack[0]
-
-
-_GO_FACTS = {
-    ".Tools": "tools",
-    ".ToolCalls": "calls",
-    ".System": "system",
-    ".Content": "content",
-    ".Thinking": "thinking",
-    ".Think": "think",
-    ".IsThinkSet": "think_set",
-    ".Messages": "messages",
-    ".Suffix": "suffix",
-}
-
-
-def _decide_go(tree: Tree, facts: Facts, idioms: frozenset[tuple[str, str]]) -> bool | None:
-    if isinstance(tree, str):
-        name = "last" if (tree, "last") in idioms else _GO_FACTS.get(re.sub(r"^\$\w*", "", tree), "")
-        known = facts.get(name)
-        return known if isinstance(known, bool) else None
-    if not tree:
-        return None
-    head, rest = tree[0], tree[1:]
-    if not rest:
-        return _decide_go(head, facts, idioms)
-    if head in ("eq", "ne", "gt"):
-        return _compare(str(head), rest, facts, idioms)
-    values = [_decide_go(item, facts, idioms) for item in rest]
-    if head == "and":
-        return _all_of(values)
-    if head == "or":
-        return _any_of(values)
-    if head == "not":
-        return None if values[0] is None else not values[0]
-    return None
-
-
-def _compare(head: str, rest: list[Tree], facts: Facts, idioms: frozenset[tuple[str, str]]) -> bool | None:
-    known: bool | str | None = None
-    left, right = (rest[0], rest[1]) if len(rest) > 1 else ("", "")
-    if head in ("eq", "ne") and isinstance(left, str) and left.endswith(".Role") and facts.get("role"):
-        known = f'"{facts["role"]}"' in rest[1:]
-    elif isinstance(left, str) and isinstance(right, str) and (left, "index") in idioms:
-        if right == "0" and head != "gt":
-            known = facts.get("first")
-        elif (right, "last_user") in idioms:
-            known = facts.get("after_last_user" if head == "gt" else "last_user")
-    if not isinstance(known, bool):
-        return None
-    return not known if head == "ne" else known
-
-
-def _idioms(template: str) -> frozenset[tuple[str, str]]:
-    """Variables with a meaning, as Ollama's own templates name them: (variable, "last" | "index" | "last_user")."""
-    found = {(name, "last") for name in _LAST_IDIOM.findall(template)}
-    found |= {(name, "index") for name in _INDEX_IDIOM.findall(template)}
-    found |= {(match[2], "last_user") for match in _LAST_USER_IDIOM.findall(template)}
-    return frozenset(found)
 
 
 def _fields(nodes: list[Node]) -> Iterator[str]:
@@ -405,50 +249,3 @@ def _fields(nodes: list[Node]) -> Iterator[str]:
         elif isinstance(node, Branches):
             for _, body in node.options:
                 yield from _fields(body)
-
-
-_JINJA_FACTS = {
-    "tools": "tools",
-    "message.tool_calls": "calls",
-    "message['tool_calls']": "calls",
-    "message.content": "content",
-    "add_generation_prompt": "generation",
-    "tools is not none": "tools",
-    "tools is defined": None,
-}
-
-
-def _decide_jinja(text: str, facts: Facts) -> bool | None:
-    text = text.strip()
-    for word, combine in ((" or ", _any_of), (" and ", _all_of)):
-        parts = _outside_parentheses(text, word)
-        if len(parts) > 1:
-            return combine([_decide_jinja(part, facts) for part in parts])
-    if text.startswith("not ") or text.startswith("not("):
-        inner = _decide_jinja(text[3:], facts)
-        return None if inner is None else not inner
-    if text.startswith("(") and text.endswith(")"):
-        return _decide_jinja(text[1:-1], facts)
-    role = re.fullmatch(r"message(?:\.role|\[['\"]role['\"]\])\s*(==|!=)\s*['\"](\w+)['\"]", text)
-    if role and facts.get("role"):
-        return (facts["role"] == role.group(2)) == (role.group(1) == "==")
-    known = facts.get(_JINJA_FACTS.get(text) or "")
-    return known if isinstance(known, bool) else None
-
-
-def _outside_parentheses(text: str, word: str) -> list[str]:
-    parts, depth, start = [], 0, 0
-    for at, character in enumerate(text):
-        depth += (character in "([") - (character in ")]")
-        if depth == 0 and text.startswith(word, at) and at >= start:
-            parts.append(text[start:at])
-            start = at + len(word)
-    return [*parts, text[start:]]
-
-
-def _all_of(values: list[bool | None]) -> bool | None:
-    return False if False in values else None if None in values else True
-
-
-def _any_of(values: list[bool | None]) -> bool | None:
-    return True if True in values else None if None in values else False

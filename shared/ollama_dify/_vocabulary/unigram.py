@@ -1,4 +1,4 @@
-"""Unigram: the most probable segmentation, on the `tokenizers` library, after SentencePiece's own normalisation.
+"""Unigram: the most probable segmentation, on the `tokenizers` library, after SentencePiece's normalisation.
 
 The library's `Precompiled` normalizer works on grapheme clusters, SentencePiece and the server on the longest
 prefix that the character map holds; hence the map is walked here.

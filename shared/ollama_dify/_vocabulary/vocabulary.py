@@ -1,4 +1,4 @@
-"""The vocabulary of one model as `/api/show` with `verbose: true` tells it, with the server's own defaults."""
+"""The vocabulary of one model, from `/api/show` with `verbose: true`, with the server's own defaults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DEFAULT_IDS: dict[Kind, tuple[int | None, int | None, int | None, int | None]] 
     "unigram": (None, 1, 2, None),
 }
 # llama.cpp treats these texts as control tokens whatever type the model gives them.
-_CONTROL_TEXTS = frozenset(
+_CONTROL_WORDS = (
     "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s>"
     " <|eom_id|> <EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response>"
     " <｜end▁of▁sentence｜> [e~["
@@ -38,8 +38,9 @@ _CONTROL_TEXTS = frozenset(
     " <|fim_suffix|> <fim-suffix> <fim_suffix> <｜fim▁hole｜> <SUF> ▁<SUF> <|code_suffix|> <|suffix|>"
     " <|fim_middle|> <fim-middle> <fim_middle> <｜fim▁end｜> <MID> ▁<MID> <|code_middle|> <|middle|>"
     " <|fim_pad|> <fim-pad> <fim_pad> <PAD> [PAD] <|fim_repo|> <|repo_name|> <fim-repo> <REPO> <reponame>"
-    " <|file_sep|>".split()
+    " <|file_sep|>"
 )
+_CONTROL_TEXTS = frozenset(_CONTROL_WORDS.split())
 _USER_DEFINED_TEXTS = frozenset(("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"))
 
 
@@ -82,7 +83,9 @@ class Vocabulary:
         """Read a verbose show answer. Raises `UnsupportedTokenizerError`."""
         info = show.get("model_info")
         if not isinstance(info, Mapping):
-            raise UnsupportedTokenizerError("The show answer has no model_info; ask the server's /api/show again.")
+            raise UnsupportedTokenizerError(
+                "The show answer has no model_info; ask the server's /api/show again."
+            )
         return _read(info)
 
 
@@ -95,12 +98,19 @@ def _read(info: Mapping[str, Any]) -> Vocabulary:
         return value if isinstance(value, bool) else default
 
     kind, pre, rules = _kind_of(setting("model"), setting("pre"))
-    tokens = [token if token else f"[EMPTY_{id}]" for id, token in enumerate(_strings(setting("tokens"), "tokens"))]
+    tokens = [
+        token if token else f"[EMPTY_{id}]" for id, token in enumerate(_strings(setting("tokens"), "tokens"))
+    ]
     architecture = str(info.get("general.architecture", ""))
     defaults = _DEFAULT_IDS[kind]
     if kind == "bpe":
         defaults = (None if setting("model") == "gemma4" else rules.bos_id, *defaults[1:])
-    names = ("bos_token_id", "eos_token_id", "unknown_token_id", "seperator_token_id")  # the format's spelling
+    names = (
+        "bos_token_id",
+        "eos_token_id",
+        "unknown_token_id",
+        "seperator_token_id",
+    )  # the format's spelling
     bos, eos, unknown, separator = (
         _token_id(setting(name), default, len(tokens)) for name, default in zip(names, defaults, strict=True)
     )
@@ -144,14 +154,16 @@ def _kind_of(model: Any, pre: Any) -> tuple[Kind, str, PreTokenizer]:
     kind = _KINDS.get(model)
     if kind is None:
         raise UnsupportedTokenizerError(
-            f"Counting with a tokenizer of kind {model!r} is not supported (only {', '.join(sorted(_KINDS))})."
+            f"Tokenizers of kind {model!r} are not supported for counting (only {', '.join(sorted(_KINDS))})."
         )
     if kind != "bpe":
         return kind, "default", PRE_TOKENIZERS["default"]
     name = "gemma4" if model == "gemma4" else str(pre) if pre else "default"
     rules = PRE_TOKENIZERS.get(name)
     if rules is None:
-        raise UnsupportedTokenizerError(f"Unknown pre-tokenizer {name!r}; the server refuses to load such a model.")
+        raise UnsupportedTokenizerError(
+            f"Unknown pre-tokenizer {name!r}; the server refuses to load such a model."
+        )
     return kind, name, rules
 
 
@@ -204,7 +216,10 @@ def _strips(
     """Which special tokens swallow neighbouring spaces, a rule llama.cpp derives from names."""
     left: set[int] = set()
     right: set[int] = set()
-    if pre in ("jina-v2-de", "jina-v2-es", "jina-v2-code") or architecture in ("nomic-bert-moe", "jina-bert-v3"):
+    if pre in ("jina-v2-de", "jina-v2-es", "jina-v2-code") or architecture in (
+        "nomic-bert-moe",
+        "jina-bert-v3",
+    ):
         left = {id for id, text in enumerate(tokens) if text == "<mask>"}
     elif "phi-3" in name.lower() or "phi3" in name.lower():
         kept = {"<unk>", "<s>", "<|endoftext|>"}

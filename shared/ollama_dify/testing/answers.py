@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import calling, pictures, reading, styles, values
+from . import calling, pictures, reading, sources, styles, values
 from .faults import Reply
 
 _GREETING = re.compile(
@@ -41,6 +41,8 @@ def compose(question: Question) -> Reply:
     if question.tools:
         done = _called_since_asked(question.messages) if results else ()
         calls = calling.calls_for(asked, question.tools, done)
+        if not calls and not _GREETING.match(asked):
+            calls = calling.form_for(asked, question.tools, done, results)
         if calls:
             names = ", ".join(dict.fromkeys(call["name"] for call in calls))
             return Reply(thinking=f"To answer this I call {names}.\n", tool_calls=tuple(calls))
@@ -111,7 +113,7 @@ def _instance(schema: Mapping[str, Any], source: str, asked: str) -> Any:
         calls = calling.calls_for(f"{asked}\nUse the tool {name}.", functions)
         if calls:
             return {name: calls[0]["arguments"]}
-    return values.Filler(values.Source(source), schema).fill(schema)
+    return values.Filler(sources.Source(source), schema).fill(schema)
 
 
 def _named_choice(schema: Mapping[str, Any], asked: str) -> tuple[str, Mapping[str, Any]] | None:
@@ -134,13 +136,13 @@ def _named_choice(schema: Mapping[str, Any], asked: str) -> tuple[str, Mapping[s
 def _any_object(text: str) -> dict[str, Any]:
     schema = styles.schema_in(text)
     if schema is not None:
-        return dict(values.Filler(values.Source(styles.without_schema(text)), schema).object(schema))
+        return dict(values.Filler(sources.Source(styles.without_schema(text)), schema).object(schema))
     keys = re.findall(r"['\"`](\w+)['\"`](?=[^.\n]*\b(?:keys?|fields?)\b)", text)
     if not keys:
         named = re.search(r"\b(?:keys?|fields?|with|containing)\b[: ]+((?:\w+(?:,\s*|\s+and\s+))*\w+)", text)
         keys = re.split(r",\s*(?:and\s+)?|\s+and\s+", named[1]) if named else ["answer"]
     bare = re.sub("|".join(rf"['\"`]{re.escape(key)}['\"`]" for key in keys), " ", text)
-    filler = values.Filler(values.Source(bare), {})
+    filler = values.Filler(sources.Source(bare), {})
     numeric = re.compile(r"age|count|number|year|price|amount|total|score|id$|size")
     return {
         key: filler.fill({"type": "integer" if numeric.search(key.lower()) else "string"}, key)
@@ -149,7 +151,7 @@ def _any_object(text: str) -> dict[str, Any]:
 
 
 def _seen(messages: Sequence[Mapping[str, Any]], asked: str) -> str | None:
-    """What there is to see: the pictures of the last user message, or of an earlier one if it is about them."""
+    """What there is to see: pictures of the last user message, or earlier ones if it is about them."""
     users = [message for message in messages if message.get("role") == "user"]
     recent = list(users[-1].get("images") or ()) if users else []
     if not recent and _LOOKS.search(asked):
@@ -175,7 +177,9 @@ def _plain(question: Question, asked: str) -> str:
     if _GREETING.match(asked):
         return "Hello! How can I help you today?"
     read = reading.take_apart(asked)
-    found = reading.best_sentences(read.question, read.context) if read.context else []
+    found: list[str] = []
+    for wording in (read.question.partition(f" ({styles.CONCERNING}")[0], read.question):
+        found = found or (reading.best_sentences(wording, read.context) if read.context else [])
     if not found and system:
         found = reading.best_sentences(read.question, system)
     if found:

@@ -7,31 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import reading
-from .values import Filler, Source, spread_name
+from .sources import Source
+from .values import Filler, spread_name
 
 Tool = Mapping[str, Any]
 Call = dict[str, Any]
 _ASKED = re.compile(r"\b(?:use|call|invoke|run|using)\b[^.?!]{0,40}\b(?:tools?|functions?)\b", re.IGNORECASE)
 _ARITHMETIC = re.compile(r"\d\s*[-+*/×÷^]\s*-?\d|\b(?:plus|minus|times|sum|product|divided)\b", re.IGNORECASE)
-_GENERIC = frozenset(
-    reading.stem(word)
-    for word in [
-        "get",
-        "set",
-        "current",
-        "tool",
-        "function",
-        "value",
-        "call",
-        "fetch",
-        "number",
-        "two",
-        "new",
-        "my",
-        "run",
-        "do",
-    ]
-)
+_GENERIC_WORDS = "get set current tool function value call fetch number two new my run do"
+_GENERIC = frozenset(map(reading.stem, _GENERIC_WORDS.split()))
+_ACTION_WORDS = "get set add find search send create make call run fetch list read write delete update"
+_ACTIONS = frozenset(_ACTION_WORDS.split())
 _LIST = re.compile(r"\s*(?:,\s*(?:and|or)\s+|\s+and\s+|\s+or\s+|\s*&\s*|\s+vs\.?\s+|、|和|と)\s*")
 
 
@@ -49,6 +35,24 @@ def calls_for(text: str, tools: Sequence[Tool], done: Sequence[str] = ()) -> lis
         )
     chosen = _longest_names(named) or _matching(text, functions)
     return [call for function in chosen for call in _calls_of(function, text)]
+
+
+def form_for(text: str, tools: Sequence[Tool], done: Sequence[str], results: Sequence[str]) -> list[Call]:
+    """The call of a tool that is no action but the form of the final answer: a class name such as `Report`."""
+    functions = [tool.get("function") or tool for tool in tools]
+    forms = [function for function in functions if _is_form(function.get("name") or "")]
+    if not forms or any(function["name"] in done for function in forms):
+        return []
+    spoken = [spread_name(f"{function['name']} {function.get('description', '')}") for function in forms]
+    form = forms[reading.most_alike(text, spoken)]
+    parameters = form.get("parameters") or {}
+    filler = Filler(Source("\n".join([*results, text])), parameters)
+    return [{"name": form["name"], "arguments": filler.object(parameters)}]
+
+
+def _is_form(name: str) -> bool:
+    first = spread_name(name).partition(" ")[0].lower()
+    return name[:1].isupper() and "_" not in name and first not in _ACTIONS
 
 
 def _mentions(text: str, name: str) -> bool:

@@ -176,12 +176,16 @@ class Connection(asyncio.Protocol):
         head = self._http.send(_head(answer, framed=framed))
         if head is None:
             raise _Cut
-        write = self._plain_writer() if fault is None else self._faulty_writer(fault, len(head))
-        await write(head)
+        if fault is None:
+            write = self._plain_writer()
+        else:
+            write = self._faulty_writer(fault, len(head))
+            await write(head)
+            head = b""
         if not bodiless:
-            await self._send_body(answer.body, framed=framed, write=write)
+            head = await self._send_body(answer.body, head, framed=framed, write=write)
         with contextlib.suppress(h11.LocalProtocolError):
-            end = self._end(framed=framed, bodiless=bodiless, answer=answer)
+            end = head + self._end(framed=framed, bodiless=bodiless, answer=answer)
             if end:
                 await write(end)
 
@@ -192,15 +196,24 @@ class Connection(asyncio.Protocol):
         return self._http.send(h11.EndOfMessage()) or b""
 
     async def _send_body(
-        self, body: bytes | AsyncIterator[bytes], *, framed: bool, write: Callable[[bytes], Awaitable[None]]
-    ) -> None:
+        self,
+        body: bytes | AsyncIterator[bytes],
+        head: bytes,
+        *,
+        framed: bool,
+        write: Callable[[bytes], Awaitable[None]],
+    ) -> bytes:
+        """Send the body, the head with its first byte as Go's server does; returns a head not yet sent."""
         if isinstance(body, bytes):
-            if body:
-                await write(b"%x\r\n%b\r\n" % (len(body), body) if framed else body)
-            return
+            if not body:
+                return head
+            await write(head + (b"%x\r\n%b\r\n" % (len(body), body) if framed else body))
+            return b""
         async with contextlib.aclosing(body) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
-                await write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if framed else chunk)
+                await write(b"%b%x\r\n%b\r\n" % (head, len(chunk), chunk) if framed else head + chunk)
+                head = b""
+        return head
 
     def _peer_speaks_chunks(self) -> bool:
         return self._http.their_http_version != b"1.0"

@@ -24,71 +24,12 @@ _TOO_LONG = "the input length exceeds the context length"
 _NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embeddings`"
 _WORD = re.compile(r"[^\W_]+")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_COMMON = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "can",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "how",
-        "i",
-        "in",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "our",
-        "so",
-        "that",
-        "the",
-        "their",
-        "them",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "you",
-        "your",
-        "are",
-        "did",
-        "if",
-        "than",
-        "then",
-        "about",
-        "into",
-        "over",
-    ]
-)
+_COMMON_WORDS = """
+a an and are as at be by can do does for from had has have how i in is it its me my no not of on or
+our so that the their them there these they this to was we were what when where which who why will
+with you your are did if than then about into over
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)

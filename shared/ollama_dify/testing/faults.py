@@ -71,8 +71,8 @@ class Fault:
     `part` "body" counts from the first byte after the head, framing included, "response" from the status
     line; `chunks` counts whole stream chunks instead. cut closes the connection, reset resets it (RST), end
     finishes the body properly though the answer is incomplete, stall is silent for `seconds` (None: until the
-    client leaves), garbage inserts `data`, drip sends the rest `size` bytes at a time, `seconds` apart, status
-    answers `status` with `data` instead of doing the work.
+    client leaves), garbage inserts `data`, drip sends the rest `size` bytes at a time, `seconds` apart,
+    status answers `status` with `data` instead of doing the work.
     """
 
     kind: FaultKind

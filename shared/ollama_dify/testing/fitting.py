@@ -16,8 +16,8 @@ _PADDING = 256
 _TRIM_IMAGE_TOKENS = 768
 _DEFAULT_KEEP = 4
 _TOO_LONG = (
-    "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust "
-    "the context length in settings, or use a model with a longer context length"
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, "
+    "adjust the context length in settings, or use a model with a longer context length"
 )
 _NO_PICTURES = "Multimodal data provided, but model does not support multimodal requests."
 _NO_PROJECTOR = (
@@ -125,8 +125,14 @@ def fit(
         return Fitted(conversation, _fit_old(count, context, truncate=truncate, late=late))
     padded = padded_context(context)
     if count >= padded and (model.is_native or not truncate):
-        text = f"request ({count} tokens) exceeds the available context size ({padded} tokens), try increasing it"
-        error = nested(400, text, "exceed_context_size_error", n_prompt_tokens=count, n_ctx=padded)
+        sizes = f"request ({count} tokens) exceeds the available context size ({padded} tokens)"
+        error = nested(
+            400,
+            f"{sizes}, try increasing it",
+            "exceed_context_size_error",
+            n_prompt_tokens=count,
+            n_ctx=padded,
+        )
         raise refuse(400, error, late_stream=late)
     if count < context or model.is_native or not truncate:
         return Fitted(conversation, count)

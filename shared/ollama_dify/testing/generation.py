@@ -24,7 +24,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a generation yields: pieces in order, how it ended, tokens spent, all text as the model wrote it."""
+    """What a generation yields: pieces, how it ended, tokens spent, the text as the model wrote it."""
 
     pieces: tuple[Piece, ...]
     done_reason: Literal["stop", "length"]

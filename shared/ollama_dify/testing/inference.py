@@ -3,93 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import string
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from . import answers, checks, fitting, models, vocabulary, wire
 from .faults import RecordedRequest, Reply
+from .frames import Job, answered
 from .generation import Output, Piece
 from .generation import generate as spend
 from .models import SimulatedModel
 from .prompts import Conversation
-from .responses import BARE_JSON, JSON, NDJSON, Answer, ok, refuse
+from .responses import JSON, NDJSON, Answer, ok, refuse
+from .runners import Runner
 
 if TYPE_CHECKING:
     from .server import SimulatedOllama
-
-_IDS = random.Random(11434)
-_YIELD_EVERY = 16
-
-
-@dataclass(slots=True)
-class Job:
-    """One generation: everything the chunks are made of."""
-
-    name: str
-    model: SimulatedModel
-    output: Output
-    prompt_tokens: int
-    reply: Reply
-    chunk_delay: Callable[[], float]
-    release: Callable[[], None]
-    load_ns: int
-    started_ns: int
-    modern: bool
-    logprobs: int | None = None
-    context: list[int] | None = None
-    is_chat: bool = True
-    ids: list[str] = field(default_factory=list)
-    _paused: int = 0
-
-    def calls(self) -> list[dict[str, Any]]:
-        """The tool calls as messages carry them, ids included."""
-        found = self.output.calls
-        while len(self.ids) < len(found):
-            self.ids.append(_call_id(native=self.model.is_native))
-        return [
-            {
-                "id": self.ids[number],
-                "function": {
-                    "index": number,
-                    "name": call.get("name"),
-                    "arguments": call.get("arguments") or {},
-                },
-            }
-            for number, call in enumerate(found)
-        ]
-
-    async def pause(self) -> None:
-        """Wait between two chunks, or at least let other streams have their turn."""
-        delay = self.chunk_delay()
-        self._paused += 1
-        if delay:
-            await asyncio.sleep(delay)
-        elif self._paused % _YIELD_EVERY == 0:
-            await asyncio.sleep(0)
-
-    def statistics(self) -> dict[str, Any]:
-        """The counters of the final chunk; what is zero is left out, as Go does."""
-        total = max(4, time.perf_counter_ns() - self.started_ns)
-        work = max(2, total - self.load_ns)
-        counters = {
-            "total_duration": total,
-            "load_duration": self.load_ns,
-            "prompt_eval_count": self.prompt_tokens,
-            "prompt_eval_duration": work // 2,
-            "eval_count": self.output.tokens,
-            "eval_duration": 0 if self.output.tokens == 1 and not self.modern else work - work // 2,
-        }
-        return {name: value for name, value in counters.items() if value}
-
-
-def _call_id(*, native: bool) -> str:
-    if native:
-        return "".join(_IDS.choices(string.ascii_letters + string.digits, k=32))
-    return "call_" + "".join(_IDS.choices(string.ascii_lowercase + string.digits, k=8))
 
 
 async def scripted_answer(reply: Reply) -> Answer:
@@ -121,7 +51,7 @@ async def chat(server: SimulatedOllama, request: RecordedRequest, reply: Reply |
         return await _load_only(server, body, {"message": {"role": "assistant", "content": ""}})
     if body.get("_debug_render_only"):
         return _rendered(server, body)
-    return await _answer(await prepare_chat(server, body, reply), stream=body.get("stream") is not False)
+    return await answered(await prepare_chat(server, body, reply), stream=body.get("stream") is not False)
 
 
 def _rendered(server: SimulatedOllama, body: checks.Body) -> Answer:
@@ -213,7 +143,16 @@ async def generate(server: SimulatedOllama, request: RecordedRequest, reply: Rep
     if not body.get("raw"):
         prompt = fitting.prompt_renderer(body)(model, Conversation(messages, (), think)).text
         job.context = vocabulary.encode(prompt + job.output.raw_text)
-    return await _answer(job, stream=body.get("stream") is not False)
+    return await answered(job, stream=body.get("stream") is not False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An answer and what it cost."""
+
+    reply: Reply
+    output: Output
+    prompt_tokens: int
 
 
 async def _prepare(
@@ -225,50 +164,15 @@ async def _prepare(
     render: fitting.Renderer,
 ) -> Job:
     started = time.perf_counter_ns()
-    late = body.get("stream") is not False
     options = _options(model, body)
     keep_alive_s = checks.keep_alive(body, server.keep_alive_s)
     runner = await server.runners.load(model, options, keep_alive_s)
     release = await server.runners.acquire(runner)
+    load_ns = max(1, time.perf_counter_ns() - started)
     try:
-        load_ns = max(1, time.perf_counter_ns() - started)
-        wanted = checks.format_of(body, modern=server.is_modern, late_stream=late)
-        fitted = fitting.fit(
-            model,
-            conversation,
-            body,
-            context=runner.context,
-            modern=server.is_modern,
-            late=late,
-            render=render,
-        )
-        made = (
-            reply
-            if reply is not None
-            else answers.compose(_question(model, fitted.conversation, wanted, body))
-        )
-        if conversation.think is not True and reply is None:
-            made = replace(made, thinking=None)
-        prompt_tokens = fitted.tokens
-        twice = wanted is not None and made.thinking is not None and not model.is_native
-        if twice:
-            turn = {"role": "assistant", "content": "", "thinking": made.thinking}
-            again = replace(fitted.conversation, messages=[*fitted.conversation.messages, turn])
-            prompt_tokens = render(model, again).tokens(model)
-        limit = fitting.token_limit(
-            options, body, context=runner.context, prompt_tokens=prompt_tokens, modern=server.is_modern
-        )
-        stop = options.get("stop") or ()
-        if twice:
-            # A model with a Go template thinks without the grammar and answers in a second pass, counted alone.
-            thought = spend(Reply(thinking=made.thinking), limit=None, stop=())
-            output = spend(replace(made, thinking=None), limit=limit, stop=stop)
-            output = replace(output, pieces=(*thought.pieces, *output.pieces))
-        else:
-            output = spend(made, limit=limit, stop=stop)
-        output = replace(output, pieces=(*_echoed(model, conversation), *output.pieces))
-        if made.delay_s:
-            await asyncio.sleep(made.delay_s)
+        made = _make(body, runner, options, conversation, reply, render, modern=server.is_modern)
+        if made.reply.delay_s:
+            await asyncio.sleep(made.reply.delay_s)
     except BaseException:
         release()
         raise
@@ -283,9 +187,9 @@ async def _prepare(
     return Job(
         name=body["model"],
         model=model,
-        output=output,
-        prompt_tokens=prompt_tokens,
-        reply=made,
+        output=made.output,
+        prompt_tokens=made.prompt_tokens,
+        reply=made.reply,
         chunk_delay=lambda: server.latency.chunk_s,
         release=finish,
         load_ns=load_ns,
@@ -293,6 +197,40 @@ async def _prepare(
         modern=server.is_modern,
         logprobs=(body.get("top_logprobs") or 0) if body.get("logprobs") else None,
     )
+
+
+def _make(
+    body: checks.Body,
+    runner: Runner,
+    options: Mapping[str, Any],
+    conversation: Conversation,
+    reply: Reply | None,
+    render: fitting.Renderer,
+    *,
+    modern: bool,
+) -> _Made:
+    model, late = runner.model, body.get("stream") is not False
+    wanted = checks.format_of(body, modern=modern, late_stream=late)
+    fitted = fitting.fit(
+        model, conversation, body, context=runner.context, modern=modern, late=late, render=render
+    )
+    made = answers.compose(_question(fitted.conversation, wanted, body)) if reply is None else reply
+    if conversation.think is not True:
+        made = replace(made, thinking=None)
+    prompt_tokens, stop, before = fitted.tokens, options.get("stop") or (), _echoed(model, conversation)
+    spoken = made
+    if wanted is not None and made.thinking is not None and not model.is_native:
+        # With a Go template the model thinks without the grammar; the second pass alone is counted.
+        turn = {"role": "assistant", "content": "", "thinking": made.thinking}
+        again = replace(fitted.conversation, messages=[*fitted.conversation.messages, turn])
+        prompt_tokens = render(model, again).tokens(model)
+        before = spend(Reply(thinking=made.thinking), limit=None, stop=()).pieces
+        spoken = replace(made, thinking=None)
+    limit = fitting.token_limit(
+        options, body, context=runner.context, prompt_tokens=prompt_tokens, modern=modern
+    )
+    output = spend(spoken, limit=limit, stop=stop)
+    return _Made(made, replace(output, pieces=(*before, *output.pieces)), prompt_tokens)
 
 
 def _echoed(model: SimulatedModel, conversation: Conversation) -> tuple[Piece, ...]:
@@ -303,9 +241,7 @@ def _echoed(model: SimulatedModel, conversation: Conversation) -> tuple[Piece, .
     return (Piece("content", str(last["content"]), 0),)
 
 
-def _question(
-    model: SimulatedModel, conversation: Conversation, wanted: Any, body: checks.Body
-) -> answers.Question:
+def _question(conversation: Conversation, wanted: Any, body: checks.Body) -> answers.Question:
     return answers.Question(
         messages=conversation.messages,
         tools=conversation.tools,
@@ -313,129 +249,3 @@ def _question(
         thinking=conversation.think is True,
         suffix=body.get("suffix") or "",
     )
-
-
-async def _answer(job: Job, *, stream: bool) -> Answer:
-    if stream:
-        return Answer(200, NDJSON, _stream(job), release=job.release)
-    try:
-        if job.chunk_delay():
-            await asyncio.sleep(job.chunk_delay() * len(job.output.pieces))
-    finally:
-        job.release()
-    return _whole(job)
-
-
-def _whole(job: Job) -> Answer:
-    output, reply = job.output, job.reply
-    if reply.error_at_end is not None:
-        return Answer(500, JSON, wire.dumps({"error": reply.error_at_end}))
-    answer: dict[str, Any] = {"model": job.name, "created_at": wire.timestamp()}
-    content, thinking = output.joined("content"), output.joined("thinking")
-    if job.is_chat:
-        message: dict[str, Any] = {"role": "assistant", "content": content}
-        answer["message"] = message
-    else:
-        message = answer
-        answer["response"] = content
-    if thinking:
-        message["thinking"] = thinking
-    if output.calls and job.is_chat:
-        message["tool_calls"] = job.calls()
-    if not reply.done:
-        return ok({**answer, "done": False})
-    answer |= {"done": True, "done_reason": reply.done_reason or output.done_reason}
-    probabilities: dict[str, Any] = {}
-    if job.logprobs is not None:
-        shown = [entry for piece in output.pieces for entry in _logprobs(piece, job.logprobs)]
-        probabilities = {"logprobs": shown}
-    if job.is_chat:
-        return ok({**answer, **probabilities, **job.statistics()})
-    if job.context is not None:
-        answer["context"] = job.context
-    return ok({**answer, **job.statistics(), **probabilities})
-
-
-def _logprobs(piece: Piece, top: int) -> list[dict[str, Any]]:
-    """Invented, but of the right shape: each token is nearly certain."""
-    if piece.channel not in ("content", "thinking") or not piece.text:
-        return []
-    entry: dict[str, Any] = {"token": piece.text, "logprob": -0.0007, "bytes": list(piece.text.encode())}
-    if not top:
-        return [entry]
-    others = [
-        {"token": token, "logprob": -8.5 - rank, "bytes": list(token.encode())}
-        for rank, token in enumerate(string.ascii_lowercase[: top - 1])
-    ]
-    return [{**entry, "top_logprobs": [dict(entry), *others]}]
-
-
-async def _stream(job: Job) -> AsyncIterator[bytes]:
-    frame = _chat_frame if job.is_chat else _generate_frame
-    name = wire.dumps(job.name)
-    calls = job.calls() if job.is_chat else []
-    late_calls = job.model.is_native
-    sent_calls = 0
-    for piece in job.output.pieces:
-        if piece.channel == "call":
-            if late_calls or not job.is_chat:
-                continue
-            message = {"role": "assistant", "content": "", "tool_calls": [calls[sent_calls]]}
-            sent_calls += 1
-            yield b'{"model":%b,"created_at":"%b","message":%b,"done":false}\n' % (
-                name,
-                wire.timestamp().encode(),
-                wire.dumps(message),
-            )
-        elif piece.channel == "silent" and job.is_chat:
-            continue
-        else:
-            yield frame(name, piece, job.logprobs)
-        await job.pause()
-    if job.reply.error_at_end is not None:
-        yield wire.dumps({"error": job.reply.error_at_end}) + b"\n"
-        return
-    if job.reply.done:
-        yield wire.dumps(_last(job, calls if late_calls else [])) + b"\n"
-
-
-def _chat_frame(name: bytes, piece: Piece, top: int | None) -> bytes:
-    text = wire.dumps(piece.text)
-    if piece.channel == "thinking":
-        text = b'"","thinking":' + text
-    tail = b"" if top is None else b',"logprobs":' + wire.dumps(_logprobs(piece, top))
-    return b'{"model":%b,"created_at":"%b","message":{"role":"assistant","content":%b},"done":false%b}\n' % (
-        name,
-        wire.timestamp().encode(),
-        text,
-        tail,
-    )
-
-
-def _generate_frame(name: bytes, piece: Piece, top: int | None) -> bytes:
-    text = b'""' if piece.channel == "silent" else wire.dumps(piece.text)
-    if piece.channel == "thinking":
-        text = b'"","thinking":' + text
-    entries = [] if top is None else _logprobs(piece, top)
-    tail = b',"logprobs":' + wire.dumps(entries) if entries else b""
-    return b'{"model":%b,"created_at":"%b","response":%b,"done":false%b}\n' % (
-        name,
-        wire.timestamp().encode(),
-        text,
-        tail,
-    )
-
-
-def _last(job: Job, calls: list[dict[str, Any]]) -> dict[str, Any]:
-    last: dict[str, Any] = {"model": job.name, "created_at": wire.timestamp()}
-    if job.is_chat:
-        last["message"] = {"role": "assistant", "content": "", **({"tool_calls": calls} if calls else {})}
-    else:
-        last["response"] = ""
-    last |= {"done": True, "done_reason": job.reply.done_reason or job.output.done_reason}
-    if job.context is not None:
-        last["context"] = job.context
-    return {**last, **job.statistics()}
-
-
-__all__ = ["BARE_JSON", "Job", "chat", "generate", "prepare_chat", "scripted_answer"]

@@ -13,6 +13,7 @@ import orjson
 
 from . import checks, embedding, inference, wire
 from .faults import RecordedRequest
+from .frames import Job
 from .generation import Output
 from .responses import BARE_JSON, EVENTS, Answer, Refused
 
@@ -155,12 +156,12 @@ def _finish(output: Output) -> str:
     return output.done_reason
 
 
-def _usage(job: inference.Job) -> dict[str, int]:
+def _usage(job: Job) -> dict[str, int]:
     total = job.prompt_tokens + job.output.tokens
     return {"prompt_tokens": job.prompt_tokens, "completion_tokens": job.output.tokens, "total_tokens": total}
 
 
-def _stem(job: inference.Job, kind: str) -> dict[str, Any]:
+def _stem(job: Job, kind: str) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{next(_numbers) % 900 + 100}",
         "object": kind,
@@ -170,7 +171,7 @@ def _stem(job: inference.Job, kind: str) -> dict[str, Any]:
     }
 
 
-def _completion(job: inference.Job) -> dict[str, Any]:
+def _completion(job: Job) -> dict[str, Any]:
     output = job.output
     message: dict[str, Any] = {"role": "assistant", "content": output.joined("content")}
     if output.joined("thinking"):
@@ -181,7 +182,7 @@ def _completion(job: inference.Job) -> dict[str, Any]:
     return {**_stem(job, "chat.completion"), "choices": [choice], "usage": _usage(job)}
 
 
-async def _events(job: inference.Job, *, include_usage: bool) -> AsyncIterator[bytes]:
+async def _events(job: Job, *, include_usage: bool) -> AsyncIterator[bytes]:
     stem = _stem(job, "chat.completion.chunk")
 
     def event(choices: list[dict[str, Any]], **more: Any) -> bytes:

@@ -7,111 +7,26 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-_COMMON = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "but",
-        "by",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "each",
-        "for",
-        "from",
-        "give",
-        "given",
-        "had",
-        "has",
-        "have",
-        "he",
-        "her",
-        "his",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "just",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "our",
-        "please",
-        "say",
-        "she",
-        "should",
-        "show",
-        "so",
-        "some",
-        "tell",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "to",
-        "up",
-        "us",
-        "use",
-        "using",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-        "also",
-        "about",
-        "only",
-        "such",
-        "not",
-        "no",
-        "answer",
-        "question",
-    ]
-)
+_COMMON_WORDS = """
+a an and any are as at be been but by can could did do does each for from give given had has have he
+her his how i if in into is it its just me my of on or our please say she should show so some tell
+than that the their them then there these they this those to up us use using was we were what when
+where which who whom whose why will with would you your also about only such not no answer question
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+|(?<=[。！？])")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|Dr|Mr|Mrs|Ms|St|No|vs|approx|Fig)\.|\b[A-Z]\.)$")
 _QUESTION_LABEL = re.compile(
     r"(?:^|\n)[ \t]*(?:The original (?:query|question) is as follows|Follow[ -]Up (?:Input|Message|Question)|"
-    r"User question|Standalone question|Human question|Query|Question|Input|質問|问题)[ \t]*[:：][ \t]*(?=\S)",
+    r"User question|Standalone question|Human question|Query|Question|Input|質問|问题)"
+    r"[ \t]*[:：][ \t]*(?=\S)",
     re.IGNORECASE,
 )
 _ANSWER_LABEL = re.compile(
-    r"\n[ \t]*(?:(?:Helpful|Refined|Final)? ?Answer|Standalone question|SUMMARY|Response|We have provided|回答|答え|答案)"
+    r"\n[ \t]*(?:(?:Helpful|Refined|Final)? ?Answer|Standalone question|SUMMARY|Response|We have provided|"
+    r"回答|答え|答案)"
     r"[ \t]*[:：]?",
     re.IGNORECASE,
 )

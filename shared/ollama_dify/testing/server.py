@@ -53,7 +53,7 @@ class SimulatedOllama:
     OLLAMA_MAX_LOADED_MODELS and OLLAMA_CONTEXT_LENGTH. `answer` replaces the rules for requests without a
     scripted reply; returning None falls back to them.
 
-    As a context manager it serves from a thread with a loop of its own; `serve_forever()` runs in the caller's.
+    As a context manager it serves from a thread with its own loop; `serve_forever()` runs in the caller's.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class SimulatedOllama:
         share: float = 1.0,
         seed: int = 0,
     ) -> None:
-        """Let the next `times` matching requests (None: all) fail; `share` below 1 picks that part at random."""
+        """Let the next `times` matching requests (None: all) fail, or a random `share` of them."""
         chance = random.Random(seed)
 
         def strikes(request: RecordedRequest) -> bool:
@@ -260,8 +260,7 @@ class SimulatedOllama:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-        while self._open:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the transports tell their protocols of the end in the next round
 
     def opened(self, connection: Connection) -> int:
         """Number a new connection."""

@@ -1,4 +1,4 @@
-"""Prompts that want their answer in a form of their own: ReAct steps, condensed questions, choices, schemas."""
+"""Prompts whose answer has a form of its own: ReAct steps, condensed questions, choices, schemas."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import calling, reading, values
+from . import calling, reading, sources, values
 
+CONCERNING = "concerning: "
 _CONDENSE = re.compile(r"standalone (?:question|message)", re.IGNORECASE)
 _FOLLOW_UP = re.compile(
-    r"(?:Follow[ -]Up (?:Input|Message|Question)\s*[:>]|follow up question:)\s*(?P<ask>.+?)\s*(?:<?Standalone|\Z)",
+    r"(?:Follow[ -]Up (?:Input|Message|Question)\s*[:>]|follow up question:)\s*(?P<ask>.+?)\s*"
+    r"(?:<?Standalone|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
 _VAGUE = re.compile(
@@ -19,7 +21,12 @@ _VAGUE = re.compile(
     re.I,
 )
 _REACT_TOOL = re.compile(
-    r"> Tool Name:\s*(?P<name>\S+)\s*\n\s*Tool Description:\s*(?P<text>.*?)\n\s*Tool Args:\s*(?P<args>\{.*\})",
+    r"> Tool Name:\s*(?P<name>\S+)\s*\n\s*Tool Description:\s*(?P<text>.*?)\n\s*"
+    r"Tool Args:\s*(?P<args>\{.*\})",
+    re.DOTALL,
+)
+_REFINE = re.compile(
+    r"New Context:(?P<new>.*?)\n\s*Query:(?P<ask>.*?)\n\s*Original Answer:(?P<old>.*?)\n\s*New Answer:",
     re.DOTALL,
 )
 _NUMBERED = re.compile(r"^\s*\(?(\d+)[).]\s+(.+?)(?=^\s*\(?\d+[).]\s|^-{3,}|\Z)", re.MULTILINE | re.DOTALL)
@@ -33,6 +40,8 @@ def special_answer(asked: str, system: str, messages: Sequence[Mapping[str, Any]
         return _react(whole, messages)
     if _CONDENSE.search(asked) and (follow_up := _FOLLOW_UP.search(asked)):
         return _condensed(asked, follow_up["ask"].strip())
+    if refine := _REFINE.search(asked):
+        return _refined(refine["ask"], refine["new"], refine["old"].strip())
     if "choice" in asked and re.search(r"[\"']choice[\"']|\bchoice: ", asked) and _NUMBERED.search(asked):
         number = _chosen(asked)
         return json.dumps(
@@ -45,7 +54,7 @@ def special_answer(asked: str, system: str, messages: Sequence[Mapping[str, Any]
         return _summary(asked)
     schema = schema_in(asked)
     if schema is not None and re.search(r"json", asked, re.IGNORECASE):
-        filler = values.Filler(values.Source(without_schema(asked)), schema)
+        filler = values.Filler(sources.Source(without_schema(asked)), schema)
         return json.dumps(filler.object(schema), ensure_ascii=False)
     return None
 
@@ -56,7 +65,13 @@ def _condensed(asked: str, follow_up: str) -> str:
     before = re.findall(r"(?:^|\n)\s*(?:user|human)\s*:\s*(.+)", asked, re.IGNORECASE)
     if not before:
         return follow_up
-    return f"{follow_up.rstrip('?')} (concerning: {before[-1].strip()})?"
+    return f"{follow_up.rstrip('?')} ({CONCERNING}{before[-1].strip()})?"
+
+
+def _refined(asked: str, context: str, answer: str) -> str:
+    """The old answer, unless the new context shares more with the question."""
+    found = " ".join(reading.best_sentences(asked, context))
+    return found if reading.overlap(asked, found) > reading.overlap(asked, answer) else answer
 
 
 def _chosen(asked: str) -> int:
@@ -73,7 +88,9 @@ def _summary(asked: str) -> str:
 
 
 def _react(whole: str, messages: Sequence[Mapping[str, Any]]) -> str:
-    asked = next((m for m in reversed(messages) if m.get("role") == "user" or _is_observation(m)), {})
+    asked: Mapping[str, Any] = next(
+        (turn for turn in reversed(messages) if turn.get("role") == "user" or _is_observation(turn)), {}
+    )
     text = str(asked.get("content") or "")
     answer = (
         "Thought: I can answer without using any more tools. I'll use the user's language to answer\nAnswer: "

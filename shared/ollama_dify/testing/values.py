@@ -4,167 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from . import reading
+from .patterns import sample
+from .sources import DATE, EMAIL, NUMBER, QUOTED, TIME, URL, WIDE, Source
 
 Schema = Mapping[str, Any]
-_QUOTED = re.compile(
-    r"(?<!\w)'([^'\n]{1,200})'(?!\w)|\"([^\"\n]{1,400})\"|「([^」]+)」|『([^』]+)』|“([^”]+)”|`([^`\n]+)`"
-)
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w]|\.\d)")
-_DATE = re.compile(
-    r"\d{4}-\d{2}-\d{2}(?:T[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?|\b(?:today|tomorrow|yesterday)\b", re.IGNORECASE
-)
-_TIME = re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?\b")
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+\w")
-_URL = re.compile(r"https?://[^\s\"'<>)]+")
-_WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7afー]{2,}")
-_CAPITAL = r"[A-ZÀ-ÖØ-Þ][\w'’.-]*[\w]|[A-ZÀ-ÖØ-Þ]"
-_PROPER = re.compile(
-    rf"(?:{_CAPITAL})(?: (?:de|of|la|van|von|del|the|du|da) (?={_CAPITAL})(?:{_CAPITAL})| (?:{_CAPITAL}))*(?:, [A-Z]{{2}}\b)?"
-)
-_OPENERS = frozenset(
-    [
-        "what",
-        "who",
-        "where",
-        "when",
-        "which",
-        "how",
-        "why",
-        "is",
-        "are",
-        "was",
-        "were",
-        "do",
-        "does",
-        "did",
-        "can",
-        "could",
-        "please",
-        "tell",
-        "give",
-        "show",
-        "use",
-        "compare",
-        "find",
-        "get",
-        "set",
-        "add",
-        "create",
-        "make",
-        "call",
-        "search",
-        "look",
-        "write",
-        "read",
-        "book",
-        "send",
-        "the",
-        "a",
-        "an",
-        "in",
-        "on",
-        "at",
-        "i",
-        "my",
-        "his",
-        "her",
-        "their",
-        "our",
-        "return",
-        "extract",
-        "name",
-        "say",
-        "calculate",
-        "compute",
-        "multiply",
-        "subtract",
-        "divide",
-        "list",
-        "translate",
-        "summarize",
-        "describe",
-        "answer",
-        "if",
-        "and",
-        "then",
-        "next",
-        "first",
-        "hello",
-        "hi",
-        "ok",
-        "json",
-        "it",
-        "he",
-        "she",
-        "they",
-        "we",
-        "you",
-        "let",
-        "check",
-        "ask",
-        "from",
-        "with",
-        "for",
-        "to",
-        "of",
-    ]
-)
 _WHOLE_TEXT = re.compile(
     r"^(?:q|query|question|input|prompt|text|search\w*|message|request|content|task|topic)$|_(?:query|text|question)$"
 )
 _AFTERWARDS = re.compile(r"desc|reason|summary|note|comment|detail|explan")
 _DEPTH = 6
-
-
-@dataclass(slots=True)
-class Source:
-    """A text values are drawn from; what was used once is not used again."""
-
-    text: str
-    used: set[tuple[int, int]] = field(default_factory=set)
-
-    def take(self, pattern: re.Pattern[str], near: str = "") -> str | None:
-        """The first unused match, the one closest behind `near` if that word occurs."""
-        free = [found for found in pattern.finditer(self.text) if not self._taken(found.span())]
-        if not free:
-            return None
-        chosen = min(free, key=lambda found: self._distance(found, near)) if near else free[0]
-        self.used.add(chosen.span())
-        return next((group for group in chosen.groups() if group), None) or chosen.group()
-
-    def proper_names(self) -> list[str]:
-        """Unused capitalised phrases, the word that only opens a sentence left out."""
-        names: list[str] = []
-        for found in _PROPER.finditer(self.text):
-            phrase = found.group()
-            while phrase and phrase.split(" ")[0].lower().rstrip(",.") in _OPENERS:
-                phrase = phrase.partition(" ")[2]
-            if phrase and not self._taken(found.span()):
-                names.append(phrase.rstrip(".,"))
-        return names
-
-    def take_proper(self) -> str | None:
-        """The first unused capitalised phrase."""
-        names = self.proper_names()
-        if not names:
-            return None
-        at = self.text.index(names[0])
-        self.used.add((at, at + len(names[0])))
-        return names[0]
-
-    def _taken(self, span: tuple[int, int]) -> bool:
-        return any(span[0] < end and start < span[1] for start, end in self.used)
-
-    def _distance(self, found: re.Match[str], near: str) -> float:
-        at = self.text.lower().find(near.lower())
-        if at < 0:
-            return found.start()
-        gap = found.start() - at
-        return gap if gap >= 0 else 2.0 * -gap + 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,10 +106,10 @@ class Filler:
         kind = items.get("type") if isinstance(items, Mapping) else None
         made: list[Any] = []
         if kind in ("integer", "number"):
-            while (found := self.source.take(_NUMBER)) is not None:
+            while (found := self.source.take(NUMBER)) is not None:
                 made.append(_as_number(found, whole=kind == "integer"))
         elif kind == "string" and not items.get("enum"):
-            while (quoted := self.source.take(_QUOTED)) is not None:
+            while (quoted := self.source.take(QUOTED)) is not None:
                 made.append(quoted)
             while not made or self.source.proper_names():
                 proper = self.source.take_proper()
@@ -271,7 +123,7 @@ class Filler:
 
     def _number(self, schema: Schema, name: str, *, whole: bool) -> int | float:
         words = _name_words(name)
-        found = self.source.take(_NUMBER, near=words[0] if words else "")
+        found = self.source.take(NUMBER, near=words[0] if words else "")
         value = _as_number(found, whole=whole) if found is not None else schema.get("default", 1)
         low, high = schema.get("minimum"), schema.get("maximum")
         step = 1 if whole else 0.5
@@ -313,26 +165,26 @@ class Filler:
 
     def _found_string(self, schema: Schema, name: str) -> str | None:
         shape, lower = schema.get("format", ""), name.lower()
-        for pattern, hints in ((_EMAIL, ("email", "mail")), (_URL, ("uri", "url", "link"))):
+        for pattern, hints in ((EMAIL, ("email", "mail")), (URL, ("uri", "url", "link"))):
             if shape in hints or any(hint in lower for hint in hints):
                 found = self.source.take(pattern)
                 if found is not None:
                     return found
         if shape in ("date", "date-time") or "date" in lower.split("_") or "day" in lower.split("_"):
-            return self.source.take(_DATE) or self._assigned(name)
+            return self.source.take(DATE) or self._assigned(name)
         if shape == "time" or "time" in lower.split("_"):
-            return self.source.take(_TIME) or self._assigned(name)
+            return self.source.take(TIME) or self._assigned(name)
         assigned = self._assigned(name)
         if assigned is not None:
             return assigned
         if _AFTERWARDS.search(lower):
             return self._afterwards()
-        quoted = self.source.take(_QUOTED)
+        quoted = self.source.take(QUOTED)
         if quoted is not None:
             return quoted
         if _WHOLE_TEXT.search(lower):
             return self.source.text.strip()
-        return self.source.take(_WIDE) or self.source.take_proper()
+        return self.source.take(WIDE) or self.source.take_proper()
 
     def _assigned(self, name: str) -> str | None:
         for word in (name, name.replace("_", " "), *_name_words(name)):
@@ -396,52 +248,3 @@ def _names_in(schema: Schema) -> list[str]:
 def _as_number(text: str, *, whole: bool) -> int | float:
     value = float(text.replace(",", ""))
     return int(value) if whole or (value.is_integer() and "." not in text) else value
-
-
-_CLASSES = {"d": "1", "w": "a", "s": " ", "D": "a", "W": "-", "S": "a"}
-_ATOM = re.compile(
-    r"(?P<escape>\\.)|\[(?P<negated>\^?)(?P<set>(?:\\.|[^\]\\])+)\]|(?P<any>\.)|(?P<plain>[^\\\[\](){}*+?|^$.])"
-)
-_COUNT = re.compile(r"\{(\d+)(?:,\d*)?\}|[*+?]")
-
-
-def sample(pattern: str) -> str:
-    """A short text that matches a simple pattern: literals, classes, groups, alternatives, counts."""
-    text, _ = _sample_group(pattern, 0)
-    return text
-
-
-def _sample_group(pattern: str, at: int) -> tuple[str, int]:
-    made, skipping = "", False
-    while at < len(pattern) and pattern[at] != ")":
-        if pattern[at] in "^$":
-            at += 1
-            continue
-        if pattern[at] == "|":
-            skipping, at = True, at + 1
-            continue
-        if pattern[at] == "(":
-            start = re.compile(r"\((?:\?(?:P?<\w+>|:))?").match(pattern, at)
-            one, at = _sample_group(pattern, start.end() if start else at + 1)
-            at += 1
-        else:
-            atom = _ATOM.match(pattern, at)
-            one = _sample_atom(atom) if atom else ""
-            at = atom.end() if atom else at + 1
-        count = _COUNT.match(pattern, at)
-        if count:
-            at = count.end()
-            one *= int(count[1]) if count[1] else {"+": 1}.get(count.group(), 0)
-        made += "" if skipping else one
-    return made, at
-
-
-def _sample_atom(atom: re.Match[str]) -> str:
-    if atom["escape"]:
-        return _CLASSES.get(atom["escape"][1], atom["escape"][1])
-    if atom["set"]:
-        if atom["negated"]:
-            return next((character for character in "a-1 " if character not in atom["set"]), "a")
-        first = atom["set"]
-        return _CLASSES.get(first[1], first[1]) if first[0] == "\\" else first[0]
-    return atom["plain"] or "a"

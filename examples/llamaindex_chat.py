@@ -1,0 +1,20 @@
+"""Chat, stream and look at a picture through LlamaIndex."""
+
+from pathlib import Path
+
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+
+from llamaindex_ollama_dify import OllamaDify
+
+llm = OllamaDify(model="llava", context_size=4096, max_tokens=512, vision_support=True)
+
+answer = llm.chat([ChatMessage(role="user", content="What is the capital of France?")])
+print(answer.message.content, answer.additional_kwargs["total_tokens"])
+
+for chunk in llm.stream_complete("Name three rivers."):
+    print(chunk.delta, end="", flush=True)
+print()
+
+picture = Path(__file__).parent / "data" / "clear-nights.png"
+blocks = [TextBlock(text="What does this show?"), ImageBlock(path=picture)]
+print(llm.chat([ChatMessage(role="user", blocks=blocks)]).message.content)

@@ -1,0 +1,282 @@
+"""`ChatOllamaDify`: the settings as a LangChain chat model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from pydantic import Field, field_validator
+
+from ollama_dify import (
+    AsyncChatStream,
+    CapabilityError,
+    ChatSettings,
+    ChatStream,
+    ConfigurationError,
+    Connected,
+    Message,
+    Prompt,
+    Tool,
+)
+from ollama_dify import ChatResult as CoreResult
+
+from .answers import StreamedAnswer, answer
+from .citizen import Citizen, model_profile, settings_in_use, tracing_params
+from .convert import core_messages, core_prompt
+from .errors import langchain_errors
+from .structured import StructuredParser, answer_format, is_model, response_format
+from .tools import ToolLike, core_tool, core_tool_choice, openai_tools
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import LangSmithParams
+    from langchain_core.language_models.model_profile import ModelProfile
+
+__all__ = ["ChatOllamaDify"]
+
+# Arguments of a call that belong to the prompt of /api/generate, not to the settings.
+PROMPT_ARGUMENTS = ("raw", "suffix", "system", "template")
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of the client: a conversation, or a prompt; `call` overrides settings."""
+
+    asked: list[Message] | Prompt
+    tools: Mapping[str, Any]
+    call: Mapping[str, Any]
+
+
+class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
+    """A model of an Ollama server, by the settings of Dify's form.
+
+    `ChatOllamaDify(model="llava", context_size=4096, temperature=0)`, or `from_settings(settings)`. Each
+    setting can also be given per call (`invoke(…, temperature=1)`, `bind(…)`), but for those that make the
+    server load the model again. Errors are the core's and LangChain's at once.
+    """
+
+    streaming: bool | None = Field(
+        None, description="True streams inside invoke too, False never streams. Unset: as the method says."
+    )
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _unwrap_format(cls, value: Any) -> Any:
+        return answer_format(value)
+
+    @property
+    def _llm_type(self) -> str:
+        return "chat-ollama-dify"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return settings_in_use(self, ChatSettings)
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return tracing_params(self, "chat", stop, kwargs)
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return model_profile(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = name in ChatSettings.model_fields and self.profile == model_profile(self)
+        super().__setattr__(name, value)
+        if own:
+            super().__setattr__("profile", model_profile(self))
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with langchain_errors():
+            question = self._question(messages, stop, kwargs)
+            if isinstance(question.asked, Prompt):
+                return _result(self.client.generate(question.asked, **question.call))
+            return _result(self.client.chat(question.asked, **question.tools, **question.call))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with langchain_errors():
+            question = self._question(messages, stop, kwargs)
+            if isinstance(question.asked, Prompt):
+                return _result(await self.async_client.generate(question.asked, **question.call))
+            return _result(await self.async_client.chat(question.asked, **question.tools, **question.call))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        answered = StreamedAnswer()
+        with langchain_errors():
+            question = self._question(messages, stop, kwargs)
+            stream: ChatStream
+            if isinstance(question.asked, Prompt):
+                stream = self.client.generate_stream(question.asked, **question.call)
+            else:
+                stream = self.client.chat_stream(question.asked, **question.tools, **question.call)
+            with stream:
+                for chunk in stream:
+                    yield ChatGenerationChunk(message=answered.chunk(chunk))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        answered = StreamedAnswer()
+        with langchain_errors():
+            question = self._question(messages, stop, kwargs)
+            stream: AsyncChatStream
+            if isinstance(question.asked, Prompt):
+                stream = self.async_client.generate_stream(question.asked, **question.call)
+            else:
+                stream = self.async_client.chat_stream(question.asked, **question.tools, **question.call)
+            async with stream:
+                async for chunk in stream:
+                    yield ChatGenerationChunk(message=answered.chunk(chunk))
+
+    def _question(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> _Question:
+        call = _settings_of_call(stop, kwargs)
+        tools, choice = call.pop("tools", None) or (), call.pop("tool_choice", None)
+        paths = call.get("allow_image_paths", self.allow_image_paths)
+        if self.mode == "completion":
+            if tools:
+                raise CapabilityError(
+                    f'{len(tools)} tool(s) given, but mode="completion" uses /api/generate, which has none.',
+                    model=self.model,
+                    hint='Use mode="chat" for tools.',
+                )
+            extra = {name: call.pop(name) for name in PROMPT_ARGUMENTS if name in call}
+            return _Question(core_prompt(messages, allow_paths=paths, **extra), {}, call)
+        given = _given_tools(tools, choice)
+        return _Question(core_messages(messages, allow_paths=paths), given, call)
+
+    def bind_tools(
+        self,
+        tools: Sequence[ToolLike],
+        *,
+        tool_choice: Any = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools it may call: functions, pydantic classes, TypedDicts, BaseTools or dicts.
+
+        tool_choice: "auto", "none", "any" ("required", True), a tool's name, or another provider's dict for
+        one of these. strict: narrow the schemas as OpenAI's strict mode does. Raises ConfigurationError for
+        a choice that names no tool.
+        """
+        bound = openai_tools(tools, strict=strict)
+        choice = core_tool_choice(tool_choice, [core_tool(tool).name for tool in bound])
+        if choice is not None:
+            kwargs["tool_choice"] = choice
+        return self.bind(tools=bound, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Literal["json_schema", "json_mode", "function_calling"] = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """The model with answers as objects of a schema: a pydantic class, a TypedDict, a dict.
+
+        method: "json_schema" sends the schema as `format`; "json_mode" only asks for JSON, so the prompt has
+        to describe it; "function_calling" forces a call of a tool with this schema.
+        include_raw: give `{"raw", "parsed", "parsing_error"}` instead of raising.
+        """
+        if schema is None and method != "json_mode":
+            raise ConfigurationError(f"with_structured_output(method={method!r}) needs a schema.")
+        tracing = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
+        parser: Runnable[Any, Any] = StructuredParser(model=schema if is_model(schema) else None)
+        if method == "function_calling" and schema is not None:
+            model = self.bind_tools([schema], tool_choice="any", strict=strict, **tracing, **kwargs)
+            parser = _call_parser(schema)
+        elif method == "json_schema":
+            model = self.bind(format=answer_format(schema, strict=strict), **tracing, **kwargs)
+        elif method == "json_mode":
+            model = self.bind(format="json", **(tracing if schema is not None else {}), **kwargs)
+        else:
+            raise ConfigurationError(
+                f"method={method!r} is none of json_schema, json_mode and function_calling."
+            )
+        return _with_raw(model, parser) if include_raw else model | parser
+
+    def get_num_tokens(self, text: str) -> int:
+        """Tokens of a text by the model's own tokenizer, or by `custom_get_token_ids`."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        with langchain_errors():
+            return self.client.count_tokens(text).tokens
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[ToolLike] | None = None
+    ) -> int:
+        """Tokens of a conversation, the model's chat template included."""
+        with langchain_errors():
+            asked = core_messages(messages, allow_paths=self.allow_image_paths)
+            return self.client.count_tokens(asked, tools=[core_tool(tool) for tool in tools or ()]).tokens
+
+
+def _settings_of_call(stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of one call in the settings' words."""
+    call = {name: value for name, value in kwargs.items() if name not in ("stream", "response_format")}
+    if stop is not None:
+        call["stop"] = stop
+    if "format" in call:
+        call["format"] = answer_format(call["format"])
+    if kwargs.get("response_format") is not None:
+        if "format" in call:
+            raise ConfigurationError("format= and response_format= say the same thing; leave one out.")
+        call["format"] = response_format(kwargs["response_format"])
+    return call
+
+
+def _given_tools(tools: Sequence[Any], choice: Any) -> dict[str, Any]:
+    """The client's arguments for tools; a choice of its own is only passed on when there is one."""
+    given: list[Tool] = [core_tool(tool) for tool in tools]
+    chosen = core_tool_choice(choice, [tool.name for tool in given])
+    values: dict[str, Any] = {"tools": given} if given else {}
+    return values if chosen is None else {**values, "tool_choice": chosen}
+
+
+def _result(result: CoreResult) -> ChatResult:
+    return ChatResult(generations=[ChatGeneration(message=answer(result))])
+
+
+def _call_parser(schema: Any) -> Runnable[Any, Any]:
+    """Reads the arguments of the first call."""
+    if is_model(schema):
+        return PydanticToolsParser(tools=[schema], first_tool_only=True)
+    name = openai_tools([schema])[0]["function"]["name"]
+    return JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+
+
+def _with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    raw: Callable[[Any], Any] = itemgetter("raw")
+    parsed = RunnablePassthrough.assign(parsed=raw | parser, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")

@@ -1,0 +1,58 @@
+"""`OllamaDifyEmbeddings`: the settings as LangChain embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from langchain_core.embeddings import Embeddings
+
+from ollama_dify import Connected, EmbeddingError, EmbeddingSettings, EmbedResult
+
+from .citizen import Citizen
+from .errors import langchain_errors
+
+__all__ = ["OllamaDifyEmbeddings"]
+
+
+class OllamaDifyEmbeddings(Citizen, Embeddings, Connected, EmbeddingSettings):
+    """An embedding model of an Ollama server, by the settings of Dify's form.
+
+    `OllamaDifyEmbeddings(model="nomic-embed-text")`, or `from_settings(settings)`. Texts go in batches of
+    `batch_size`, `max_concurrency` of them at once; the order is kept and every vector is checked.
+    """
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """The vectors of documents, in order; None in the place of a failed one (`skip_failed` only)."""
+        return cast(list[list[float]], self.embed(texts).vectors)
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a question."""
+        with langchain_errors():
+            return _only_vector(self.client.embed([text]))
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """The vectors of documents, in order; None in the place of a failed one (`skip_failed` only)."""
+        return cast(list[list[float]], (await self.aembed(texts)).vectors)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """The vector of a question."""
+        with langchain_errors():
+            return _only_vector(await self.async_client.embed([text]))
+
+    def embed(self, texts: Sequence[str]) -> EmbedResult:
+        """The documents' vectors with what LangChain's own methods have no place for: tokens, durations."""
+        with langchain_errors():
+            return self.client.embed(texts)
+
+    async def aembed(self, texts: Sequence[str]) -> EmbedResult:
+        """The async twin of `embed`."""
+        with langchain_errors():
+            return await self.async_client.embed(texts)
+
+
+def _only_vector(result: EmbedResult) -> list[float]:
+    (vector,) = result.vectors
+    if vector is None:
+        raise EmbeddingError("The question has no vector.", indexes=(0,), hint="Ask with other words.")
+    return vector

@@ -1,0 +1,94 @@
+"""Many texts on their way to vectors: what is cached, what is sent together, which text failed. Pure."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from llama_index.core.base.embeddings.base import Embedding
+
+from ollama_dify import EmbeddingError
+
+__all__ = ["CACHE_COLLECTION", "BatchJob"]
+
+# Where LlamaIndex keeps vectors in an `embeddings_cache`.
+CACHE_COLLECTION = "embeddings"
+
+
+class BatchJob:
+    """The vectors of `texts`, filled group by group; a group is a list of positions in `texts`."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = list(texts)
+        self._vectors: list[Embedding | None] = [None] * len(self.texts)
+        self._open = list(range(len(self.texts)))
+
+    @property
+    def vectors(self) -> list[Embedding]:
+        """All vectors in order; None stands where `skip_failed=True` left a text out."""
+        return self._vectors  # type: ignore[return-value]  # LlamaIndex has no type for a text left out
+
+    def take_known(self, found: Sequence[Mapping[str, Embedding] | None]) -> None:
+        """Take what a cache knew, one entry per text: `{some id: vector}`, as LlamaIndex writes it."""
+        for index, entry in enumerate(found):
+            if entry:
+                self._vectors[index] = next(iter(entry.values()))
+        self._open = [index for index, entry in enumerate(found) if not entry]
+
+    def groups(self, size: int | None) -> Iterator[list[int]]:
+        """The open positions, `size` at a time; None: all at once."""
+        step = max(len(self._open), 1) if size is None else size
+        for start in range(0, len(self._open), step):
+            yield self._open[start : start + step]
+
+    def texts_of(self, group: Sequence[int]) -> list[str]:
+        return [self.texts[index] for index in group]
+
+    def keep(self, group: Sequence[int], vectors: Sequence[Embedding]) -> None:
+        for index, vector in zip(group, vectors, strict=True):
+            self._vectors[index] = vector
+
+    def entries(self, group: Sequence[int]) -> Iterator[tuple[str, dict[str, Embedding]]]:
+        """Key and entry for a cache, of each position that has a vector."""
+        for index in group:
+            vector = self._vectors[index]
+            if vector is not None:
+                yield self.texts[index], {str(uuid.uuid4()): vector}
+
+    def embedded(self) -> tuple[list[str], list[Embedding]]:
+        """The texts that have a vector, and the vectors."""
+        pairs = [
+            (text, vector)
+            for text, vector in zip(self.texts, self._vectors, strict=True)
+            if vector is not None
+        ]
+        return [text for text, _ in pairs], [vector for _, vector in pairs]
+
+    @contextmanager
+    def naming(self, group: Sequence[int]) -> Generator[None, None, None]:
+        """Let an EmbeddingError about a group speak of positions in all texts, with every vector so far."""
+        try:
+            yield
+        except EmbeddingError as error:
+            if len(group) < len(self.texts):
+                error.indexes = tuple(group[index] for index in error.indexes)
+                places = ", ".join(map(str, error.indexes[:10]))
+                error.message = f"In the whole list, text {places}: {error.message}"
+            if isinstance(error.partial, list):
+                self.keep(group, error.partial)
+            error.partial = list(self._vectors)
+            raise
+
+    @contextmanager
+    def progress(self, shown: bool) -> Generator[Callable[[int], Any], None, None]:
+        """LlamaIndex's progress bar; gives the function that moves it on by a number of texts."""
+        if not shown:
+            yield lambda count: None
+            return
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]  # it has no types
+
+        with tqdm(total=len(self.texts), desc="Generating embeddings") as bar:
+            bar.update(len(self.texts) - len(self._open))
+            yield bar.update

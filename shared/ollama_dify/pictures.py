@@ -1,0 +1,66 @@
+"""Pictures as the settings want them: the one door through which both adapters bring them in.
+
+A text out of a message is base64 or a `data:` URL and nothing else: never opened as a path, and fetched
+only with `allow_image_urls=True`, from public addresses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urljoin
+
+from .errors import UnsupportedContentError
+from .flows import Fetched, FetchPinned, Flow, Resolve
+from .image_urls import check_image_url, check_public_address
+from .images import DEFAULT_LIMITS, Image, read_image_file
+from .messages import ImageUrl
+from .settings import ChatSettings
+
+__all__ = ["fetch_picture", "read_picture"]
+
+REDIRECTS = 3
+
+
+def read_picture(
+    source: Image | Path | bytes | str, settings: ChatSettings, *, where: str = "image"
+) -> Image | ImageUrl:
+    """A picture from a path object, bytes, base64, a `data:` URL, or (allowed) an http(s) address.
+
+    where: names the picture in errors, for example "message 2, image 1". Raises UnsupportedContentError.
+    """
+    if isinstance(source, str) and source[:8].lower().startswith(("http://", "https://")):
+        if not settings.allow_image_urls:
+            raise UnsupportedContentError(
+                f"{where}: this picture is a web address, and those are not fetched unless that is allowed.",
+                hint="Send the picture's bytes or base64, or set allow_image_urls=True (public hosts only).",
+            )
+        return ImageUrl(check_image_url(source, where=where).url, where)
+    if isinstance(source, Path):
+        source = read_image_file(source, allowed=settings.allow_image_paths, where=where)
+    return _checked(source, settings, where)
+
+
+def _checked(source: Image | bytes | str, settings: ChatSettings, where: str) -> Image:
+    if settings.convert_images:
+        from .image_conversion import convert_image
+
+        return convert_image(source, max_edge=settings.max_image_edge, where=where)
+    return source if isinstance(source, Image) else Image.parse(source, where=where)
+
+
+def fetch_picture(address: ImageUrl, settings: ChatSettings) -> Flow[Image]:
+    """Fetch a picture: every address of the host must be public, the connection goes to the one that was
+    checked, each redirect is checked anew, and no credentials are sent."""
+    url = address.url
+    for _ in range(REDIRECTS + 1):
+        target = check_image_url(url, where=address.where)
+        found = yield Resolve(target.host, target.port)
+        for ip in found:
+            check_public_address(ip, where=address.where)
+        if not found:
+            raise UnsupportedContentError(f"{address.where}: the host {target.host!r} has no address.")
+        answer: Fetched = yield FetchPinned(target, found[0], DEFAULT_LIMITS.max_bytes)
+        if answer.location is None:
+            return _checked(answer.body, settings, address.where)
+        url = urljoin(url, answer.location)
+    raise UnsupportedContentError(f"{address.where}: the address redirects more than {REDIRECTS} times.")

@@ -1,0 +1,211 @@
+"""A finished generation as the bytes of an answer: whole, or chunk by chunk."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import string
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import wire
+from .faults import Reply
+from .generation import Output, Piece
+from .models import SimulatedModel
+from .responses import JSON, NDJSON, Answer, ok
+
+_IDS = random.Random(11434)
+_YIELD_EVERY = 16
+
+
+@dataclass(slots=True)
+class Job:
+    """One generation: everything the chunks are made of."""
+
+    name: str
+    model: SimulatedModel
+    output: Output
+    prompt_tokens: int
+    reply: Reply
+    chunk_delay: Callable[[], float]
+    release: Callable[[], None]
+    load_ns: int
+    started_ns: int
+    modern: bool
+    logprobs: int | None = None
+    context: list[int] | None = None
+    is_chat: bool = True
+    ids: list[str] = field(default_factory=list)
+    _paused: int = 0
+
+    def calls(self) -> list[dict[str, Any]]:
+        """The tool calls as messages carry them, ids included."""
+        found = self.output.calls
+        while len(self.ids) < len(found):
+            self.ids.append(_call_id(native=self.model.is_native))
+        return [
+            {
+                "id": self.ids[number],
+                "function": {
+                    "index": number,
+                    "name": call.get("name"),
+                    "arguments": call.get("arguments") or {},
+                },
+            }
+            for number, call in enumerate(found)
+        ]
+
+    async def pause(self) -> None:
+        """Wait between two chunks, or at least let other streams have their turn."""
+        delay = self.chunk_delay()
+        self._paused += 1
+        if delay:
+            await asyncio.sleep(delay)
+        elif self._paused % _YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+
+    def statistics(self) -> dict[str, Any]:
+        """The counters of the final chunk; what is zero is left out, as Go does."""
+        total = max(4, time.perf_counter_ns() - self.started_ns)
+        work = max(2, total - self.load_ns)
+        counters = {
+            "total_duration": total,
+            "load_duration": self.load_ns,
+            "prompt_eval_count": self.prompt_tokens,
+            "prompt_eval_duration": work // 2,
+            "eval_count": self.output.tokens,
+            "eval_duration": 0 if self.output.tokens == 1 and not self.modern else work - work // 2,
+        }
+        return {name: value for name, value in counters.items() if value}
+
+
+def _call_id(*, native: bool) -> str:
+    if native:
+        return "".join(_IDS.choices(string.ascii_letters + string.digits, k=32))
+    return "call_" + "".join(_IDS.choices(string.ascii_lowercase + string.digits, k=8))
+
+
+async def answered(job: Job, *, stream: bool) -> Answer:
+    """The answer a finished job gives."""
+    if stream:
+        return Answer(200, NDJSON, _stream(job), release=job.release)
+    try:
+        if job.chunk_delay():
+            await asyncio.sleep(job.chunk_delay() * len(job.output.pieces))
+    finally:
+        job.release()
+    return _whole(job)
+
+
+def _whole(job: Job) -> Answer:
+    output, reply = job.output, job.reply
+    if reply.error_at_end is not None:
+        return Answer(500, JSON, wire.dumps({"error": reply.error_at_end}))
+    answer: dict[str, Any] = {"model": job.name, "created_at": wire.timestamp()}
+    content, thinking = output.joined("content"), output.joined("thinking")
+    if job.is_chat:
+        message: dict[str, Any] = {"role": "assistant", "content": content}
+        answer["message"] = message
+    else:
+        message = answer
+        answer["response"] = content
+    if thinking:
+        message["thinking"] = thinking
+    if output.calls and job.is_chat:
+        message["tool_calls"] = job.calls()
+    if not reply.done:
+        return ok({**answer, "done": False})
+    answer |= {"done": True, "done_reason": reply.done_reason or output.done_reason}
+    probabilities: dict[str, Any] = {}
+    if job.logprobs is not None:
+        shown = [entry for piece in output.pieces for entry in _logprobs(piece, job.logprobs)]
+        probabilities = {"logprobs": shown}
+    if job.is_chat:
+        return ok({**answer, **probabilities, **job.statistics()})
+    if job.context is not None:
+        answer["context"] = job.context
+    return ok({**answer, **job.statistics(), **probabilities})
+
+
+def _logprobs(piece: Piece, top: int) -> list[dict[str, Any]]:
+    """Invented, but of the right shape: each token is nearly certain."""
+    if piece.channel not in ("content", "thinking") or not piece.text:
+        return []
+    entry: dict[str, Any] = {"token": piece.text, "logprob": -0.0007, "bytes": list(piece.text.encode())}
+    if not top:
+        return [entry]
+    others = [
+        {"token": token, "logprob": -8.5 - rank, "bytes": list(token.encode())}
+        for rank, token in enumerate(string.ascii_lowercase[: top - 1])
+    ]
+    return [{**entry, "top_logprobs": [dict(entry), *others]}]
+
+
+async def _stream(job: Job) -> AsyncIterator[bytes]:
+    frame = _chat_frame if job.is_chat else _generate_frame
+    name = wire.dumps(job.name)
+    calls = job.calls() if job.is_chat else []
+    late_calls = job.model.is_native
+    sent_calls = 0
+    for piece in job.output.pieces:
+        if piece.channel == "call":
+            if late_calls or not job.is_chat:
+                continue
+            message = {"role": "assistant", "content": "", "tool_calls": [calls[sent_calls]]}
+            sent_calls += 1
+            yield b'{"model":%b,"created_at":"%b","message":%b,"done":false}\n' % (
+                name,
+                wire.timestamp().encode(),
+                wire.dumps(message),
+            )
+        elif piece.channel == "silent" and job.is_chat:
+            continue
+        else:
+            yield frame(name, piece, job.logprobs)
+        await job.pause()
+    if job.reply.error_at_end is not None:
+        yield wire.dumps({"error": job.reply.error_at_end}) + b"\n"
+        return
+    if job.reply.done:
+        yield wire.dumps(_last(job, calls if late_calls else [])) + b"\n"
+
+
+def _chat_frame(name: bytes, piece: Piece, top: int | None) -> bytes:
+    text = wire.dumps(piece.text)
+    if piece.channel == "thinking":
+        text = b'"","thinking":' + text
+    tail = b"" if top is None else b',"logprobs":' + wire.dumps(_logprobs(piece, top))
+    return b'{"model":%b,"created_at":"%b","message":{"role":"assistant","content":%b},"done":false%b}\n' % (
+        name,
+        wire.timestamp().encode(),
+        text,
+        tail,
+    )
+
+
+def _generate_frame(name: bytes, piece: Piece, top: int | None) -> bytes:
+    text = b'""' if piece.channel == "silent" else wire.dumps(piece.text)
+    if piece.channel == "thinking":
+        text = b'"","thinking":' + text
+    entries = [] if top is None else _logprobs(piece, top)
+    tail = b',"logprobs":' + wire.dumps(entries) if entries else b""
+    return b'{"model":%b,"created_at":"%b","response":%b,"done":false%b}\n' % (
+        name,
+        wire.timestamp().encode(),
+        text,
+        tail,
+    )
+
+
+def _last(job: Job, calls: list[dict[str, Any]]) -> dict[str, Any]:
+    last: dict[str, Any] = {"model": job.name, "created_at": wire.timestamp()}
+    if job.is_chat:
+        last["message"] = {"role": "assistant", "content": "", **({"tool_calls": calls} if calls else {})}
+    else:
+        last["response"] = ""
+    last |= {"done": True, "done_reason": job.reply.done_reason or job.output.done_reason}
+    if job.context is not None:
+        last["context"] = job.context
+    return {**last, **job.statistics()}

@@ -1,0 +1,93 @@
+"""LangChain's own suites (langchain-tests), against the simulated server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseChatModel
+from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings
+from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests, EmbeddingsUnitTests
+
+from ollama_dify.testing import SimulatedOllama
+
+IMAGES = Path(__file__).parents[1] / "data" / "images"
+
+
+class ChatSuite:
+    """What the suites ask about the model. PDF, audio and video have no field in Ollama's API."""
+
+    params: dict[str, Any] = {"model": "all-round"}
+
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatOllamaDify
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return dict(self.params)
+
+    supports_image_inputs = True
+    supports_image_tool_message = True
+    supports_anthropic_inputs = True
+    supports_json_mode = True
+    supports_model_override = True
+    model_override_value = "llama3.2"
+
+
+class TestUnit(ChatSuite, ChatModelUnitTests):
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        env = {"OLLAMA_API_KEY": "secret-key"}
+        params = {"model": "gpt-oss", "base_url": "https://ollama.com"}
+        return env, params, {"api_key": "secret-key"}
+
+
+class TestUnitV1(TestUnit):
+    params = {"model": "all-round", "output_version": "v1"}
+
+
+@pytest.fixture
+def local_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suite downloads a PNG with `httpx.get`; it gets one of ours."""
+    picture = (IMAGES / "png_rgb.png").read_bytes()
+    monkeypatch.setattr(httpx, "get", lambda url, **_: httpx.Response(200, content=picture))
+
+
+@pytest.mark.usefixtures("local_pictures")
+class TestIntegration(ChatSuite, ChatModelIntegrationTests):
+    @pytest.fixture
+    def model(self, request: Any, server: SimulatedOllama) -> BaseChatModel:
+        params = {**self.standard_chat_model_params, **self.chat_model_params}
+        return ChatOllamaDify(**{**params, "base_url": server.base_url}, **getattr(request, "param", {}))
+
+class TestIntegrationV1(TestIntegration):
+    params = {"model": "all-round", "output_version": "v1"}
+
+
+class EmbeddingSuite:
+    @property
+    def embeddings_class(self) -> type[Embeddings]:
+        return OllamaDifyEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {"model": "nomic-embed-text"}
+
+
+class TestEmbeddingsUnit(EmbeddingSuite, EmbeddingsUnitTests):
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        env = {"OLLAMA_API_KEY": "secret-key"}
+        params = {"model": "nomic-embed-text", "base_url": "https://ollama.com"}
+        return env, params, {"api_key": "secret-key"}
+
+
+class TestEmbeddingsIntegration(EmbeddingSuite, EmbeddingsIntegrationTests):
+    @pytest.fixture
+    def model(self, server: SimulatedOllama) -> Embeddings:
+        return OllamaDifyEmbeddings(model="nomic-embed-text", base_url=server.base_url)
