@@ -168,7 +168,7 @@ def _in_our_words(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _only(result: EmbedResult) -> Embedding:
-    """The vector of one text, which LlamaIndex cannot do without. Raises EmbeddingError where there is none."""
+    """The vector of one text. Raises EmbeddingError where there is none: LlamaIndex needs one."""
     vector = result.vectors[0]
     if vector is None:
         raise EmbeddingError("The text has no vector, and there is no other to return.", indexes=(0,))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal
 
-from .embedding_vectors import mean_vector, read_vectors
+from .embedding_vectors import mean_vector, parse_answer, read_vectors
 from .errors import (
     CapabilityError,
     ContextOverflowError,
@@ -19,7 +19,7 @@ from .errors import (
 )
 from .flows import Context, Flow, Send, with_retries
 from .requests import embed_request
-from .responses import EmbedResult, load_json
+from .responses import EmbedResult
 from .settings import EmbeddingSettings
 from .text_splitting import split_text
 
@@ -146,7 +146,7 @@ class Batch:
                 raise _Abandoned("Another batch failed.")
             try:
                 answer = yield Send(request, limit=limit)
-                result = read_vectors(load_json(answer.body), len(texts))
+                result = read_vectors(parse_answer(answer.body), len(texts))
             except OllamaError as error:
                 if not patient and trouble_of(error) is not None:
                     error.retryable = False

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from operator import mul
 from typing import Any
 
-from .errors import EmbeddingError
-from .responses import EmbedResult, read_embed_answer
+from .errors import EmbeddingError, ProtocolError
+from .responses import EmbedResult, load_json, read_embed_answer
 
-__all__ = ["mean_vector", "read_vectors"]
+__all__ = ["mean_vector", "parse_answer", "read_vectors"]
+
+# What other servers write for a number that is none, and numbers too large for one: no JSON, or none that
+# can be read.
+_NO_NUMBER = re.compile(rb"-?\b(?:NaN|Infinity|\d+(?:\.\d+)?[eE]\+?\d{3,})\b")
+
+
+def parse_answer(body: bytes) -> Any:
+    """The JSON of an /api/embed answer; what stands for no finite number is None, so that its text is found."""
+    try:
+        return load_json(body)
+    except ProtocolError:
+        repaired = _NO_NUMBER.sub(b"null", body)
+        if repaired == body:
+            raise
+        return load_json(repaired)
 
 
 def read_vectors(data: Any, expected: int) -> EmbedResult:
@@ -57,7 +73,7 @@ def _defect(vector: Any, length: int) -> str:
     if len(vector) != length:
         return f"has {len(vector)} numbers where others have {length}"
     if not all(isinstance(number, float | int) for number in vector):
-        return "holds what is no number"
+        return "holds what is no finite number"
     return "is not finite" if any(vector) else "is all zero"
 
 

@@ -9,6 +9,8 @@ from .errors import UnsupportedContentError
 
 __all__ = ["inline_refs"]
 
+_FIRST = ("type", "description", "enum", "items", "properties", "required")
+
 
 def inline_refs(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with each local `$ref` replaced by what it names, and `$defs` left out.
@@ -40,7 +42,7 @@ def _resolve(node: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
         return node
     reference = node.get("$ref")
     if not isinstance(reference, str):
-        return {key: _resolve_keyword(key, value, root, path) for key, value in node.items()}
+        return {key: _resolve_keyword(key, node[key], root, path) for key in _in_order(node)}
     if reference in path:
         raise UnsupportedContentError(
             f"The schema contains itself through {reference!r}, which Ollama cannot take.\n"
@@ -49,6 +51,12 @@ def _resolve(node: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     target = _resolve(_lookup(root, reference), root, (*path, reference))
     beside = {key: _resolve_keyword(key, value, root, path) for key, value in node.items() if key != "$ref"}
     return {**target, **beside} if isinstance(target, dict) else target
+
+
+def _in_order(schema: Mapping[str, Any]) -> list[str]:
+    """The schema's keywords in one order, whoever wrote it: the same tool makes the same prompt."""
+    first = [key for key in _FIRST if key in schema]
+    return [*first, *(key for key in schema if key not in _FIRST)]
 
 
 def _resolve_keyword(key: str, value: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:

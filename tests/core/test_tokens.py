@@ -31,7 +31,7 @@ DATA = Path(__file__).parent.parent / "data" / "tokens"
 RECORDED: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokenizers.json.gz").read_bytes()))
 TEXTS: list[str] = RECORDED["texts"]
 NAMES = [name for name, entry in RECORDED["tokenizers"].items() if "ids" in entry]
-FEW_EXAMPLES = settings(max_examples=2500, deadline=None, suppress_health_check=list(HealthCheck))
+FEW_EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def recorded(name: str) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 
 import pytest
-from langchain_core.load import mapping
 
 from ollama_dify.testing import SimulatedModel, SimulatedOllama, default_models
 
-# LangChain's `load` looks partner classes up in this table of its own; until ours is in it, `test_serdes`
-# of its suite (which passes no classes) needs the entry.
-for module, name in (("chat_models", "ChatOllamaDify"), ("llms", "OllamaDifyLLM")):
-    path = ("langchain_ollama_dify", module, name)
-    mapping.SERIALIZABLE_MAPPING[path] = path
+# LangChain's `load` looks partner classes up in a table of its own, unless it is given the classes; until
+# ours are in it, `test_serdes` of its suite, which gives none, needs the entries.
+_TABLE = importlib.import_module("langchain_core.load.load").ALL_SERIALIZABLE_MAPPINGS
+for _path in (
+    ("langchain_ollama_dify", "chat_models", "ChatOllamaDify"),
+    ("langchain_ollama_dify", "llms", "OllamaDifyLLM"),
+):
+    _TABLE[_path] = _path
 
 
 def all_round() -> SimulatedModel:
@@ -21,7 +24,7 @@ def all_round() -> SimulatedModel:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedOllama]:
-    monkeypatch.delenv("OLLAMA_HOST", raising=False)
     monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
     with SimulatedOllama([*default_models(), all_round()]) as simulated:
+        monkeypatch.setenv("OLLAMA_HOST", simulated.base_url)
         yield simulated

@@ -9,11 +9,10 @@ import httpx
 import pytest
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
-from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings
 from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests, EmbeddingsUnitTests
 
-from ollama_dify.testing import SimulatedOllama
+from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings
 
 IMAGES = Path(__file__).parents[1] / "data" / "images"
 
@@ -58,12 +57,10 @@ def local_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx, "get", lambda url, **_: httpx.Response(200, content=picture))
 
 
-@pytest.mark.usefixtures("local_pictures")
+@pytest.mark.usefixtures("server", "local_pictures")
 class TestIntegration(ChatSuite, ChatModelIntegrationTests):
-    @pytest.fixture
-    def model(self, request: Any, server: SimulatedOllama) -> BaseChatModel:
-        params = {**self.standard_chat_model_params, **self.chat_model_params}
-        return ChatOllamaDify(**{**params, "base_url": server.base_url}, **getattr(request, "param", {}))
+    """`server` sets OLLAMA_HOST, since the suite makes models of its own, too."""
+
 
 class TestIntegrationV1(TestIntegration):
     params = {"model": "all-round", "output_version": "v1"}
@@ -87,7 +84,6 @@ class TestEmbeddingsUnit(EmbeddingSuite, EmbeddingsUnitTests):
         return env, params, {"api_key": "secret-key"}
 
 
+@pytest.mark.usefixtures("server")
 class TestEmbeddingsIntegration(EmbeddingSuite, EmbeddingsIntegrationTests):
-    @pytest.fixture
-    def model(self, server: SimulatedOllama) -> Embeddings:
-        return OllamaDifyEmbeddings(model="nomic-embed-text", base_url=server.base_url)
+    """Against the simulated server."""

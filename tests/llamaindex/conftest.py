@@ -10,11 +10,12 @@ import pytest
 
 from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
 from ollama_dify.testing import SimulatedOllama
+from tests.llamaindex.watching import Watcher
 
 # One pixel, a valid PNG.
 PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8cfc0f01f"
-    "0005000201a5f645400000000049454e44ae426082"
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc00000"
+    "03010100c9fe92ef0000000049454e44ae426082"
 )
 
 
@@ -60,3 +61,11 @@ def picture_file(tmp_path: Path) -> Path:
     path = tmp_path / "pixel.png"
     path.write_bytes(PIXEL)
     return path
+
+
+@pytest.fixture
+def watcher() -> Iterator[Watcher]:
+    watching = Watcher()
+    watching.attach()
+    yield watching
+    watching.detach()

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import TextBlock, ThinkingBlock
-from tests.llamaindex.asking import CHAT_METHODS, METHODS, as_asked, ask, sent, text_of
 
 from llamaindex_ollama_dify import OllamaDify
 from ollama_dify import CapabilityError, ConfigurationError, IncompleteResponseError, UnsupportedContentError
 from ollama_dify.testing import Reply, SimulatedOllama
+from tests.llamaindex.asking import CHAT_METHODS, METHODS, as_asked, ask, sent, text_of
 
 MakeLLM = Callable[..., OllamaDify]
 every_method = pytest.mark.parametrize("method", METHODS)

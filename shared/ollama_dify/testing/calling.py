@@ -38,7 +38,7 @@ def calls_for(text: str, tools: Sequence[Tool], done: Sequence[str] = ()) -> lis
 
 
 def form_for(text: str, tools: Sequence[Tool], done: Sequence[str], results: Sequence[str]) -> list[Call]:
-    """The call of a tool that is no action but the form of the final answer: a class name such as `Report`."""
+    """The call of a tool that is no action but the final answer's form: a class name such as `Report`."""
     functions = [tool.get("function") or tool for tool in tools]
     forms = [function for function in functions if _is_form(function.get("name") or "")]
     if not forms or any(function["name"] in done for function in forms):

@@ -1,0 +1,270 @@
+"""Below HTTP: what httpx has no word for, done on the socket itself.
+
+A deadline that holds to the byte however slowly an answer drips, a bound for an answer's head, whether a
+connection had served before, and a close that the server sees even while a forked child holds a copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import time
+import weakref
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any
+
+import httpcore
+
+__all__ = ["Exchange", "Sockets", "watch"]
+
+HEAD_LIMIT = 256 * 1024
+_WRITE_SIZE = 256 * 1024
+_Options = Iterable[Any] | None
+
+
+class Exchange:
+    """One request and its answer, as the socket sees them.
+
+    deadline: on the monotonic clock, None for none. received: bytes of the answer's head. in_body: the head
+    is complete. reused: the connection had served another exchange before.
+    """
+
+    __slots__ = ("_stream", "deadline", "in_body", "received", "reused")
+
+    def __init__(self, deadline: float | None) -> None:
+        self.deadline = deadline
+        self.received = 0
+        self.in_body = False
+        self.reused = False
+        self._stream: Any = None
+
+    def again(self) -> Exchange:
+        """A fresh exchange for the same request and deadline."""
+        return Exchange(self.deadline)
+
+    @property
+    def is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def hurry(self, seconds: float) -> None:
+        """Allow the rest only this long."""
+        soon = time.monotonic() + seconds
+        self.deadline = soon if self.deadline is None else min(self.deadline, soon)
+
+    def limit(self, timeout: float | None) -> float | None:
+        """The timeout of one operation, cut to what is left; raises ReadTimeout when nothing is."""
+        if self.deadline is None:
+            return timeout
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("total")
+        return left if timeout is None else min(timeout, left)
+
+    def count(self, size: int) -> None:
+        """Count received bytes; a head without end is refused (an endless row of 1xx, for example)."""
+        if not self.in_body:
+            self.received += size
+            if self.received > HEAD_LIMIT:
+                raise httpcore.RemoteProtocolError(f"the answer's head is over {HEAD_LIMIT} bytes")
+
+    def use(self, stream: Any) -> None:
+        """Note the connection that the request went out on."""
+        self._stream = stream
+
+    def abort(self) -> None:
+        """Cut the connection from another thread: whoever reads from it gets an error."""
+        if self._stream is not None:
+            _shut_down(self._stream)
+
+
+# Set by the transport right before a request; read at its first write, which is the only place where an
+# exchange meets its connection.
+current: ContextVar[Exchange] = ContextVar("ollama_dify_exchange")
+
+
+def _shut_down(stream: Any) -> None:
+    sock = stream.get_extra_info("socket")
+    with contextlib.suppress(OSError, AttributeError):
+        if isinstance(sock, ssl.SSLSocket):
+            # Its own shutdown() would pull the TLS state from under a reading thread.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        else:
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream, exchange: Exchange, streams: Sockets) -> None:
+        self.inner = inner
+        self._exchange = exchange
+        self._pid = os.getpid()
+        self._streams = streams
+        streams.add(self)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        exchange = self._exchange
+        asked = current.get(exchange)
+        if asked is not exchange:
+            asked.reused = True
+            self._exchange = exchange = asked
+        exchange.use(self.inner)
+        if exchange.deadline is None:
+            return self.inner.write(buffer, timeout)
+        for start in range(0, len(buffer), _WRITE_SIZE):
+            self.inner.write(buffer[start : start + _WRITE_SIZE], exchange.limit(timeout))
+        return None
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        exchange = self._exchange
+        data = self.inner.read(max_bytes, exchange.limit(timeout))
+        exchange.count(len(data))
+        return data
+
+    def close(self) -> None:
+        # In a forked child this is a copy: closing it must not end the parent's connection.
+        if self._pid == os.getpid():
+            _shut_down(self.inner)
+        self.inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        exchange = self._exchange
+        inner = self.inner.start_tls(ssl_context, server_hostname, exchange.limit(timeout))
+        return _Stream(inner, exchange, self._streams)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self.inner.get_extra_info(info)
+
+
+class _AsyncStream(httpcore.AsyncNetworkStream):
+    """The async twin of `_Stream`."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream, exchange: Exchange) -> None:
+        self.inner = inner
+        self._exchange = exchange
+        self._pid = os.getpid()
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        exchange = self._exchange
+        asked = current.get(exchange)
+        if asked is not exchange:
+            asked.reused = True
+            self._exchange = exchange = asked
+        exchange.use(self.inner)
+        await self.inner.write(buffer, exchange.limit(timeout))
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        exchange = self._exchange
+        data = await self.inner.read(max_bytes, exchange.limit(timeout))
+        exchange.count(len(data))
+        return data
+
+    async def aclose(self) -> None:
+        # In a forked child the event loop's selector is shared with the parent: leave both alone.
+        if self._pid == os.getpid():
+            _shut_down(self.inner)
+            await self.inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        exchange = self._exchange
+        inner = await self.inner.start_tls(ssl_context, server_hostname, exchange.limit(timeout))
+        return _AsyncStream(inner, exchange)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self.inner.get_extra_info(info)
+
+
+class Sockets(httpcore.NetworkBackend):
+    """Opens connections as `inner` does, and watches them."""
+
+    def __init__(self, inner: httpcore.NetworkBackend) -> None:
+        self._inner = inner
+        self._open: weakref.WeakSet[_Stream] = weakref.WeakSet()
+
+    def add(self, stream: _Stream) -> None:
+        self._open.add(stream)
+
+    def drop(self) -> None:
+        """Let go of what a fork inherited, without a word to the server and without the parent's locks."""
+        for stream in list(self._open):
+            with contextlib.suppress(Exception):
+                stream.inner.close()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: _Options = None,
+    ) -> httpcore.NetworkStream:
+        exchange = current.get()
+        inner = self._inner.connect_tcp(host, port, exchange.limit(timeout), local_address, socket_options)
+        return _Stream(inner, exchange, self)
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: _Options = None
+    ) -> httpcore.NetworkStream:
+        exchange = current.get()
+        inner = self._inner.connect_unix_socket(path, exchange.limit(timeout), socket_options)
+        return _Stream(inner, exchange, self)
+
+    def sleep(self, seconds: float) -> None:
+        self._inner.sleep(seconds)
+
+
+class _AsyncSockets(httpcore.AsyncNetworkBackend):
+    """The async twin of `Sockets`."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
+        self._inner = inner
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: _Options = None,
+    ) -> httpcore.AsyncNetworkStream:
+        exchange = current.get()
+        limit = exchange.limit(timeout)
+        inner = await self._inner.connect_tcp(host, port, limit, local_address, socket_options)
+        return _AsyncStream(inner, exchange)
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: _Options = None
+    ) -> httpcore.AsyncNetworkStream:
+        exchange = current.get()
+        inner = await self._inner.connect_unix_socket(path, exchange.limit(timeout), socket_options)
+        return _AsyncStream(inner, exchange)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
+def watch(transport: object) -> Sockets | None:
+    """Put ourselves between httpx's transport and the network; what is no httpcore pool stays as it is.
+
+    httpx offers no argument for it. Where these attributes are missing, deadlines are checked between pieces
+    only and an idle connection that turns out closed costs an ordinary retry.
+    """
+    pool: Any = getattr(transport, "_pool", None)
+    backend = getattr(pool, "_network_backend", None)
+    if isinstance(backend, httpcore.NetworkBackend):
+        pool._network_backend = sockets = Sockets(backend)
+        return sockets
+    if isinstance(backend, httpcore.AsyncNetworkBackend):
+        pool._network_backend = _AsyncSockets(backend)
+    return None

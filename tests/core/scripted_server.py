@@ -1,0 +1,93 @@
+"""A driver of flows whose server is a function: no sockets, no waiting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from ollama_dify import EmbeddingSettings, OllamaError
+from ollama_dify.classify import error_from_response
+from ollama_dify.embedding import embed
+from ollama_dify.flows import Answer, Context, Flow, Lookups, Parallel, Send, Sleep
+from ollama_dify.retry import RetryQuota
+
+TOO_LONG = "the input length exceeds the context length"
+NAN = "embedding contains NaN or Inf values"
+END_OF_FILE = 'do embedding request: Post "http://127.0.0.1:41523/embedding": EOF'
+STOPPED = (
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error"
+)
+
+Body = dict[str, Any]
+Handler = Callable[[list[str], Body], Any]
+
+
+def vector_of(text: str) -> list[float]:
+    """What the scripted server makes of a text: a unit vector that tells texts apart."""
+    angle = 1.0 + hash_of(text)
+    return [math.cos(angle), math.sin(angle), 0.0]
+
+
+def hash_of(text: str) -> float:
+    return sum(ord(char) * (place + 1) for place, char in enumerate(text)) % 9973 / 9973
+
+
+def good(texts: Sequence[str]) -> Body:
+    return {"model": "m", "embeddings": [vector_of(text) for text in texts], "prompt_eval_count": len(texts)}
+
+
+def refused(status: int, text: str) -> OllamaError:
+    body = orjson.dumps({"error": text})
+    return error_from_response(status, {}, body, url="http://server", model="m", now_s=0.0)
+
+
+class Server:
+    """Drives flows: `handle` answers a request's texts with a body to send, or raises."""
+
+    def __init__(self, handle: Handler) -> None:
+        self.handle = handle
+        self.asked: list[list[str]] = []
+        self.bodies: list[Body] = []
+        self.slept = 0
+
+    def run(self, flow: Flow[Any]) -> Any:
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result = self._perform(step)
+                except OllamaError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(result)
+        except StopIteration as stop:
+            return stop.value
+
+    def _perform(self, step: object) -> Any:
+        if isinstance(step, Parallel):
+            return [self._settle(flow) for flow in step.flows]
+        if isinstance(step, Sleep):
+            self.slept += 1
+            return None
+        assert isinstance(step, Send)
+        body = dict(step.request.body or {})
+        if "input" not in body:
+            return Answer(b'{"models":[]}', {})
+        self.asked.append(body["input"])
+        self.bodies.append(body)
+        answer = self.handle(body["input"], body)
+        return Answer(answer if isinstance(answer, bytes) else orjson.dumps(answer), {})
+
+    def _settle(self, flow: Flow[Any]) -> Any:
+        try:
+            return self.run(flow)
+        except OllamaError as error:
+            return error
+
+    def embed(self, texts: Sequence[str], *, progress: Any = None, kind: Any = None, **fields: Any) -> Any:
+        settings = EmbeddingSettings(**{"model": "m", **fields})
+        context = Context(settings.max_retries, RetryQuota(), Lookups())
+        return self.run(embed(context, settings, texts, progress=progress, kind=kind))

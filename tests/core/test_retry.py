@@ -1,0 +1,76 @@
+"""When to try again, and how often a dead server is asked at most."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from ollama_dify.errors import ServerError
+from ollama_dify.retry import RetryQuota, retry_delay
+
+
+@pytest.mark.parametrize(
+    ("details", "attempt", "max_retries", "spread", "seconds"),
+    [
+        pytest.param({}, 1, 2, 0.5, None, id="permanent"),
+        pytest.param({"retryable": True}, 1, 2, 0.0, 0.0, id="no wait is possible"),
+        pytest.param({"retryable": True}, 1, 2, 1.0, 0.5, id="first"),
+        pytest.param({"retryable": True}, 2, 2, 1.0, 1.0, id="second"),
+        pytest.param({"retryable": True}, 3, 2, 1.0, None, id="used up"),
+        pytest.param({"retryable": True}, 1, 0, 1.0, None, id="none wanted"),
+        pytest.param({"retryable": True}, 5, 9, 1.0, 8.0, id="longest"),
+        pytest.param({"retryable": True}, 90, 100, 1.0, 8.0, id="stays longest"),
+        pytest.param({"retryable": True}, 3, 9, 0.25, 0.5, id="spread"),
+        pytest.param({"retryable": True, "retry_after_s": 30.0}, 1, 2, 0.5, 30.0, id="Retry-After wins"),
+        pytest.param({"retryable": True, "retry_after_s": 0.0}, 1, 2, 0.5, 0.0, id="Retry-After: 0"),
+        pytest.param({"retryable": True, "retry_after_s": 30.0}, 3, 2, 0.5, None, id="Retry-After used up"),
+        pytest.param({"retryable": True, "retry_once": True}, 1, 9, 1.0, 0.5, id="once"),
+        pytest.param({"retryable": True, "retry_once": True}, 2, 9, 1.0, None, id="only once"),
+        pytest.param({"retry_once": True}, 1, 9, 1.0, None, id="once needs retryable"),
+    ],
+)
+def test_delay(
+    details: dict[str, Any], attempt: int, max_retries: int, spread: float, seconds: float | None
+) -> None:
+    error = ServerError("It broke.", **details)
+    assert retry_delay(error, attempt=attempt, max_retries=max_retries, spread=spread) == seconds
+
+
+def test_the_quota_bounds_retries() -> None:
+    quota = RetryQuota()
+    assert sum(quota.take() for _ in range(1000)) == 100
+
+
+def test_a_retry_that_succeeds_gives_back_what_it_cost() -> None:
+    quota = RetryQuota()
+    for _ in range(1000):
+        assert quota.take()
+        quota.refund(retried=True)
+
+
+def test_successes_refill_slowly_and_not_beyond_the_top() -> None:
+    quota = RetryQuota()
+    quota.refund(retried=False)
+    assert sum(quota.take() for _ in range(1000)) == 100
+    for _ in range(4):
+        quota.refund(retried=False)
+    assert not quota.take()
+    quota.refund(retried=False)
+    assert quota.take()
+    assert not quota.take()
+
+
+def test_threads_share_one_quota() -> None:
+    quota, taken = RetryQuota(), []
+
+    def work() -> None:
+        taken.append(sum(quota.take() for _ in range(50)))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sum(taken) == 100

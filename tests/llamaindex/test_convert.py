@@ -1,0 +1,302 @@
+"""LlamaIndex's messages on the wire."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    CacheControl,
+    CachePoint,
+    ChatMessage,
+    CitableBlock,
+    CitationBlock,
+    DocumentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    VideoBlock,
+)
+
+from llamaindex_ollama_dify import OllamaDify
+from ollama_dify import CapabilityError, ConfigurationError, UnsupportedContentError
+from ollama_dify.testing import SimulatedOllama
+from tests.llamaindex.asking import CHAT_METHODS, ask, sent
+from tests.llamaindex.conftest import PIXEL
+
+MakeLLM = Callable[..., OllamaDify]
+PIXEL_BASE64 = base64.b64encode(PIXEL).decode()
+
+
+@pytest.mark.parametrize(
+    ("role", "sent_role"),
+    [
+        (MessageRole.SYSTEM, "system"),
+        (MessageRole.DEVELOPER, "system"),
+        (MessageRole.USER, "user"),
+        (MessageRole.ASSISTANT, "assistant"),
+        (MessageRole.CHATBOT, "assistant"),
+        (MessageRole.MODEL, "assistant"),
+        (MessageRole.TOOL, "tool"),
+        (MessageRole.FUNCTION, "tool"),
+    ],
+    ids=lambda role: str(getattr(role, "value", role)),
+)
+async def test_roles(server: SimulatedOllama, llm: OllamaDify, role: MessageRole, sent_role: str) -> None:
+    await ask(llm, "achat", [ChatMessage(role=role, content="x"), ChatMessage(content="Hello")])
+    assert sent(server)[-1]["messages"][0] == {"role": sent_role, "content": "x"}
+
+
+def test_every_role_is_known() -> None:
+    from llamaindex_ollama_dify.convert import ROLES
+
+    assert set(ROLES) == set(MessageRole)
+
+
+PICTURES: dict[str, Callable[[Path], ImageBlock]] = {
+    "bytes": lambda path: ImageBlock(image=PIXEL),
+    "base64": lambda path: ImageBlock(image=PIXEL_BASE64.encode()),
+    "file-object": lambda path: ImageBlock(image=io.BytesIO(PIXEL)),
+    "path": lambda path: ImageBlock(path=path),
+    "data-url": lambda path: ImageBlock(url=f"data:image/png;base64,{PIXEL_BASE64}"),
+    "unvalidated-bytes": lambda path: ImageBlock.model_construct(image=PIXEL, path=None, url=None),
+    "restored": lambda path: ImageBlock.model_validate(ImageBlock(image=PIXEL).model_dump()),
+}
+
+
+@pytest.mark.parametrize("method", CHAT_METHODS)
+@pytest.mark.parametrize("form", PICTURES)
+async def test_pictures_are_the_same_bytes(
+    server: SimulatedOllama, make_llm: MakeLLM, picture_file: Path, method: str, form: str
+) -> None:
+    block = PICTURES[form](picture_file)
+    message = ChatMessage(blocks=[TextBlock(text="What is it?"), block, TextBlock(text="Be brief."), block])
+    await ask(make_llm("llava"), method, [message])
+    assert sent(server)[-1]["messages"] == [
+        {"role": "user", "content": "What is it?\nBe brief.", "images": [PIXEL_BASE64, PIXEL_BASE64]}
+    ]
+
+
+async def test_pictures_in_completion_mode(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+    message = ChatMessage(blocks=[TextBlock(text="What is it?"), ImageBlock(image=PIXEL)])
+    await ask(make_llm("llava", mode="completion"), "chat", [message])
+    body = sent(server)[-1]
+    assert (body["prompt"], body["images"]) == ("What is it?", [PIXEL_BASE64])
+
+
+async def test_picture_in_a_tool_result(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+    result = ChatMessage(
+        role="tool",
+        blocks=[TextBlock(text="Seen."), ImageBlock(image=PIXEL)],
+        additional_kwargs={"tool_call_id": "c1", "name": "look"},
+    )
+    await ask(make_llm("llava"), "chat", [ChatMessage(content="Look!"), result])
+    assert sent(server)[-1]["messages"][1] == {
+        "role": "tool",
+        "content": "Seen.",
+        "images": [PIXEL_BASE64],
+        "tool_name": "look",
+        "tool_call_id": "c1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: AudioBlock(audio=b"RIFF"), "takes no AudioBlock"),
+        (lambda path: VideoBlock(video=b"\0"), "takes no VideoBlock"),
+        (lambda path: DocumentBlock(data=b"%PDF"), "takes no DocumentBlock"),
+        (lambda path: CitableBlock(title="t", source="s", content="c"), "takes no CitableBlock"),
+        (
+            lambda path: CitationBlock(title="t", source="s", cited_content="c", additional_location_info={}),
+            "takes no CitationBlock",
+        ),
+        (lambda path: ImageBlock(), "holds no picture"),
+        (lambda path: ImageBlock(image=b"not a picture"), "blocks\\[1\\]"),
+        (lambda path: ImageBlock(url="https://example.com/cat.png"), "addresses are not fetched"),
+        (lambda path: ImageBlock(url=f"file://{path}"), "blocks\\[1\\]"),
+        (lambda path: ToolCallBlock(tool_name="f", tool_kwargs="{bad"), "arguments are not JSON"),
+        (lambda path: ToolCallBlock(tool_name="f", tool_kwargs="[1]"), "arguments are of type list"),
+    ],
+    ids=[
+        "audio", "video", "document", "citable", "citation", "empty-image", "no-image", "http-url",
+        "file-url", "bad-arguments", "list-arguments",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", CHAT_METHODS)
+async def test_refused_blocks_are_named_and_nothing_is_sent(
+    server: SimulatedOllama,
+    make_llm: MakeLLM,
+    picture_file: Path,
+    method: str,
+    make: Callable[[Path], Any],
+    told: str,
+) -> None:
+    block = make(picture_file)
+    messages = [ChatMessage(content="Hello"), ChatMessage(blocks=[TextBlock(text="x"), block])]
+    with pytest.raises(UnsupportedContentError, match=told) as caught:
+        await ask(make_llm("llava"), method, messages)
+    assert "messages[1].blocks[1]" in str(caught.value)
+    assert server.requests == []
+
+
+async def test_picture_without_vision_support(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+    with pytest.raises(CapabilityError, match="vision_support=False"):
+        await ask(
+            make_llm("llava", vision_support=False), "chat", [ChatMessage(blocks=[ImageBlock(image=PIXEL)])]
+        )
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("where", ["setting", "call"])
+async def test_paths_can_be_refused(
+    server: SimulatedOllama, make_llm: MakeLLM, picture_file: Path, where: str
+) -> None:
+    given = {"allow_image_paths": False}
+    llm = make_llm("llava", **(given if where == "setting" else {}))
+    with pytest.raises((UnsupportedContentError, ConfigurationError), match="allow_image_paths"):
+        await ask(
+            llm,
+            "chat",
+            [ChatMessage(blocks=[ImageBlock(path=picture_file)])],
+            **(given if where == "call" else {}),
+        )
+    assert server.requests == []
+
+
+async def test_cache_point_needs_nothing_on_the_wire(server: SimulatedOllama, llm: OllamaDify) -> None:
+    point = CachePoint(cache_control=CacheControl(type="ephemeral"))
+    await ask(llm, "chat", [ChatMessage(blocks=[TextBlock(text="Hello"), point])])
+    assert sent(server)[-1]["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+HISTORIES: dict[str, ChatMessage] = {
+    "blocks": ChatMessage(
+        role="assistant",
+        blocks=[
+            ThinkingBlock(content="First."),
+            ThinkingBlock(content="Then."),
+            TextBlock(text="I look."),
+            ToolCallBlock(tool_call_id="c1", tool_name="look", tool_kwargs={"at": "[1,2]"}),
+        ],
+    ),
+    "json-arguments": ChatMessage(
+        role="assistant",
+        blocks=[
+            ThinkingBlock(content="First.\nThen."),
+            TextBlock(text="I look."),
+            ToolCallBlock(tool_call_id="c1", tool_name="look", tool_kwargs='{"at": "[1,2]"}'),
+        ],
+    ),
+    "openai-kwargs": ChatMessage(
+        role="assistant",
+        blocks=[ThinkingBlock(content="First.\nThen."), TextBlock(text="I look.")],
+        additional_kwargs={
+            "tool_calls": [
+                {
+                    "id": "c1",
+                    "type": "function",
+                    "function": {"name": "look", "arguments": '{"at": "[1,2]"}'},
+                }
+            ]
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("form", HISTORIES)
+@pytest.mark.parametrize("names_itself", [True, False], ids=["named-result", "id-only"])
+async def test_tool_loop_is_replayed_whole(
+    server: SimulatedOllama, make_llm: MakeLLM, form: str, names_itself: bool
+) -> None:
+    extra = {"tool_call_id": "c1", **({"name": "look"} if names_itself else {})}
+    history = [
+        ChatMessage(content="What is there?"),
+        HISTORIES[form],
+        ChatMessage(role="tool", content="A cat.", additional_kwargs=extra),
+    ]
+    before = [message.model_copy(deep=True) for message in history]
+    await ask(make_llm("qwen3"), "achat", history)
+    assert sent(server)[-1]["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": "I look.",
+            "thinking": "First.\nThen.",
+            "tool_calls": [
+                {"id": "c1", "function": {"index": 0, "name": "look", "arguments": {"at": "[1,2]"}}}
+            ],
+        },
+        {"role": "tool", "content": "A cat.", "tool_name": "look", "tool_call_id": "c1"},
+    ]
+    assert history == before
+
+
+PROMPTS: dict[str, tuple[list[ChatMessage], dict[str, Any]]] = {
+    "lone-user": ([ChatMessage(content="Hi")], {"prompt": "Hi"}),
+    "system-apart": (
+        [ChatMessage(role="system", content="Be brief."), ChatMessage(content="Hi")],
+        {"prompt": "Hi", "system": "Be brief."},
+    ),
+    "two-systems": (
+        [
+            ChatMessage(role="system", content="A."),
+            ChatMessage(content="Hi"),
+            ChatMessage(role="developer", content="B."),
+        ],
+        {"prompt": "Hi", "system": "A.\n\nB."},
+    ),
+    "turns": (
+        [
+            ChatMessage(role="system", content="A."),
+            ChatMessage(content="Hi"),
+            ChatMessage(role="assistant", content="Hello."),
+            ChatMessage(content="Bye"),
+        ],
+        {"prompt": "user: Hi\nassistant: Hello.\nuser: Bye\nassistant: ", "system": "A."},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PROMPTS)
+@pytest.mark.parametrize("method", CHAT_METHODS)
+async def test_completion_prompt(server: SimulatedOllama, make_llm: MakeLLM, method: str, case: str) -> None:
+    messages, expected = PROMPTS[case]
+    await ask(make_llm(mode="completion"), method, messages)
+    body = sent(server)[-1]
+    assert {name: body[name] for name in ("prompt", "system") if name in body} == expected
+
+
+async def test_own_prompt_formats(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+    llm = make_llm(
+        mode="completion",
+        messages_to_prompt=lambda messages: "|".join(str(message.content) for message in messages),
+        completion_to_prompt=lambda prompt: f"<{prompt}>",
+    )
+    await ask(llm, "chat", [ChatMessage(role="system", content="A."), ChatMessage(content="Hi")])
+    await ask(llm, "complete", "Hi")
+    await ask(llm, "complete", "Hi", formatted=True)
+    assert [body["prompt"] for body in sent(server)] == ["Hi", "<Hi>", "Hi"]
+    await ask(llm, "chat", [ChatMessage(content="Hi"), ChatMessage(content="You")])
+    assert sent(server)[-1]["prompt"] == "Hi|You"
+
+
+async def test_prompt_arguments_of_completion_mode(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+    llm = make_llm(mode="completion")
+    await ask(llm, "acomplete", "def f(", system="Code.", raw=True)
+    body = sent(server)[-1]
+    assert (body["prompt"], body["system"], body["raw"]) == ("def f(", "Code.", True)
+
+
+async def test_completion_mode_refuses_a_history_with_tools(
+    server: SimulatedOllama, make_llm: MakeLLM
+) -> None:
+    with pytest.raises(CapabilityError, match='mode="completion"'):
+        await ask(make_llm(mode="completion"), "chat", [ChatMessage(content="Hi"), HISTORIES["blocks"]])
+    assert server.requests == []
