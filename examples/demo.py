@@ -93,7 +93,8 @@ def main(
         show_usage(run)
     console.print(
         f"\n[bold]{run.right} of {run.asked}[/] answers as expected, in {time.monotonic() - started:.1f} s. "
-        f"Index: {index_dir}/ (run again to reuse it)."
+        f"Index: {index_dir}/ (run again to reuse it).",
+        soft_wrap=True,
     )
     return 0 if run.right == run.asked else 1
 
@@ -115,7 +116,10 @@ def server(console: Console, base_url: str | None, *models: str) -> Iterator[str
             return
         reason = f"Ollama at {connection.address.url} lacks {', '.join(sorted(missing))}"
     with SimulatedOllama() as simulated:
-        console.print(f"[yellow]●[/] SIMULATED Ollama at {simulated.base_url} ({reason}): answers by rule.")
+        console.print(
+            f"[yellow]●[/] SIMULATED Ollama at {simulated.base_url} ({reason}): answers by rule.",
+            soft_wrap=True,
+        )
         yield simulated.base_url
 
 
@@ -215,7 +219,7 @@ def ask_langchain(run: Run, collection: Any, question: str) -> tuple[str, list[s
         collection_name=collection.name,
         embedding_function=embed,
     )
-    found = store.as_retriever(search_kwargs={"k": 3}).invoke(question)
+    found = store.as_retriever(search_kwargs={"k": 4}).invoke(question)
     chain = PROMPT | ChatOllamaDify.from_settings(run.settings)
     heading(run, "LangChain", question)
     whole: Any = None
@@ -236,7 +240,7 @@ def ask_llamaindex(run: Run, collection: Any, question: str) -> tuple[str, list[
         ChromaVectorStore(chroma_collection=collection), embed_model=embed
     )
     llm = OllamaDify.from_settings(run.settings)
-    found = index.as_retriever(similarity_top_k=3).retrieve(question)
+    found = index.as_retriever(similarity_top_k=4).retrieve(question)
     heading(run, "LlamaIndex", question)
     context = "\n\n".join(hit.node.get_content() for hit in found)
     messages = [
@@ -252,7 +256,7 @@ def ask_llamaindex(run: Run, collection: Any, question: str) -> tuple[str, list[
 
 
 def heading(run: Run, framework: str, question: str) -> None:
-    run.console.print(f"[cyan]{framework:<10}[/] [bold]{question}[/]")
+    run.console.print(f"[cyan]{framework:<10}[/] [bold]{question}[/]", soft_wrap=True)
     run.console.print(" " * 11, end="")
 
 
@@ -264,7 +268,7 @@ def check(run: Run, question: dict[str, str], answer: str, sources: list[str]) -
     mark = (
         "[green]✓[/]" if right else f"[red]✗ expected {question['answer_contains']} of {question['file']}[/]"
     )
-    run.console.print(f"\n           [dim]source: {sources[0]}[/] {mark}\n")
+    run.console.print(f"\n           [dim]source: {sources[0]}[/] {mark}\n", soft_wrap=True)
 
 
 def ask_about_pictures(run: Run, data: Path) -> None:

@@ -12,10 +12,11 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.block_translators import register_translator
 from langchain_core.messages.tool import ToolCall as LangChainCall
 from langchain_core.messages.tool import ToolCallChunk, tool_call, tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk
 
-from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall
+from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall, quick_constructor
 
-__all__ = ["PROVIDER", "StreamedAnswer", "answer", "facts", "text_chunk"]
+__all__ = ["PROVIDER", "StreamedAnswer", "answer", "facts", "text_chunk", "text_generation"]
 
 PROVIDER = "ollama"
 
@@ -31,9 +32,21 @@ def answer(result: ChatResult) -> AIMessage:
     )
 
 
-def text_chunk(text: str) -> AIMessageChunk:
-    """The chunk of a piece of text and nothing else: runs once per token."""
-    return AIMessageChunk(content=text, response_metadata={"model_provider": PROVIDER})
+def _validated_chunk(content: str) -> AIMessageChunk:
+    return AIMessageChunk(content=content, response_metadata={"model_provider": PROVIDER})
+
+
+def _validated_generation(message: AIMessageChunk, text: str) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=message)
+
+
+# These two run once per token, so they make what validation would have made, without it.
+text_chunk = quick_constructor(_validated_chunk, {"content": "a"}, {"content": ""})
+text_generation = quick_constructor(
+    _validated_generation,
+    {"message": _validated_chunk("a"), "text": "a"},
+    {"message": _validated_chunk(""), "text": ""},
+)
 
 
 class StreamedAnswer:
@@ -44,12 +57,12 @@ class StreamedAnswer:
     def __init__(self) -> None:
         self._calls = 0
 
-    def chunk(self, chunk: ChatChunk) -> AIMessageChunk:
-        """The message chunk; the last one has the usage, the metadata and `chunk_position="last"`."""
+    def chunk(self, chunk: ChatChunk) -> ChatGenerationChunk:
+        """The chunk; the last one has the usage, the metadata and `chunk_position="last"`."""
         text, thinking, calls, logprobs, finish = chunk
         if not (thinking or calls or logprobs or finish):
-            return text_chunk(text)
-        return AIMessageChunk(
+            return text_generation(message=text_chunk(content=text), text=text)
+        message = AIMessageChunk(
             content=text,
             additional_kwargs=_thinking(thinking),
             tool_call_chunks=[self._call(call) for call in calls],
@@ -57,6 +70,7 @@ class StreamedAnswer:
             response_metadata=facts(finish, logprobs),
             chunk_position=None if finish is None else "last",
         )
+        return ChatGenerationChunk(message=message)
 
     def _call(self, call: ToolCall) -> ToolCallChunk:
         arguments = json.dumps(dict(call.arguments), ensure_ascii=False)

@@ -134,7 +134,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
                 stream = self.client.chat_stream(question.asked, **question.tools, **question.call)
             with stream:
                 for chunk in stream:
-                    yield ChatGenerationChunk(message=answered.chunk(chunk))
+                    yield answered.chunk(chunk)
 
     async def _astream(
         self,
@@ -153,7 +153,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
                 stream = self.async_client.chat_stream(question.asked, **question.tools, **question.call)
             async with stream:
                 async for chunk in stream:
-                    yield ChatGenerationChunk(message=answered.chunk(chunk))
+                    yield answered.chunk(chunk)
 
     def _question(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]

@@ -50,7 +50,8 @@ def picture(block: Mapping[str, Any], where: str, allow_paths: bool | Path) -> I
     raise UnsupportedContentError(
         f"{where}: this {block.get('type', 'image')!r} block holds no picture; its keys are "
         f"{', '.join(map(repr, block))}.",
-        hint='Write {"type": "image", "base64": …} or {"type": "image_url", "image_url": {"url": "data:…"}}.',
+        hint='Write {"type": "image", "base64": …, "mime_type": "image/png"} or '
+        '{"type": "image_url", "image_url": {"url": "data:…"}}.',
     )
 
 

@@ -35,6 +35,7 @@ from .errors import (
 from .images import Image, ImageLimits
 from .messages import ImageUrl, Message, TextPart, Tool, ToolCall, assistant, system, user
 from .pictures import read_picture
+from .quick_models import quick_constructor
 from .requests import Prompt
 from .responses import (
     ChatChunk,
@@ -100,6 +101,7 @@ __all__ = [
     "Usage",
     "assistant",
     "inline_refs",
+    "quick_constructor",
     "read_picture",
     "system",
     "user",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -32,47 +31,32 @@ class ChatStream:
     the way carries what had arrived in `partial`.
     """
 
-    def __init__(self, client: OllamaClient, flow: Flow[Stream]) -> None:
-        self._chunks: Generator[ChatChunk, None, None] | None = self._run(client, flow)
-        self._known = weakref.ref(self._chunks)
-        self._stream: Stream | None = None
+    def __init__(self, transport: Transport, flow: Flow[Stream]) -> None:
+        # The generator knows nothing of this object: a loop that is left drops the generator, and that is
+        # what closes the connection.
+        self._begun: list[Stream] = []
+        self._chunks = _chunks(transport, flow, self._begun)
 
     @property
     def result(self) -> ChatResult:
-        return self._stream.decoder.result() if self._stream else ChatResult()
-
-    def _run(self, client: OllamaClient, flow: Flow[Stream]) -> Generator[ChatChunk, None, None]:
-        stream = self._stream = client._transport().run(flow)
-        decoder = stream.decoder
-        try:
-            yield from stream.chunks
-            for data in stream.opened:
-                yield from decoder.feed(data)
-                if decoder.error is not None:
-                    break
-            yield from decoder.close()
-        except OllamaError as error:
-            _mark_begun(error, stream)
-            raise
-        finally:
-            stream.opened.close()
+        return self._begun[0].decoder.result() if self._begun else ChatResult()
 
     def __iter__(self) -> Iterator[ChatChunk]:
-        # From here on the loop alone holds the generator, so that leaving the loop closes it.
-        chunks, self._chunks = self._known(), None
-        return iter(()) if chunks is None else chunks
+        return self._chunks
 
     def __next__(self) -> ChatChunk:
-        chunks = self._known()
-        if chunks is None:
-            raise StopIteration
-        return next(chunks)
+        return next(self._chunks)
 
     def close(self) -> None:
-        """Stop: the server sees the disconnect and stops generating."""
-        chunks = self._known()
-        if chunks is not None:
-            chunks.close()
+        """Stop: the server sees the disconnect and stops generating.
+
+        From another thread than the one that iterates, that one gets a ConnectionFailedError.
+        """
+        try:
+            self._chunks.close()
+        except ValueError:  # the other thread is inside the generator
+            for stream in self._begun:
+                stream.opened.abort()
 
     def __enter__(self) -> ChatStream:
         return self
@@ -83,52 +67,55 @@ class ChatStream:
         self.close()
 
 
+def _chunks(
+    transport: Transport, flow: Flow[Stream], begun: list[Stream]
+) -> Generator[ChatChunk, None, None]:
+    stream = transport.run(flow)
+    begun.append(stream)
+    decoder = stream.decoder
+    try:
+        yield from stream.chunks
+        for data in stream.opened:
+            yield from decoder.feed(data)
+            if decoder.error is not None:
+                break
+            if decoder.finished:
+                stream.opened.finish()
+        yield from decoder.close()
+    except OllamaError as error:
+        _mark_begun(error, stream)
+        raise
+    finally:
+        stream.opened.close()
+
+
 class AsyncChatStream:
     """The async twin of `ChatStream`."""
 
     def __init__(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> None:
-        self._chunks: AsyncGenerator[ChatChunk, None] | None = self._run(client, flow)
-        self._known = weakref.ref(self._chunks)
-        self._stream: Stream | None = None
+        self._begun: list[Stream] = []
+        self._chunks = _async_chunks(client, flow, self._begun)
 
     @property
     def result(self) -> ChatResult:
-        return self._stream.decoder.result() if self._stream else ChatResult()
-
-    async def _run(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> AsyncGenerator[ChatChunk, None]:
-        stream = self._stream = await client._transport().run(flow)
-        decoder = stream.decoder
-        try:
-            for chunk in stream.chunks:
-                yield chunk
-            async for data in stream.opened:
-                for chunk in decoder.feed(data):
-                    yield chunk
-                if decoder.error is not None:
-                    break
-            for chunk in decoder.close():
-                yield chunk
-        except OllamaError as error:
-            _mark_begun(error, stream)
-            raise
-        finally:
-            await stream.opened.close()
+        return self._begun[0].decoder.result() if self._begun else ChatResult()
 
     def __aiter__(self) -> AsyncIterator[ChatChunk]:
-        chunks, self._chunks = self._known(), None
-        return self if chunks is None else chunks
+        return self._chunks
 
     async def __anext__(self) -> ChatChunk:
-        chunks = self._known()
-        if chunks is None:
-            raise StopAsyncIteration
-        return await chunks.__anext__()
+        return await self._chunks.__anext__()
 
     async def aclose(self) -> None:
-        """Stop: the server sees the disconnect and stops generating."""
-        chunks = self._known()
-        if chunks is not None:
-            await chunks.aclose()
+        """Stop: the server sees the disconnect and stops generating.
+
+        From another task than the one that iterates, that one gets a ConnectionFailedError.
+        """
+        try:
+            await self._chunks.aclose()
+        except RuntimeError:  # the other task is inside the generator
+            for stream in self._begun:
+                stream.opened.abort()
 
     async def __aenter__(self) -> AsyncChatStream:
         return self
@@ -137,6 +124,31 @@ class AsyncChatStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def _async_chunks(
+    client: AsyncOllamaClient, flow: Flow[Stream], begun: list[Stream]
+) -> AsyncGenerator[ChatChunk, None]:
+    stream = await client._transport().run(flow)
+    begun.append(stream)
+    decoder = stream.decoder
+    try:
+        for chunk in stream.chunks:
+            yield chunk
+        async for data in stream.opened:
+            for chunk in decoder.feed(data):
+                yield chunk
+            if decoder.error is not None:
+                break
+            if decoder.finished:
+                stream.opened.finish()
+        for chunk in decoder.close():
+            yield chunk
+    except OllamaError as error:
+        _mark_begun(error, stream)
+        raise
+    finally:
+        await stream.opened.close()
 
 
 def _mark_begun(error: OllamaError, stream: Stream) -> None:
@@ -255,6 +267,10 @@ class OllamaClient:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
         return self._transport().run(self._calls.warmup())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or a copy holds the settings, and connects by itself."""
+        return type(self), (self.settings,)
+
     def close(self) -> None:
         """Close the connections; the client connects again when it is used again."""
         for transport in list(self._transports.values()):
@@ -273,12 +289,14 @@ class OllamaClient:
         """This process's transport: what a fork inherited is left alone, what an assignment made stale is
         replaced."""
         key = (os.getpid(), self.settings._revision)
-        transport = self._transports.get(key)
+        known = self._transports
+        transport = known.get(key)
         if transport is None:
             made = Transport(self.settings)
-            transport = self._transports.setdefault(key, made)
-            if transport is not made:
-                made.close()
+            transport = known.setdefault(key, made)
+            for stale in [other for other in list(known) if other != key]:
+                # Not closed: a stream of it may be open. It closes itself once nobody holds it.
+                known.pop(stale, None)
         return transport
 
 
@@ -382,6 +400,10 @@ class AsyncOllamaClient:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
         return await self._transport().run(self._calls.warmup())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or a copy holds the settings, and connects by itself."""
+        return type(self), (self.settings,)
+
     async def aclose(self) -> None:
         """Close this event loop's connections; the client connects again when it is used again."""
         for transport in list(self._transports.get(asyncio.get_running_loop(), {}).values()):
@@ -409,5 +431,7 @@ class AsyncOllamaClient:
         key = (os.getpid(), self.settings._revision)
         transport = here.get(key)
         if transport is None:
+            # What an assignment made stale closes itself once nobody holds it.
+            here.clear()
             transport = here[key] = AsyncTransport(self.settings)
         return transport

@@ -19,7 +19,7 @@ _NO_NUMBER = re.compile(rb"-?\b(?:NaN|Infinity|\d+(?:\.\d+)?[eE]\+?\d{3,})\b")
 
 
 def parse_answer(body: bytes) -> Any:
-    """The JSON of an /api/embed answer; what stands for no finite number is None, so that its text is found."""
+    """The JSON of an /api/embed answer; a number that is not finite is None, so that its text is found."""
     try:
         return load_json(body)
     except ProtocolError:

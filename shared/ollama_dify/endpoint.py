@@ -30,6 +30,7 @@ from .errors import (
     RequestTimeoutError,
 )
 from .requests import StreamedBody, WireRequest, encode
+from .responses import printable
 from .settings import ConnectionSettings, Timeouts
 from .sockets import Exchange
 
@@ -47,6 +48,7 @@ _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
 _LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 # How httpx, httpcore and the server's kernel say that a connection ended where more had to come.
 _ENDED = ("disconnected", "peer closed", "incomplete", "connection closed")
+_PASSED_ON = (OllamaError, MemoryError, StopIteration, StopAsyncIteration)
 _UNSENDABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError)
 
 
@@ -235,11 +237,19 @@ class Endpoint:
             hint="An answer to this request is far shorter; is this an Ollama server?",
         )
 
+    def slot_wait(self, request: WireRequest) -> float | None:
+        """Seconds a call may wait for a connection."""
+        limits = self.limits(request)
+        known = [limit for limit in (limits.pool, limits.total) if limit is not None]
+        return min(known, default=None)
+
     def no_slot(self, request: WireRequest) -> RequestTimeoutError:
         """The error for a call that found all connections in use for too long."""
         limits = self.limits(request)
         total, pool = limits.total, limits.pool
-        return self._late("pool" if total is None or (pool is not None and pool < total) else "total", request)
+        return self._late(
+            "pool" if total is None or (pool is not None and pool < total) else "total", request
+        )
 
     def translate(self, error: Exception, request: WireRequest, exchange: Exchange) -> OllamaError:
         """Our error for another library's; the caller chains it."""
@@ -250,7 +260,7 @@ class Endpoint:
             return self._not_connected(error, request, url)
         if isinstance(error, httpx.ProxyError):
             return ConnectionFailedError(
-                f"The proxy did not let the request through to {url}: {error}.",
+                f"The proxy did not let the request through to {url}: {_said(error)}.",
                 url=url,
                 model=request.model,
                 retryable=True,
@@ -258,28 +268,28 @@ class Endpoint:
             )
         if isinstance(error, RuntimeError) and "closed" in str(error):
             return ConnectionFailedError(
-                f"The client for {self.url} was closed while a request was under way: {error}.",
+                f"The client for {self.url} was closed while a request was under way: {_said(error)}.",
                 url=url,
                 model=request.model,
                 hint="Close it after the last call. An http_client or http_async_client of your own must stay "
                 "open, and the latter belongs to one event loop.",
             )
         if isinstance(error, _UNSENDABLE):
-            return ConfigurationError(f"The request to {url} cannot be sent: {error}.", url=url)
+            return ConfigurationError(f"The request to {url} cannot be sent: {_said(error)}.", url=url)
         broke = isinstance(error, (httpx.NetworkError, OSError, EOFError)) or (
             isinstance(error, httpx.RemoteProtocolError)
             and any(words in str(error).lower() for words in _ENDED)
         )
         if broke:
             return ConnectionFailedError(
-                f"The connection to {url} broke: {str(error) or type(error).__name__}.",
+                f"The connection to {url} broke: {_said(error)}.",
                 url=url,
                 model=request.model,
                 retryable=True,
                 hint="The server may have restarted or run out of memory: see its log.",
             )
         return ProtocolError(
-            f"The answer of {url} breaks the rules of HTTP: {str(error) or type(error).__name__}.",
+            f"The answer of {url} breaks the rules of HTTP: {_said(error)}.",
             url=url,
             model=request.model,
             hint="Is this an Ollama server? A proxy may be changing its answers.",
@@ -308,11 +318,11 @@ class Endpoint:
         if any(isinstance(cause, socket.gaierror) for cause in causes):
             reason, passing = "the name cannot be resolved", False
         elif any(isinstance(cause, ssl.SSLError) for cause in causes):
-            reason, passing = f"TLS failed ({error})", False
+            reason, passing = f"TLS failed ({_said(error)})", False
         elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
             reason, passing = "connection refused", True
         else:
-            reason, passing = str(error) or type(error).__name__, True
+            reason, passing = _said(error), True
         return ConnectionFailedError(
             f"No connection to {self.url}: {reason}.",
             url=url,
@@ -341,7 +351,7 @@ class Translated:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, (OllamaError, MemoryError)):
+        if isinstance(error, Exception) and not isinstance(error, _PASSED_ON):
             raise self._endpoint.translate(error, self._request, self._exchange) from error
 
 
@@ -353,6 +363,11 @@ def _phase(error: httpx.TimeoutException, exchange: Exchange) -> str:
     if isinstance(error, httpx.PoolTimeout):
         return "pool"
     return "idle" if exchange.in_body or isinstance(error, httpx.WriteTimeout) else "first_byte"
+
+
+def _said(error: Exception) -> str:
+    """An error's own words, which may quote the server."""
+    return printable(str(error), 200) or type(error).__name__
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -381,7 +396,11 @@ def _headers(settings: ConnectionSettings) -> dict[str, str]:
     }
     if settings.api_key is not None:
         headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
-    return {**headers, **settings.headers}
+    given = {name.lower() for name in settings.headers}
+    return {
+        **{name: value for name, value in headers.items() if name.lower() not in given},
+        **settings.headers,
+    }
 
 
 def _proxy(settings: ConnectionSettings) -> str | None:

@@ -17,7 +17,8 @@ from .errors import CapabilityError, ConfigurationError, UnsupportedContentError
 from .images import Image, check_image_count
 from .messages import Message, Tool
 from .schema import inline_refs
-from .settings import LOAD_OPTIONS, ChatSettings, EmbeddingSettings, Timeouts, unknown_name
+from .setting_names import unknown_name
+from .settings import LOAD_OPTIONS, ChatSettings, EmbeddingSettings, Timeouts
 
 __all__ = [
     "Prompt",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from .errors import OllamaError
@@ -25,10 +26,17 @@ class RetryQuota:
     def __init__(self) -> None:
         self._tokens = self.CAPACITY
         self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def _alone(self) -> threading.Lock:
+        """The lock; a fresh one after a fork, where another thread may have held the old one."""
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), threading.Lock()
+        return self._lock
 
     def take(self) -> bool:
         """Pay for one retry; False when the quota is used up."""
-        with self._lock:
+        with self._alone():
             if self._tokens < self.COST:
                 return False
             self._tokens -= self.COST
@@ -36,7 +44,7 @@ class RetryQuota:
 
     def refund(self, *, retried: bool) -> None:
         """Give back after a success."""
-        with self._lock:
+        with self._alone():
             self._tokens = min(self.CAPACITY, self._tokens + (self.COST if retried else 1))
 
 

@@ -1,4 +1,4 @@
-"""The form, once: connection, model, and what a chat or an embedding adds.
+"""The form, once: a model on a server, and what a chat or an embedding adds.
 
 `ConnectionSettings` ← `ModelSettings` ← `ChatSettings`, `EmbeddingSettings`. The framework classes
 inherit these fields, so a name, its default, its validation and its documentation exist here only.
@@ -8,60 +8,17 @@ An adapter puts its framework's class first in the bases (otherwise `extra="forb
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from . import form
-from .address import Address, is_ollama_cloud, resolve_address
-from .errors import ConfigurationError
+from .connection_settings import ConnectionSettings, Timeouts
 
 __all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSettings", "Timeouts"]
-
-_S = TypeVar("_S", bound="ConnectionSettings")
-
-# What other libraries, and Ollama's own options, call our fields.
-FOREIGN_NAMES: Mapping[str, str] = {
-    "api_base": "base_url",
-    "baseURL": "base_url",
-    "base_uri": "base_url",
-    "host": "base_url",
-    "ollama_host": "base_url",
-    "url": "base_url",
-    "client_kwargs": "headers, timeout, verify or proxy",
-    "context_length": "context_size",
-    "context_window": "context_size",
-    "n_ctx": "context_size",
-    "num_ctx": "context_size",
-    "embed_batch_size": "batch_size",
-    "json_mode": 'format="json"',
-    "response_format": "format",
-    "max_output_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens",
-    "model_id": "model",
-    "model_name": "model",
-    "model_kwargs": "options",
-    "additional_kwargs": "options",
-    "reasoning": "think",
-    "thinking": "think",
-    "request_timeout": "timeout",
-    "validate_model_on_init": "warmup() after construction",
-}
 
 # The server reloads the model when one of these changes, so they belong to the object, not to a call.
 LOAD_OPTIONS = ("num_gpu", "num_thread", "num_batch", "main_gpu", "use_mmap")
@@ -90,35 +47,7 @@ _RENAMED_OPTIONS = {"num_ctx": "context_size", "num_predict": "num_predict"}
 
 _OPTION_NAMES = (*LOAD_OPTIONS, *SAMPLING_OPTIONS, *_RENAMED_OPTIONS)
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# h11 takes no others, and shows the value in its error.
-_HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
-_OWN_HEADERS = ("accept-encoding", "content-encoding", "content-length", "content-type", "transfer-encoding")
 _GO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)")
-
-
-class Timeouts(BaseModel):
-    """Seconds each phase of an exchange may take; None means no limit.
-
-    connect: TCP and TLS. first_byte: from the request to the first byte of a streamed answer, which
-    includes the server's queue, loading the model and reading the prompt. idle: between two pieces of a
-    streamed answer. pool: waiting for a free connection. total: the whole exchange. An answer that is
-    not streamed sends its first byte at its end, so only `total` binds it.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    connect: float | None = Field(5.0, gt=0)
-    first_byte: float | None = Field(600.0, gt=0)
-    idle: float | None = Field(300.0, gt=0)
-    pool: float | None = Field(60.0, gt=0)
-    total: float | None = Field(None, gt=0)
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise _configuration_error(type(self), error) from None
 
 
 def _one_line(value: str) -> str:
@@ -127,12 +56,6 @@ def _one_line(value: str) -> str:
     if not value.strip():
         raise ValueError("is empty")
     return value.strip()
-
-
-def _sendable_key(key: str, name: str = "") -> str:
-    if re.search(r"[^\x21-\x7e]", key):
-        raise ValueError(f"{name}holds a space, a line break or a character outside ASCII")
-    return key
 
 
 def _duration(value: float | str) -> float | str:
@@ -147,198 +70,6 @@ def _duration(value: float | str) -> float | str:
 Name = Annotated[str, AfterValidator(_one_line)]
 KeepAlive = Annotated[int | float | str, AfterValidator(_duration)]
 StopWords = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
-
-
-class ConnectionSettings(BaseModel):
-    """Where the server is and how to talk to it.
-
-    Raises ConfigurationError for anything that cannot work; nothing falls back to localhost.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid",
-        validate_assignment=True,
-        hide_input_in_errors=True,
-        arbitrary_types_allowed=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-    )
-
-    base_url: str | None = Field(
-        None,
-        title="Base URL",
-        description="Address of the Ollama server. Unset: `OLLAMA_HOST` as Ollama's own client reads it, "
-        "else http://localhost:11434.",
-    )
-    api_key: SecretStr | None = Field(
-        None, title="API Key", description="Sent as a Bearer token.", exclude=True, repr=False
-    )
-    api_key_from_env: bool = Field(
-        False, description="Use `OLLAMA_API_KEY` for this address too, not only for ollama.com."
-    )
-    headers: dict[str, str] = Field(
-        default_factory=dict, description="Sent with every request.", exclude=True, repr=False
-    )
-    timeout: float | Timeouts | None = Field(
-        None, description="Seconds for a whole exchange, or a `Timeouts` to set each phase."
-    )
-    max_retries: int = Field(2, ge=0, le=100, description="How often a transient failure is tried again.")
-    max_connections: int = Field(100, ge=1, description="Connections of one object to its server at once.")
-    verify: Any = Field(
-        True, description="TLS: True, False (loud), a path to a CA bundle, or an ssl.SSLContext.", repr=False
-    )
-    proxy: SecretStr | None = Field(None, description="URL of a proxy to use.", exclude=True, repr=False)
-    trust_env: bool = Field(
-        True, description="Honour HTTP_PROXY and its kin; loopback and private addresses bypass them."
-    )
-    follow_redirects: bool = Field(False, description="Follow 307 and 308 within the same origin.")
-    http_backend: Literal["httpx", "aiohttp"] = Field(
-        "httpx", description="Transport of async calls; aiohttp needs the extra `aiohttp`."
-    )
-    http_client: Any = Field(
-        None, description="An httpx.Client to use instead of an own one.", exclude=True, repr=False
-    )
-    http_async_client: Any = Field(
-        None, description="An httpx.AsyncClient to use instead of an own one.", exclude=True, repr=False
-    )
-
-    _address: Address = PrivateAttr()
-    _resolved_for: tuple[str | None, bool] = PrivateAttr((None, False))
-    # Counts changes of the connection, so that clients know when to connect anew.
-    _revision: int = PrivateAttr(0)
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise _configuration_error(type(self), error) from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in type(self).model_fields:
-            self._set_other(name, value)
-            return
-        before, were_set = dict(self.__dict__), set(self.model_fields_set)
-        private = dict(self.__pydantic_private__ or {})
-        try:
-            super().__setattr__(name, value)
-        except ValidationError as error:
-            # A failed check across fields comes after pydantic stored the value.
-            self.__dict__.update(before)
-            self.model_fields_set.intersection_update(were_set)
-            self.__pydantic_private__ = private
-            raise _configuration_error(type(self), error) from None
-        if name in ConnectionSettings.model_fields:
-            self._revision += 1
-
-    def _set_other(self, name: str, value: Any) -> None:
-        try:
-            super().__setattr__(name, value)
-        except ValueError:
-            if hasattr(type(self), name):
-                raise
-            raise ConfigurationError(
-                f"{type(self).__name__}: {unknown_name(name, type(self).model_fields)}"
-            ) from None
-
-    def __deepcopy__(self: _S, memo: dict[int, Any] | None = None) -> _S:
-        memo = {} if memo is None else memo
-        # Shared with the copy: what holds sockets and locks cannot be copied.
-        for name in ("verify", "http_client", "http_async_client"):
-            value = self.__dict__.get(name)
-            if value is not None:
-                memo[id(value)] = value
-        return super().__deepcopy__(memo)
-
-    @property
-    def address(self) -> Address:
-        """The server's address and where it came from."""
-        return self._address
-
-    @property
-    def timeouts(self) -> Timeouts:
-        """Each phase's timeout; a plain number is the total."""
-        if isinstance(self.timeout, Timeouts):
-            return self.timeout
-        return Timeouts(total=self.timeout)
-
-    def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
-        """The values that were set, secrets included, as keyword arguments for a settings class.
-
-        fields: only what this class has too.
-        """
-        known = (fields or type(self)).model_fields
-        return {name: getattr(self, name) for name in self.model_fields_set if name in known}
-
-    @classmethod
-    def from_settings(cls: type[_S], settings: ConnectionSettings, **changes: Any) -> _S:
-        """The same settings in this class, with changes: `ChatOllamaDify.from_settings(settings)`."""
-        return cls(**{**settings.explicit(fields=_settings_part(cls)), **changes})
-
-    def for_embedding(self, model: str, **values: Any) -> EmbeddingSettings:
-        """Embedding settings for the same server, with the same key, headers and timeouts."""
-        return EmbeddingSettings(**{**self.explicit(fields=ConnectionSettings), "model": model, **values})
-
-    @field_validator("headers")
-    @classmethod
-    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
-        for name, value in headers.items():
-            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-                raise ValueError(
-                    f"header {name!r} holds a character that HTTP does not allow (a line break, a space at "
-                    "an end, anything outside ASCII)"
-                )
-            if name.lower() in _OWN_HEADERS:
-                raise ValueError(f"header {name!r} is set by the client itself; leave it out")
-        if len({name.lower() for name in headers}) < len(headers):
-            raise ValueError("the same header is given twice, in different case")
-        return dict(headers)
-
-    @field_validator("timeout")
-    @classmethod
-    def _check_timeout(cls, timeout: float | Timeouts | None) -> float | Timeouts | None:
-        if isinstance(timeout, (int, float)) and timeout <= 0:
-            raise ValueError("is a number of seconds greater than 0; None means no limit")
-        return timeout
-
-    @field_validator("api_key")
-    @classmethod
-    def _check_api_key(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is None or not key.get_secret_value():
-            return None
-        return SecretStr(_sendable_key(key.get_secret_value()))
-
-    @model_validator(mode="after")
-    def _resolve(self) -> ConnectionSettings:
-        """Read the environment, and move credentials out of the address; again only when those change."""
-        asked = (self.base_url, self.api_key_from_env)
-        known = (self.__pydantic_private__ or {}).get("_address")
-        if known is None or asked != self._resolved_for:
-            self._take_address(known, resolve_address(self.base_url, os.environ))
-        if self.api_key is None and (self.api_key_from_env or is_ollama_cloud(self._address.url)):
-            key = os.environ.get("OLLAMA_API_KEY", "").strip()
-            self.__dict__["api_key"] = SecretStr(_sendable_key(key, "OLLAMA_API_KEY ")) if key else None
-            # Belongs to this address only, so it is none of the values that were set.
-            self.model_fields_set.discard("api_key")
-        self._resolved_for = (self.base_url, self.api_key_from_env)
-        return self
-
-    def _take_address(self, old: Address | None, new: Address) -> None:
-        """Use an address; credentials that came with the old one are not sent to the new one."""
-        values = self.__dict__
-        if self.base_url is not None:
-            values["base_url"] = new.url
-        headers = dict(self.headers)
-        if old is not None and old.url != new.url:
-            if "api_key" not in self.model_fields_set:
-                values["api_key"] = None
-            if old.authorization is not None and headers.get("Authorization") == old.authorization:
-                del headers["Authorization"]
-        if new.authorization and not any(name.lower() == "authorization" for name in headers):
-            headers["Authorization"] = new.authorization
-            self.model_fields_set.add("headers")
-        if headers != self.headers:
-            values["headers"] = headers
-        self._address = new
 
 
 class ModelSettings(ConnectionSettings):
@@ -378,6 +109,10 @@ class ModelSettings(ConnectionSettings):
             if close and name not in _OPTION_NAMES:
                 raise ValueError(f"Ollama knows no option {name!r}; did you mean {close[0]!r}?")
         return dict(options)
+
+    def for_embedding(self, model: str, **values: Any) -> EmbeddingSettings:
+        """Embedding settings for the same server, with the same key, headers and timeouts."""
+        return EmbeddingSettings(**{**self.explicit(fields=ConnectionSettings), "model": model, **values})
 
 
 class ChatSettings(ModelSettings):
@@ -524,32 +259,3 @@ def _form_values(settings: ModelSettings) -> dict[str, Any]:
         "base_url": settings.address.url,
         "api_key": None if key is None else key.get_secret_value(),
     }
-
-
-def _settings_part(cls: type[ConnectionSettings]) -> type[ConnectionSettings]:
-    """The settings class an adapter inherits from: the first of its bases that is ours alone."""
-    own = (ChatSettings, EmbeddingSettings, ModelSettings, ConnectionSettings)
-    return next(base for base in own if issubclass(cls, base))
-
-
-def _configuration_error(cls: type[BaseModel], error: ValidationError) -> ConfigurationError:
-    """Say pydantic's findings in our words, without the values, which may be secret."""
-    lines = []
-    for found in error.errors(include_input=False, include_url=False):
-        place = ".".join(str(step) for step in found["loc"])
-        if found["type"] == "extra_forbidden":
-            lines.append(unknown_name(place, cls.model_fields))
-            continue
-        text = found["msg"].removeprefix("Value error, ")
-        lines.append(f"{place}: {text}" if place else text)
-    what = f"{cls.__name__}: " + "; ".join(dict.fromkeys(lines))
-    return ConfigurationError(what)
-
-
-def unknown_name(name: str, known: Mapping[str, Any]) -> str:
-    """Name an argument that does not exist and the closest one that does."""
-    if name in FOREIGN_NAMES:
-        return f"unknown argument {name!r}: here it is called {FOREIGN_NAMES[name]}"
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
-    return f"unknown argument {name!r}{hint}"

@@ -270,6 +270,40 @@ def test_a_batch_too_large_for_the_runner_is_halved_until_it_fits() -> None:
     assert [len(asked) for asked in server.asked] == [64, 64, 64, 1, 32, 16, 16, 32, 16, 16]
 
 
+@pytest.mark.parametrize("kind", ["zeros", "runner crash"])
+def test_many_bad_texts_do_not_use_up_the_retries(kind: str) -> None:
+    bad = {n for n in range(600) if n % 3 == 0}
+    server = poisoned(kind, {f"text {n}" for n in bad})
+    result = server.embed([f"text {n}" for n in range(600)], skip_failed=True)
+    assert set(result.failed) == bad
+
+
+def test_a_server_that_dies_while_a_batch_is_halved_blames_no_text() -> None:
+    def handle(texts: list[str], body: Body) -> Any:
+        if "text 3" in texts or len(server.asked) > 8:
+            raise refused(400, END_OF_FILE)
+        return good(texts)
+
+    server = Server(handle)
+    with pytest.raises(ServerError):
+        server.embed([f"text {n}" for n in range(16)], skip_failed=True)
+
+
+def test_a_text_alone_is_tried_again_before_it_is_blamed() -> None:
+    seen: set[str] = set()
+
+    def handle(texts: list[str], body: Body) -> Any:
+        if len(texts) > 1:
+            raise refused(400, END_OF_FILE)
+        if texts[0] not in seen:
+            seen.add(texts[0])
+            return {"embeddings": [[0.0, 0.0, 0.0]]}
+        return good(texts)
+
+    texts = ["x", "y", "z"]
+    assert Server(handle).embed(texts).vectors == [vector_of(text) for text in texts]
+
+
 def test_refusals_are_halved_without_waiting() -> None:
     server = poisoned("over the limit", {"text 0"})
     with pytest.raises(EmbeddingError):

@@ -35,6 +35,7 @@ class ChatSuite:
     supports_anthropic_inputs = True
     supports_json_mode = True
     supports_model_override = True
+    enable_vcr_tests = True
     model_override_value = "llama3.2"
 
 
@@ -57,7 +58,14 @@ def local_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx, "get", lambda url, **_: httpx.Response(200, content=picture))
 
 
+@pytest.fixture(scope="module")
+def vcr_config() -> dict[str, Any]:
+    """The recorder stays out: nothing leaves this machine."""
+    return {"ignore_localhost": True}
+
+
 @pytest.mark.usefixtures("server", "local_pictures")
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 class TestIntegration(ChatSuite, ChatModelIntegrationTests):
     """`server` sets OLLAMA_HOST, since the suite makes models of its own, too."""
 

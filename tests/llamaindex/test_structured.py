@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -92,14 +93,11 @@ async def test_partial_objects_only_grow(server: SimulatedOllama, llm: OllamaDif
     server.script([Reply(pieces=list(ANSWER))])
     *partial, whole = await predict(llm, form)
     assert whole == POEM
-    titles = [one.title for one in partial]
-    assert titles[:3] == [None, None, "T"] or titles[:2] == [None, "T"] or titles[0] in ("", "T", None)
-    known = [title for title in titles if title]
+    known = [one.title for one in partial if one.title]
     assert known == sorted(known, key=len)
     assert "The Se" in known
-    assert all(isinstance(one.title, str | None) for one in partial)
     shown = [one.model_dump() for one in partial]
-    assert all(before != after for before, after in zip(shown, shown[1:], strict=False))
+    assert all(before != after for before, after in pairwise(shown))
 
 
 @every_form
@@ -174,10 +172,7 @@ async def test_as_structured_llm(server: SimulatedOllama, llm: OllamaDify, form:
 async def test_as_structured_llm_streams(server: SimulatedOllama, llm: OllamaDify, form: str) -> None:
     server.script([ANSWER])
     answered = getattr(llm.as_structured_llm(Poem), form)([ChatMessage(content="A poem, please.")])
-    if form.startswith("a"):
-        responses = [one async for one in await answered]
-    else:
-        responses = list(answered)
+    responses = [one async for one in await answered] if form.startswith("a") else list(answered)
     await llm.aclose()
     assert responses[-1].raw == POEM
     assert len(responses) > 3

@@ -8,7 +8,7 @@ import json
 import re
 
 import pytest
-from recordings import VERSIONS, Recording, models, neutral, recordings, script
+from .recordings import VERSIONS, Recording, models, neutral, recordings, script
 
 from ollama_dify.testing import SimulatedOllama
 

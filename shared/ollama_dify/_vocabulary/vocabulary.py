@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,21 +102,7 @@ def _read(info: Mapping[str, Any]) -> Vocabulary:
         token if token else f"[EMPTY_{id}]" for id, token in enumerate(_strings(setting("tokens"), "tokens"))
     ]
     architecture = str(info.get("general.architecture", ""))
-    defaults = _DEFAULT_IDS[kind]
-    if kind == "bpe":
-        defaults = (None if setting("model") == "gemma4" else rules.bos_id, *defaults[1:])
-    names = (
-        "bos_token_id",
-        "eos_token_id",
-        "unknown_token_id",
-        "seperator_token_id",
-    )  # the format's spelling
-    bos, eos, unknown, separator = (
-        _token_id(setting(name), default, len(tokens)) for name, default in zip(names, defaults, strict=True)
-    )
-    merges = setting("merges")
-    if kind == "bpe" and not isinstance(merges, Sequence):
-        raise UnsupportedTokenizerError("The vocabulary has no merges; ask /api/show with verbose: true.")
+    bos, eos, unknown, separator = _special_ids(setting, kind, rules, len(tokens))
     types = _types(tokens, setting("token_type"))
     strips_left, strips_right = _strips(tokens, types, pre, architecture, str(info.get("general.name", "")))
     lowercase = flag("normalizer.lowercase", True)
@@ -129,7 +115,7 @@ def _read(info: Mapping[str, Any]) -> Vocabulary:
         tokens=tokens,
         types=types,
         scores=_scores(setting("scores"), len(tokens)),
-        merges=list(merges) if kind == "bpe" else (),
+        merges=_strings(setting("merges"), "merges", empty=True) if kind == "bpe" else (),
         charsmap=_bytes(setting("precompiled_charsmap")),
         bos=bos,
         eos=eos,
@@ -167,10 +153,27 @@ def _kind_of(model: Any, pre: Any) -> tuple[Kind, str, PreTokenizer]:
     return kind, name, rules
 
 
-def _strings(value: Any, name: str) -> Sequence[str]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) == 0:
+def _strings(value: Any, name: str, *, empty: bool = False) -> Sequence[str]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not (value or empty):
         raise UnsupportedTokenizerError(f"The show answer has no {name}; ask /api/show with verbose: true.")
     return value
+
+
+def _special_ids(
+    setting: Callable[[str], Any], kind: Kind, rules: PreTokenizer, size: int
+) -> tuple[int | None, ...]:
+    """The ids of bos, eos, unknown and separator."""
+    defaults = _DEFAULT_IDS[kind]
+    if kind == "bpe":
+        defaults = (None if setting("model") == "gemma4" else rules.bos_id, *defaults[1:])
+    names = (
+        "bos_token_id",
+        "eos_token_id",
+        "unknown_token_id",
+        "seperator_token_id",
+    )  # the format's spelling
+    pairs = zip(names, defaults, strict=True)
+    return tuple(_token_id(setting(name), default, size) for name, default in pairs)
 
 
 def _token_id(value: Any, default: int | None, size: int) -> int | None:

@@ -30,7 +30,7 @@ _ANSWER_LABEL = re.compile(
     r"[ \t]*[:：]?",
     re.IGNORECASE,
 )
-_RULE = re.compile(r"^[ \t]*-{5,}[ \t]*$", re.MULTILINE)
+_RULE = re.compile(r"^[ \t]*-{3,}[ \t]*$", re.MULTILINE)
 _INSTRUCTION = re.compile(
     r"^(?:use the following|if you don'?t know|given the|you are |context information|answer the|don'?t try|"
     r"the following is a friendly|the assistant|keep the answer|some rules|always answer|never |avoid |"
@@ -66,7 +66,7 @@ def sentences(text: str) -> list[str]:
     """Sentences and lines; a wrapped line belongs to the sentence before it."""
     found: list[str] = []
     for block in re.split(
-        r"\n\s*\n|\n?^[ \t]*-{5,}[ \t]*$\n?|\n(?=\s*(?:[-*•>#]|\d+[.)])\s)", text, flags=re.MULTILINE
+        r"\n\s*\n|\n?^[ \t]*-{3,}[ \t]*$\n?|\n(?=\s*(?:[-*•>#]|\d+[.)])\s)", text, flags=re.MULTILINE
     ):
         unwrapped = " ".join(line.strip() for line in block.splitlines() if line.strip())
         for part in _SENTENCE_END.split(unwrapped):

@@ -1,0 +1,114 @@
+"""Completion mode and embeddings through both adapters: the same bytes, the same results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyLLM
+from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
+from ollama_dify.testing import SimulatedOllama
+
+PROMPTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "bounded": ({"max_tokens": 16, "temperature": 0.0, "seed": 3}, {}),
+    "per call": ({}, {"num_predict": 5, "stop": ["x"]}),
+    "raw": ({}, {"raw": True}),
+    "system": ({}, {"system": "Be brief."}),
+    "think": ({"model": "qwen3", "think": False}, {}),
+    "json": ({"format": "json"}, {}),
+}
+EMBEDDINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "batches": {"batch_size": 2},
+    "dimensions": {"dimensions": 64},
+    "cut by the server": {"overflow": "truncate"},
+    "context": {"context_size": 1024, "keep_alive": "5m"},
+    "prefixes": {"prefixes": True},
+}
+TEXTS = ["a cat on a mat", "a dog in the fog", "stars", "the sea", "你好"]
+
+
+def generated(server: SimulatedOllama) -> list[bytes]:
+    return sorted(request.raw for request in server.requests if request.path == "/api/generate")
+
+
+def embedded(server: SimulatedOllama) -> list[bytes]:
+    return sorted(request.raw for request in server.requests if request.path == "/api/embed")
+
+
+@pytest.mark.parametrize(("settings", "call"), PROMPTS.values(), ids=PROMPTS)
+async def test_completion(
+    simulated_ollama: SimulatedOllama, settings: dict[str, Any], call: dict[str, Any]
+) -> None:
+    values = {"model": "llama3.2", "base_url": simulated_ollama.base_url, **settings}
+    llm, model = OllamaDifyLLM(**values), OllamaDify(**values, mode="completion")
+    seen = []
+    said = []
+    for way in range(8):
+        simulated_ollama.reset()
+        match way:
+            case 0:
+                text = llm.invoke("Tell me of ships.", **call)
+            case 1:
+                text = await llm.ainvoke("Tell me of ships.", **call)
+            case 2:
+                text = model.complete("Tell me of ships.", **call).text
+            case 3:
+                text = (await model.acomplete("Tell me of ships.", **call)).text
+            case 4:
+                text = "".join(llm.stream("Tell me of ships.", **call))
+            case 5:
+                text = "".join([chunk async for chunk in llm.astream("Tell me of ships.", **call)])
+            case 6:
+                text = [part.text for part in model.stream_complete("Tell me of ships.", **call)][-1]
+            case _:
+                parts = await model.astream_complete("Tell me of ships.", **call)
+                text = [part.text async for part in parts][-1]
+        seen.append(generated(simulated_ollama))
+        said.append(text)
+    assert len({tuple(bodies) for bodies in seen[:4]}) == 1
+    assert len({tuple(bodies) for bodies in seen[4:]}) == 1
+    assert len(seen[0]) == 1
+    assert len(set(said)) == 1
+    await llm.aclose()
+    await model.aclose()
+    llm.close()
+    model.close()
+
+
+def test_chat_model_in_completion_mode_sends_system_apart(simulated_ollama: SimulatedOllama) -> None:
+    with ChatOllamaDify(model="llama3.2", base_url=simulated_ollama.base_url, mode="completion") as model:
+        model.invoke([("system", "Be brief."), ("user", "Hello")])
+    (request,) = [sent for sent in simulated_ollama.requests if sent.path == "/api/generate"]
+    assert request.body["system"] == "Be brief."
+    assert "Be brief." not in request.body["prompt"]
+
+
+@pytest.mark.parametrize("settings", EMBEDDINGS.values(), ids=EMBEDDINGS)
+async def test_embeddings(simulated_ollama: SimulatedOllama, settings: dict[str, Any]) -> None:
+    values = {"model": "nomic-embed-text", "base_url": simulated_ollama.base_url, **settings}
+    one, two = OllamaDifyEmbeddings(**values), OllamaDifyEmbedding(**values)
+    documents, queries, bodies = [], [], []
+    for adapter, asynchronous in ((one, False), (one, True), (two, False), (two, True)):
+        simulated_ollama.reset()
+        if isinstance(adapter, OllamaDifyEmbeddings):
+            if asynchronous:
+                documents.append(await adapter.aembed_documents(TEXTS))
+                queries.append(await adapter.aembed_query("animals"))
+            else:
+                documents.append(adapter.embed_documents(TEXTS))
+                queries.append(adapter.embed_query("animals"))
+        elif asynchronous:
+            documents.append(await adapter.aget_text_embedding_batch(TEXTS))
+            queries.append(await adapter.aget_query_embedding("animals"))
+        else:
+            documents.append(adapter.get_text_embedding_batch(TEXTS))
+            queries.append(adapter.get_query_embedding("animals"))
+        bodies.append(embedded(simulated_ollama))
+        await adapter.aclose()
+        adapter.close()
+    for found in (documents, queries, bodies):
+        assert all(other == found[0] for other in found[1:])
+    assert len(documents[0]) == len(TEXTS)
