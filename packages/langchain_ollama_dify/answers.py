@@ -44,8 +44,8 @@ def _validated_generation(message: AIMessageChunk, text: str) -> ChatGenerationC
 text_chunk = quick_constructor(_validated_chunk, {"content": "a"}, {"content": ""})
 text_generation = quick_constructor(
     _validated_generation,
-    {"message": _validated_chunk("a"), "text": "a"},
-    {"message": _validated_chunk(""), "text": ""},
+    {"message": _validated_chunk("a"), "text": _validated_chunk("a").text},
+    {"message": _validated_chunk(""), "text": _validated_chunk("").text},
 )
 
 
@@ -61,7 +61,8 @@ class StreamedAnswer:
         """The chunk; the last one has the usage, the metadata and `chunk_position="last"`."""
         text, thinking, calls, logprobs, finish = chunk
         if not (thinking or calls or logprobs or finish):
-            return text_generation(message=text_chunk(content=text), text=text)
+            message = text_chunk(content=text)
+            return text_generation(message=message, text=message.text)
         message = AIMessageChunk(
             content=text,
             additional_kwargs=_thinking(thinking),

@@ -14,6 +14,8 @@ __all__ = ["ToolLike", "core_tool", "core_tool_choice", "openai_tools"]
 
 ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
+# Of a tool given as a dict: OpenAI's, Anthropic's, and a JSON schema's own.
+_OWN_TYPES = ("function", "custom", "object")
 _RESERVED = {"any": "required", "required": "required", "auto": "auto", "none": "none"}
 
 
@@ -21,30 +23,33 @@ def openai_tools(tools: Sequence[ToolLike], *, strict: bool | None = None) -> li
     """Any tool LangChain knows in OpenAI's form, which traces and caches show.
 
     strict: narrow each schema as OpenAI's strict mode does; Ollama has no field for the flag itself.
+    Raises ConfigurationError for a tool that only another provider's servers run.
     """
-    return [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+    return [_openai_tool(tool, strict) for tool in tools]
 
 
 def core_tool(tool: Any) -> Tool:
-    """A tool in OpenAI's or any other of LangChain's forms.
+    """A tool in any of LangChain's forms in the core's words."""
+    function = _openai_tool(tool, None)["function"]
+    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    return Tool(function["name"], function.get("description") or "", parameters)
 
-    Raises ConfigurationError for a tool that only another provider's servers run.
-    """
+
+def _openai_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
+    kind = tool.get("type", "custom") if isinstance(tool, Mapping) else "custom"
     try:
-        converted = tool if _is_openai(tool) else convert_to_openai_tool(tool)
-        function = converted["function"]
-        parameters = function.get("parameters") or {"type": "object", "properties": {}}
-        return Tool(function["name"], function.get("description") or "", parameters)
+        if kind not in _OWN_TYPES:
+            raise ValueError("it runs on another provider's servers")
+        converted = convert_to_openai_tool(tool, strict=strict)
+        if not isinstance(converted["function"]["name"], str):
+            raise TypeError("it has no name")
+        return converted
     except (KeyError, TypeError, ValueError) as error:
-        kind = tool.get("type") if isinstance(tool, Mapping) else type(tool).__name__
+        label = f"type {kind!r}" if kind != "custom" else type(tool).__name__
         raise ConfigurationError(
-            f"A tool of type {kind!r} cannot be offered to an Ollama model ({error}).",
+            f"This tool ({label}) cannot be offered to an Ollama model: {error}.",
             hint="Pass a function, a pydantic class, a BaseTool or a dict with name and parameters.",
         ) from error
-
-
-def _is_openai(tool: Any) -> bool:
-    return isinstance(tool, Mapping) and tool.get("type") == "function" and "function" in tool
 
 
 def core_tool_choice(choice: Any, names: Sequence[str]) -> str | None:

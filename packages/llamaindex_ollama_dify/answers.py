@@ -18,7 +18,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.llm import ToolSelection
 
-from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall
+from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall, quick_constructor
 
 from .convert import to_arguments
 
@@ -30,6 +30,27 @@ __all__ = [
     "log_probs",
     "tool_selections",
 ]
+
+
+def _validated_message(blocks: list[ContentBlock]) -> ChatMessage:
+    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
+
+
+# What is made per token is made as validation would have made it, without it.
+_text_block = quick_constructor(TextBlock, {"text": "a"}, {"text": ""})
+_plain_message = quick_constructor(
+    _validated_message,
+    {"blocks": [TextBlock(text="a")]},
+    {"blocks": [ThinkingBlock(content="a"), TextBlock(text="")]},
+)
+_growing_response = quick_constructor(
+    ChatResponse,
+    {"message": _validated_message([TextBlock(text="a")]), "delta": "a"},
+    {"message": _validated_message([ThinkingBlock(content="a"), TextBlock(text="")]), "delta": ""},
+)
+_growing_completion = quick_constructor(
+    CompletionResponse, {"text": "ab", "delta": "b"}, {"text": "", "delta": ""}
+)
 
 
 class GrowingAnswer:
@@ -54,11 +75,8 @@ class GrowingAnswer:
             self._thinking += thinking
         if calls:
             self._calls = _kept(self._calls + calls, self._single_call)
-        if self._thinking or self._calls:
-            message = _message(self._text, self._thinking, self._calls)
-        else:
-            message = ChatMessage(role=MessageRole.ASSISTANT, blocks=[TextBlock(text=self._text)])
-        response = ChatResponse(message=message, delta=text)
+        message = _message(self._text, self._thinking, self._calls)
+        response = _growing_response(message=message, delta=text)
         if thinking:
             response.additional_kwargs["thinking_delta"] = thinking
         if logprobs:
@@ -71,7 +89,7 @@ class GrowingAnswer:
         """The same for a completion."""
         text, thinking, calls, logprobs, finish = chunk
         self._text += text
-        response = CompletionResponse(text=self._text, delta=text)
+        response = _growing_completion(text=self._text, delta=text)
         if thinking:
             self._thinking += thinking
             response.additional_kwargs["thinking_delta"] = thinking
@@ -156,11 +174,11 @@ def _kept(calls: tuple[ToolCall, ...], single_call: bool) -> tuple[ToolCall, ...
 
 
 def _message(text: str, thinking: str, calls: Sequence[ToolCall]) -> ChatMessage:
-    blocks: list[ContentBlock] = [TextBlock(text=text)]
+    blocks: list[ContentBlock] = [_text_block(text=text)]
     if thinking:
         blocks.insert(0, ThinkingBlock(content=thinking))
     if not calls:
-        return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
+        return _plain_message(blocks=blocks)
     blocks += [
         ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=dict(call.arguments))
         for call in calls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -31,29 +32,36 @@ class ChatStream:
     the way carries what had arrived in `partial`.
     """
 
-    def __init__(self, transport: Transport, flow: Flow[Stream]) -> None:
-        # The generator knows nothing of this object: a loop that is left drops the generator, and that is
-        # what closes the connection.
+    def __init__(self, client: OllamaClient, flow: Flow[Stream]) -> None:
         self._begun: list[Stream] = []
-        self._chunks = _chunks(transport, flow, self._begun)
+        # It knows nothing of this object, so that it ends with the loop that holds it.
+        self._chunks: Generator[ChatChunk, None, None] | None = _chunks(client, flow, self._begun)
+        self._known = weakref.ref(self._chunks)
 
     @property
     def result(self) -> ChatResult:
         return self._begun[0].decoder.result() if self._begun else ChatResult()
 
     def __iter__(self) -> Iterator[ChatChunk]:
-        return self._chunks
+        # From here on the loop alone holds the generator, so that leaving the loop closes it.
+        chunks, self._chunks = self._known(), None
+        return iter(()) if chunks is None else chunks
 
     def __next__(self) -> ChatChunk:
-        return next(self._chunks)
+        chunks = self._known()
+        if chunks is None:
+            raise StopIteration
+        return next(chunks)
 
     def close(self) -> None:
         """Stop: the server sees the disconnect and stops generating.
 
         From another thread than the one that iterates, that one gets a ConnectionFailedError.
         """
+        chunks = self._known()
         try:
-            self._chunks.close()
+            if chunks is not None:
+                chunks.close()
         except ValueError:  # the other thread is inside the generator
             for stream in self._begun:
                 stream.opened.abort()
@@ -68,9 +76,9 @@ class ChatStream:
 
 
 def _chunks(
-    transport: Transport, flow: Flow[Stream], begun: list[Stream]
+    client: OllamaClient, flow: Flow[Stream], begun: list[Stream]
 ) -> Generator[ChatChunk, None, None]:
-    stream = transport.run(flow)
+    stream = client._transport().run(flow)
     begun.append(stream)
     decoder = stream.decoder
     try:
@@ -94,25 +102,32 @@ class AsyncChatStream:
 
     def __init__(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> None:
         self._begun: list[Stream] = []
-        self._chunks = _async_chunks(client, flow, self._begun)
+        self._chunks: AsyncGenerator[ChatChunk, None] | None = _async_chunks(client, flow, self._begun)
+        self._known = weakref.ref(self._chunks)
 
     @property
     def result(self) -> ChatResult:
         return self._begun[0].decoder.result() if self._begun else ChatResult()
 
     def __aiter__(self) -> AsyncIterator[ChatChunk]:
-        return self._chunks
+        chunks, self._chunks = self._known(), None
+        return self if chunks is None else chunks
 
     async def __anext__(self) -> ChatChunk:
-        return await self._chunks.__anext__()
+        chunks = self._known()
+        if chunks is None:
+            raise StopAsyncIteration
+        return await chunks.__anext__()
 
     async def aclose(self) -> None:
         """Stop: the server sees the disconnect and stops generating.
 
         From another task than the one that iterates, that one gets a ConnectionFailedError.
         """
+        chunks = self._known()
         try:
-            await self._chunks.aclose()
+            if chunks is not None:
+                await chunks.aclose()
         except RuntimeError:  # the other task is inside the generator
             for stream in self._begun:
                 stream.opened.abort()

@@ -19,12 +19,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from .address import is_private
+from .address import is_loopback, is_private
 from .advice import connection_advice, in_container
 from .classify import error_from_response
 from .errors import (
     ConfigurationError,
     ConnectionFailedError,
+    IncompleteResponseError,
     OllamaError,
     ProtocolError,
     RequestTimeoutError,
@@ -34,7 +35,7 @@ from .responses import printable
 from .settings import ConnectionSettings, Timeouts
 from .sockets import Exchange
 
-__all__ = ["Endpoint", "Translated"]
+__all__ = ["Endpoint", "Translated", "system_tls"]
 
 logger = logging.getLogger("ollama_dify")
 
@@ -53,7 +54,7 @@ _UNSENDABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolE
 
 
 @cache
-def _system_tls() -> ssl.SSLContext:
+def system_tls() -> ssl.SSLContext:
     """One per process: loading the certificates costs some 20 ms."""
     return httpx.create_ssl_context()
 
@@ -101,13 +102,13 @@ class Endpoint:
 
     def _warn(self, host: str) -> None:
         """Say what is risky, once per process and address."""
-        has_key = any(name.lower() == "authorization" for name in self._headers)
-        if has_key and self.url.startswith("http:") and not is_private(host):
-            _warn_once(f"The key for {self.url} travels unencrypted: use https.")
-        if self._verify is False and self.url.startswith("https:"):
+        if self.url.startswith("http:"):
+            if "authorization" in self._headers and not is_loopback(host):
+                _warn_once(f"Credentials for {self.url} travel unencrypted: use https.")
+        elif self._verify is False:
             _warn_once(
-                f"verify=False: anybody between here and {self.url} can read and change everything, the key "
-                "included. Give verify= the path of the CA that signed its certificate."
+                f"The TLS certificate of {self.url} is not verified (verify=False): anybody on the way can "
+                "read and change everything, credentials included. Better give verify= the path of its CA."
             )
 
     @property
@@ -127,7 +128,7 @@ class Endpoint:
         if not self._uses_tls:
             return _no_tls()
         if verify is True:
-            return _system_tls()
+            return system_tls()
         if verify is False:
             return httpx.create_ssl_context(verify=False)
         try:
@@ -172,13 +173,15 @@ class Endpoint:
         phases = {"connect": limits.connect, "read": first_byte, "write": limits.idle, "pool": limits.pool}
         if request.body is None:
             return httpx.Request(request.method, url, headers=headers, extensions={"timeout": phases})
-        headers["Content-Type"] = "application/json"
+        headers["content-type"] = "application/json"
         body = encode(request.body)
         if isinstance(body, bytes):
             return httpx.Request(
                 request.method, url, headers=headers, content=body, extensions={"timeout": phases}
             )
-        headers["Content-Length"] = str(body.length)
+        # httpx adds neither for a body of one's own.
+        headers["Host"] = url.netloc.decode("ascii")
+        headers["content-length"] = str(body.length)
         return httpx.Request(
             request.method, url, headers=headers, stream=_Body(body), extensions={"timeout": phases}
         )
@@ -271,8 +274,8 @@ class Endpoint:
                 f"The client for {self.url} was closed while a request was under way: {_said(error)}.",
                 url=url,
                 model=request.model,
-                hint="Close it after the last call. An http_client or http_async_client of your own must stay "
-                "open, and the latter belongs to one event loop.",
+                hint="Close it after the last call. An http_client or http_async_client of your own must "
+                "stay open, and the latter belongs to one event loop.",
             )
         if isinstance(error, _UNSENDABLE):
             return ConfigurationError(f"The request to {url} cannot be sent: {_said(error)}.", url=url)
@@ -280,6 +283,15 @@ class Endpoint:
             isinstance(error, httpx.RemoteProtocolError)
             and any(words in str(error).lower() for words in _ENDED)
         )
+        if broke and exchange.in_body:
+            return IncompleteResponseError(
+                f"The connection to {url} broke in the middle of the answer: {_said(error)}.",
+                url=url,
+                model=request.model,
+                retryable=True,
+                hint="The server may have restarted or run out of memory, or a proxy cut the answer: see the "
+                "logs. What had arrived is in the error's `partial`.",
+            )
         if broke:
             return ConnectionFailedError(
                 f"The connection to {url} broke: {_said(error)}.",
@@ -389,27 +401,39 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def _headers(settings: ConnectionSettings) -> dict[str, str]:
+    """Names in lower case, as httpx has them, so that one replaces the other and none is sent twice."""
     headers = {
-        "Accept": "application/json, application/x-ndjson",
-        "Accept-Encoding": "identity",
-        "User-Agent": "ollama-dify",
+        "accept": "application/json, application/x-ndjson",
+        "accept-encoding": "identity",
+        "user-agent": "ollama-dify",
     }
     if settings.api_key is not None:
-        headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
-    given = {name.lower() for name in settings.headers}
-    return {
-        **{name: value for name, value in headers.items() if name.lower() not in given},
-        **settings.headers,
-    }
+        headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+    return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
 
 
 def _proxy(settings: ConnectionSettings) -> str | None:
     """The proxy for this server: the one given, else the environment's unless the address is private."""
     if settings.proxy is not None:
-        return settings.proxy.get_secret_value()
+        return _checked_proxy(settings.proxy.get_secret_value())
     host = settings.address.host
     if not settings.trust_env or is_private(host) or urllib.request.proxy_bypass(host):
         return None
     known = urllib.request.getproxies()
     found = known.get(urlsplit(settings.address.url).scheme) or known.get("all")
-    return None if not found else found if "://" in found else f"http://{found}"
+    return None if not found else _checked_proxy(found if "://" in found else f"http://{found}")
+
+
+def _checked_proxy(url: str) -> str:
+    """Raises ConfigurationError, without showing the address: it may hold a password."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https", "socks5", "socks5h") or not parsed.host:
+        raise ConfigurationError(
+            "The proxy (proxy=, or HTTP_PROXY and its kin) is no address that can be used.",
+            hint="A good one looks like http://proxy.example:3128; proxy variables are ignored with "
+            "trust_env=False.",
+        )
+    return url

@@ -353,6 +353,8 @@ def _find_not_json(value: Any, place: str, depth: int = 0) -> str:
         for key, item in value.items():
             if not isinstance(key, str):
                 return f"The key {key!r} at {place or 'the top'} is no text; JSON objects have text keys."
+            if found := _find_not_json(key, f"a key of {place or 'the top'}"):
+                return found
             if found := _find_not_json(item, f"{place}.{key}" if place else key, depth + 1):
                 return found
     elif isinstance(value, (list, tuple)):

@@ -19,7 +19,20 @@ import httpx
 
 from .endpoint import Endpoint, Translated
 from .errors import ConfigurationError, OllamaError
-from .flows import Answer, Close, Compute, Flow, OpenStream, Parallel, Send, Sleep, Step
+from .flows import (
+    Answer,
+    Close,
+    Compute,
+    FetchPinned,
+    Flow,
+    OpenStream,
+    Parallel,
+    Resolve,
+    Send,
+    Sleep,
+    Step,
+)
+from .picture_fetch import fetch, fetch_async, resolve, resolve_async
 from .requests import WireRequest
 from .retry import RetryQuota
 from .settings import ConnectionSettings
@@ -150,6 +163,10 @@ class Transport:
             return time.sleep(step.seconds)
         if isinstance(step, Compute):
             return step.work()
+        if isinstance(step, Resolve):
+            return resolve(step)
+        if isinstance(step, FetchPinned):
+            return fetch(step)
         return self._parallel(step)
 
     def _parallel(self, step: Parallel) -> list[Any]:
@@ -439,6 +456,10 @@ class AsyncTransport:
             return await asyncio.sleep(step.seconds)
         if isinstance(step, Compute):
             return await asyncio.to_thread(step.work)
+        if isinstance(step, Resolve):
+            return await resolve_async(step)
+        if isinstance(step, FetchPinned):
+            return await fetch_async(step)
         return await self._parallel(step)
 
     async def _parallel(self, step: Parallel) -> list[Any]:

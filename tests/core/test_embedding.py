@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
-from scripted_server import END_OF_FILE, NAN, STOPPED, TOO_LONG, Body, Server, good, refused, vector_of
+from .scripted_server import END_OF_FILE, NAN, STOPPED, TOO_LONG, Body, Server, good, refused, vector_of
 
 from ollama_dify import (
     CapabilityError,
@@ -27,7 +26,6 @@ from ollama_dify import (
     ServerError,
 )
 from ollama_dify.embedding import embed
-from ollama_dify.embedding_vectors import read_vectors
 from ollama_dify.flows import Context, Lookups
 from ollama_dify.retry import RetryQuota
 
@@ -310,33 +308,6 @@ def test_refusals_are_halved_without_waiting() -> None:
         server.embed([f"text {n}" for n in range(8)])
     assert [len(asked) for asked in server.asked] == [8, 4, 2, 1, 1, 2, 4]
     assert server.slept == 0
-
-
-@pytest.mark.parametrize(
-    ("vectors", "bad"),
-    [
-        pytest.param([[1.0, 2.0], [1.0]], (1,), id="ragged"),
-        pytest.param([[1.0, 2.0], [0.0, 0.0]], (1,), id="zero"),
-        pytest.param([[1.0, 2.0], [1.0, math.nan]], (1,), id="NaN"),
-        pytest.param([[1.0, 2.0], [math.inf, -math.inf]], (1,), id="both infinities"),
-        pytest.param([[1.0, 2.0], [1.0, "2"]], (1,), id="text"),
-        pytest.param([[1.0, 2.0], None], (1,), id="null"),
-        pytest.param([[1.0, 2.0], {"0": 1}], (1,), id="object"),
-        pytest.param([[], []], (0, 1), id="all empty"),
-        pytest.param([[1.0, 2.0]], (), id="too few"),
-        pytest.param([[1.0, 2.0]] * 3, (), id="too many"),
-    ],
-)
-def test_unsound_vectors(vectors: list[Any], bad: tuple[int, ...]) -> None:
-    with pytest.raises(EmbeddingError) as caught:
-        read_vectors({"embeddings": vectors}, 2)
-    assert caught.value.indexes == bad
-    assert caught.value.retryable
-
-
-@pytest.mark.parametrize("vector", [[1, 0], [-1.0, 1.0], [0.0, 1e-300], [3, -3]], ids=str)
-def test_sound_vectors(vector: list[float]) -> None:
-    assert read_vectors({"embeddings": [vector]}, 1).vectors == [vector]
 
 
 def test_a_model_that_changes_its_dimension_half_way() -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from scripted_server import NAN, TOO_LONG, Body, Server, good, refused, vector_of
+from .scripted_server import NAN, TOO_LONG, Body, Server, good, refused, vector_of
 
 from ollama_dify import EmbeddingError
 from ollama_dify.embedding_vectors import mean_vector
@@ -85,8 +85,3 @@ def test_a_piece_that_fails_fails_its_text() -> None:
     with pytest.raises(EmbeddingError, match="text 0: the model makes NaN") as caught:
         Server(handle).embed(["one two bad four", "five"], overflow="split")
     assert caught.value.partial == [None, vector_of("five")]
-
-
-def test_pieces_that_cancel_out_have_no_mean() -> None:
-    assert mean_vector([[1.0, 0.0], [-1.0, 0.0]], [1, 1]) is None
-    assert mean_vector([[1.0, 0.0], [0.0, 1.0]], [3, 4]) == pytest.approx([0.6, 0.8])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
-from scripted_server import Server, good
+from .scripted_server import Server, good
 
 from ollama_dify import ConfigurationError, EmbeddingSettings
 from ollama_dify.embedding import fingerprint

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from scripted_server import END_OF_FILE, NAN
+from .scripted_server import END_OF_FILE, NAN
 
 from ollama_dify import (
     AsyncOllamaClient,

@@ -14,6 +14,7 @@ from ollama_dify import (
     CapabilityError,
     ChatSettings,
     ConfigurationError,
+    ConnectionSettings,
     EmbeddingSettings,
     Image,
     Message,
@@ -36,6 +37,7 @@ from ollama_dify.requests import (
     load_request,
     show_request,
 )
+from ollama_dify.settings import LOAD_OPTIONS
 
 URL = "http://h:11434"
 PNG = (Path(__file__).parent.parent / "data" / "images" / "png_rgb.png").read_bytes()
@@ -174,7 +176,7 @@ def test_settings_on_the_wire(values: dict[str, Any], body: dict[str, Any]) -> N
             user(PICTURE, PICTURE), {"role": "user", "content": "", "images": [TEXT, TEXT]}, id="pictures"
         ),
         pytest.param(
-            user("a", Image.from_text("data:image/png;base64," + TEXT)),
+            user("a", Image.from_data_url("data:image/png;base64," + TEXT)),
             {"role": "user", "content": "a", "images": [TEXT]},
             id="picture from a data: URL",
         ),
@@ -304,7 +306,7 @@ def test_show_and_load_on_the_wire() -> None:
     [
         pytest.param([user("Hi")], [], id="text"),
         pytest.param([user("a", PICTURE), assistant("b"), user(PICTURE, "c", PICTURE)], [], id="pictures"),
-        pytest.param([user("a", Image.from_text(TEXT))], [Tool("f")], id="picture from text"),
+        pytest.param([user("a", Image.from_base64(TEXT))], [Tool("f")], id="picture from text"),
     ],
 )
 def test_a_body_with_pictures_is_what_json_dumps_writes(messages: list[Message], tools: list[Tool]) -> None:
@@ -511,23 +513,9 @@ def test_a_call_may_change(values: dict[str, Any], call: dict[str, Any], options
     [
         "context_size",
         "num_ctx",
-        "num_gpu",
-        "num_thread",
-        "num_batch",
-        "main_gpu",
-        "use_mmap",
-        "base_url",
-        "api_key",
-    ]
-    + [
-        "headers",
-        "verify",
-        "proxy",
-        "trust_env",
-        "max_connections",
-        "http_client",
+        *LOAD_OPTIONS,
+        *sorted(set(ConnectionSettings.model_fields) - {"timeout", "max_retries"}),
         "mode",
-        "api_key_from_env",
     ],
 )
 def test_a_call_may_not_change(name: str) -> None:

@@ -174,34 +174,25 @@ def test_what_ollama_never_sends(data: Any) -> None:
         read_chunk(data)
 
 
+KEYS = [
+    "message",
+    "content",
+    "done",
+    "response",
+    "thinking",
+    "tool_calls",
+    "function",
+    "name",
+    "models",
+    "details",
+]
+KEYS += ["family", "model_info", "capabilities", "embeddings", "version", "logprobs", "role"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                [
-                    "message",
-                    "content",
-                    "done",
-                    "response",
-                    "thinking",
-                    "tool_calls",
-                    "function",
-                    "name",
-                    "models",
-                ]
-                + [
-                    "details",
-                    "family",
-                    "model_info",
-                    "capabilities",
-                    "embeddings",
-                    "version",
-                    "logprobs",
-                    "role",
-                ]
-            ),
+            st.sampled_from(KEYS),
             inner,
             max_size=4,
         )

@@ -18,6 +18,7 @@ from ollama_dify.text_splitting import split_text
         pytest.param("これは文。次の文です", 6, ["これは文。", "次の文です"], id="sentence without spaces"),
         pytest.param("one two three", 9, ["one two ", "three"], id="word"),
         pytest.param("abcdefgh", 3, ["abc", "def", "gh"], id="character"),
+        pytest.param("a bcdefghij", 8, ["a bcdefg", "hij"], id="character before a far word"),
         pytest.param("short", 9, ["short"], id="fits"),
         pytest.param("", 3, [], id="nothing"),
     ],

@@ -1,0 +1,43 @@
+"""The checks of one answer's vectors, and their mean."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from ollama_dify import EmbeddingError
+from ollama_dify.embedding_vectors import mean_vector, read_vectors
+
+
+@pytest.mark.parametrize(
+    ("vectors", "bad"),
+    [
+        pytest.param([[1.0, 2.0], [1.0]], (1,), id="ragged"),
+        pytest.param([[1.0, 2.0], [0.0, 0.0]], (1,), id="zero"),
+        pytest.param([[1.0, 2.0], [1.0, math.nan]], (1,), id="NaN"),
+        pytest.param([[1.0, 2.0], [math.inf, -math.inf]], (1,), id="both infinities"),
+        pytest.param([[1.0, 2.0], [1.0, "2"]], (1,), id="text"),
+        pytest.param([[1.0, 2.0], None], (1,), id="null"),
+        pytest.param([[1.0, 2.0], {"0": 1}], (1,), id="object"),
+        pytest.param([[], []], (0, 1), id="all empty"),
+        pytest.param([[1.0, 2.0]], (), id="too few"),
+        pytest.param([[1.0, 2.0]] * 3, (), id="too many"),
+    ],
+)
+def test_unsound_vectors(vectors: list[Any], bad: tuple[int, ...]) -> None:
+    with pytest.raises(EmbeddingError) as caught:
+        read_vectors({"embeddings": vectors}, 2)
+    assert caught.value.indexes == bad
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("vector", [[1, 0], [-1.0, 1.0], [0.0, 1e-300], [3, -3]], ids=str)
+def test_sound_vectors(vector: list[float]) -> None:
+    assert read_vectors({"embeddings": [vector]}, 1).vectors == [vector]
+
+
+def test_pieces_that_cancel_out_have_no_mean() -> None:
+    assert mean_vector([[1.0, 0.0], [-1.0, 0.0]], [1, 1]) is None
+    assert mean_vector([[1.0, 0.0], [0.0, 1.0]], [3, 4]) == pytest.approx([0.6, 0.8])
