@@ -12,7 +12,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from .subjects import MODEL, QUESTION, picture, texts
 
-__all__ = ["embeddings_ours", "embeddings_peer", "floor", "ours", "ours_aiohttp", "peer"]
+__all__ = ["embeddings_ours", "embeddings_peer", "floor", "fresh", "ours", "ours_aiohttp", "peer"]
 
 
 class ChatSubject:
@@ -41,10 +41,6 @@ class ChatSubject:
         async for _chunk in self.model.astream([self._message]):
             count += 1
         return count - 1
-
-    def keep(self, **_: Any) -> int:
-        """A stream whose chunks the caller keeps."""
-        return len(list(self.model.stream([self._message]))) - 1
 
     def call(self, *, calls: int = 1, **_: Any) -> int:
         for _call in range(calls):
@@ -101,6 +97,19 @@ class Prebuilt(BaseChatModel):
             yield chunk
 
 
+class Fresh(Prebuilt):
+    """The framework and its validated chunks, made one by one."""
+
+    def prepare(self, tokens: int) -> None:
+        self.chunks = range(tokens)
+
+    def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+        for _index in self.chunks:
+            message = AIMessageChunk(" word", response_metadata={"model_provider": "none"})
+            yield ChatGenerationChunk(message=message)
+        yield ChatGenerationChunk(message=AIMessageChunk("", chunk_position="last"))
+
+
 class EmbeddingsSubject:
     """An embedding model at its default settings."""
 
@@ -144,6 +153,10 @@ def peer(url: str) -> ChatSubject:
 
 def floor(url: str) -> ChatSubject:
     return ChatSubject(Prebuilt)
+
+
+def fresh(url: str) -> ChatSubject:
+    return ChatSubject(Fresh)
 
 
 def embeddings_ours(url: str) -> EmbeddingsSubject:

@@ -22,7 +22,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 
 from .subjects import MODEL, QUESTION, picture, texts
 
-__all__ = ["embedding_ours", "embedding_peer", "floor", "ours", "ours_aiohttp", "peer"]
+__all__ = ["embedding_ours", "embedding_peer", "floor", "fresh", "ours", "ours_aiohttp", "peer"]
 
 
 class ChatSubject:
@@ -119,6 +119,21 @@ class Prebuilt(CustomLLM):
         yield CompletionResponse(text="words")
 
 
+class Fresh(Prebuilt):
+    """The framework and its validated responses, made one by one."""
+
+    def prepare(self, tokens: int) -> None:
+        self.responses = range(tokens)
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Any, **_: Any) -> ChatResponseGen:
+        text = ""
+        for _index in self.responses:
+            text += " word"
+            yield ChatResponse(message=ChatMessage(role="assistant", content=text), delta=" word")
+        yield ChatResponse(message=ChatMessage(role="assistant", content=text), delta="")
+
+
 class EmbeddingSubject:
     """An embedding model at its default settings."""
 
@@ -162,6 +177,10 @@ def peer(url: str) -> ChatSubject:
 
 def floor(url: str) -> ChatSubject:
     return ChatSubject(Prebuilt)
+
+
+def fresh(url: str) -> ChatSubject:
+    return ChatSubject(Fresh)
 
 
 def embedding_ours(url: str) -> EmbeddingSubject:

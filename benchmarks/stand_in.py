@@ -12,7 +12,21 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-_SYLLABLES = (" sky", " is", " blue", ",", " be", "cause", " light", " of", " short", " wave", ".", "\n", " näm")
+_SYLLABLES = (
+    " sky",
+    " is",
+    " blue",
+    ",",
+    " be",
+    "cause",
+    " light",
+    " of",
+    " short",
+    " wave",
+    ".",
+    "\n",
+    " näm",
+)
 _END = {"done": True, "done_reason": "stop", "total_duration": 5191566416, "prompt_eval_count": 26}
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -55,7 +69,9 @@ class StandIn:
         kind = {"/api/chat": "chat", "/api/generate": "chat", "/api/embed": "embed"}.get(path, "other")
         self.counts[kind] += 1
         if kind == "chat":
-            return await self._chat(path.endswith("generate"), b'"stream":false' in body.replace(b": ", b":"), writer)
+            return await self._chat(
+                path.endswith("generate"), b'"stream":false' in body.replace(b": ", b":"), writer
+            )
         if kind == "embed":
             return self._embed(json.loads(body)["input"], writer)
         if path == "/api/tags":
@@ -79,7 +95,10 @@ class StandIn:
             last = index == len(words)
             if self.shape["pace_us"] and not last:
                 await asyncio.sleep(self.shape["pace_us"] / 1e6)
-            data = json.dumps(line(said, **(end if last else {"done": False})), ensure_ascii=False).encode() + b"\n"
+            data = (
+                json.dumps(line(said, **(end if last else {"done": False})), ensure_ascii=False).encode()
+                + b"\n"
+            )
             writer.write(b"%x\r\n%b\r\n" % (len(data), data))
             await writer.drain()
         writer.write(b"0\r\n\r\n")

@@ -1,6 +1,6 @@
 """What is measured, and the one way each is called: ours, the peers, and the floors.
 
-A subject has methods named after the work; each gives the units done (tokens, calls, texts, objects). Subjects
+A subject has methods named after the work; each gives the units done (tokens, calls, texts …). Subjects
 of one framework share their class, so ours, the peer and the framework's floor run the same calling code.
 """
 
@@ -26,12 +26,14 @@ SUBJECTS: dict[str, str] = {
     "langchain ours, aiohttp": "langchain_side:ours_aiohttp",
     "langchain peer": "langchain_side:peer",
     "langchain floor": "langchain_side:floor",
+    "langchain fresh": "langchain_side:fresh",
     "langchain embeddings ours": "langchain_side:embeddings_ours",
     "langchain embeddings peer": "langchain_side:embeddings_peer",
     "llamaindex ours": "llamaindex_side:ours",
     "llamaindex ours, aiohttp": "llamaindex_side:ours_aiohttp",
     "llamaindex peer": "llamaindex_side:peer",
     "llamaindex floor": "llamaindex_side:floor",
+    "llamaindex fresh": "llamaindex_side:fresh",
     "llamaindex embedding ours": "llamaindex_side:embedding_ours",
     "llamaindex embedding peer": "llamaindex_side:embedding_peer",
     "httpx + orjson": "transport_side:httpx_floor",

@@ -1,8 +1,8 @@
 """The measured process: one subject, told line by line what to do, answering with its own CPU time.
 
-`python -m benchmarks.worker SUBJECT URL` reads {"work": …, "arguments": {…}} per line and answers {"cpu_s",
-"wall_s", "units"}, or {"peak_bytes"} with "memory": true. `… --import STATEMENT [STATEMENT]` measures the last
-statement in a fresh process, after the others.
+`python -m benchmarks.worker SUBJECT URL` reads {"work": …, "arguments": {…}} per line and answers {"cpu_s", "wall_s",
+"units"}, with "memory": true {"peak_bytes"} too. `… --import STATEMENT [STATEMENT]` measures the last statement
+in a fresh process, after the others.
 """
 
 from __future__ import annotations

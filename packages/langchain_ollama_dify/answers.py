@@ -16,7 +16,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall, quick_constructor
 
-__all__ = ["PROVIDER", "StreamedAnswer", "answer", "facts", "text_chunk", "text_generation"]
+__all__ = ["PROVIDER", "StreamedAnswer", "answer", "facts", "text_chunk", "text_generation", "usage"]
 
 PROVIDER = "ollama"
 
@@ -27,7 +27,7 @@ def answer(result: ChatResult) -> AIMessage:
         content=result.text,
         additional_kwargs=_thinking(result.thinking),
         tool_calls=[_call(call) for call in result.tool_calls],
-        usage_metadata=None if result.finish is None else _usage(result.finish),
+        usage_metadata=None if result.finish is None else usage(result.finish),
         response_metadata=facts(result.finish, result.logprobs),
     )
 
@@ -67,7 +67,7 @@ class StreamedAnswer:
             content=text,
             additional_kwargs=_thinking(thinking),
             tool_call_chunks=[self._call(call) for call in calls],
-            usage_metadata=None if finish is None else _usage(finish),
+            usage_metadata=None if finish is None else usage(finish),
             response_metadata=facts(finish, logprobs),
             chunk_position=None if finish is None else "last",
         )
@@ -93,10 +93,11 @@ def _thinking(text: str) -> dict[str, Any]:
     return {"reasoning_content": text} if text else {}
 
 
-def _usage(finish: Finish) -> UsageMetadata:
-    usage = finish.usage
+def usage(finish: Finish) -> UsageMetadata:
+    """The tokens of an answer in LangChain's words."""
+    used = finish.usage
     return UsageMetadata(
-        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, total_tokens=usage.total_tokens
+        input_tokens=used.input_tokens, output_tokens=used.output_tokens, total_tokens=used.total_tokens
     )
 
 

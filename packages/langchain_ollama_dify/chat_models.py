@@ -23,6 +23,7 @@ from ollama_dify import (
     ConfigurationError,
     Connected,
     Message,
+    ModelInfo,
     Prompt,
     Tool,
 )
@@ -30,7 +31,8 @@ from ollama_dify import ChatResult as CoreResult
 
 from .answers import StreamedAnswer, answer
 from .citizen import Citizen, model_profile, settings_in_use, tracing_params
-from .convert import core_messages, core_prompt
+from .convert import PROMPT_ARGUMENTS, core_messages, core_prompt
+from .counting import count_text, on_event_loop, token_ids
 from .errors import langchain_errors
 from .structured import StructuredParser, answer_format, is_model, response_format
 from .tools import ToolLike, core_tool, core_tool_choice, openai_tools
@@ -41,8 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatOllamaDify"]
 
-# Arguments of a call that belong to the prompt of /api/generate, not to the settings.
-PROMPT_ARGUMENTS = ("raw", "suffix", "system", "template")
+
+PICTURE_SETTINGS = ("allow_image_paths", "allow_image_urls", "convert_images", "max_image_edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,14 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
         return tracing_params(self, "chat", stop, kwargs)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        return model_profile(self)
+        return model_profile(self, self.known_model())
 
     def __setattr__(self, name: str, value: Any) -> None:
-        own = name in ChatSettings.model_fields and self.profile == model_profile(self)
+        has_profile = name in ChatSettings.model_fields and "profile" in type(self).model_fields
+        own = has_profile and self.profile == model_profile(self, self.known_model())
         super().__setattr__(name, value)
         if own:
-            super().__setattr__("profile", model_profile(self))
+            self.profile = model_profile(self, self.known_model())
 
     def _generate(
         self,
@@ -160,7 +163,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
     ) -> _Question:
         call = _settings_of_call(stop, kwargs)
         tools, choice = call.pop("tools", None) or (), call.pop("tool_choice", None)
-        paths = call.get("allow_image_paths", self.allow_image_paths)
+        settings = self._picture_settings(call)
         if self.mode == "completion":
             if tools:
                 raise CapabilityError(
@@ -169,9 +172,14 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
                     hint='Use mode="chat" for tools.',
                 )
             extra = {name: call.pop(name) for name in PROMPT_ARGUMENTS if name in call}
-            return _Question(core_prompt(messages, allow_paths=paths, **extra), {}, call)
+            return _Question(core_prompt(messages, settings, **extra), {}, call)
         given = _given_tools(tools, choice)
-        return _Question(core_messages(messages, allow_paths=paths), given, call)
+        return _Question(core_messages(messages, settings), given, call)
+
+    def _picture_settings(self, call: Mapping[str, Any]) -> ChatSettings:
+        """The settings that say what pictures are taken, of one call."""
+        changed = {name: call[name] for name in PICTURE_SETTINGS if name in call}
+        return ChatSettings.from_settings(self, **changed) if changed else self
 
     def bind_tools(
         self,
@@ -225,20 +233,45 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
             )
         return _with_raw(model, parser) if include_raw else model | parser
 
-    def get_num_tokens(self, text: str) -> int:
-        """Tokens of a text by the model's own tokenizer, or by `custom_get_token_ids`."""
-        if self.custom_get_token_ids is not None:
-            return len(self.custom_get_token_ids(text))
+    def warmup(self) -> ModelInfo:
+        """Look the model up, get its vocabulary and have the server load it; `profile` then knows it."""
         with langchain_errors():
-            return self.client.count_tokens(text).tokens
+            info = super().warmup()
+        return self._described(info)
+
+    async def awarmup(self) -> ModelInfo:
+        """The async twin of `warmup`."""
+        with langchain_errors():
+            info = await super().awarmup()
+        return self._described(info)
+
+    def _described(self, info: ModelInfo) -> ModelInfo:
+        if "profile" in type(self).model_fields:  # langchain-core 1.1 brought it
+            self.profile = {**(self.profile or {}), **model_profile(self, self.known_model())}
+        return info
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The model's own tokens of a text, or those of `custom_get_token_ids`."""
+        return token_ids(self, text, self.custom_get_token_ids)
+
+    def get_num_tokens(self, text: str) -> int:
+        """How many tokens a text has; an upper bound where the server shows no vocabulary."""
+        return count_text(self, text, self.custom_get_token_ids)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[ToolLike] | None = None
     ) -> int:
-        """Tokens of a conversation, the model's chat template included."""
+        """Tokens of a conversation, the model's chat template included.
+
+        Exact where the server renders the prompt; an upper bound for pictures, and on an event loop, where
+        asking would block it (there `await model.awarmup()` must have run once).
+        """
         with langchain_errors():
-            asked = core_messages(messages, allow_paths=self.allow_image_paths)
-            return self.client.count_tokens(asked, tools=[core_tool(tool) for tool in tools or ()]).tokens
+            asked = core_messages(messages, self)
+            given = [core_tool(tool) for tool in tools or ()]
+            if on_event_loop():
+                return self.counter().bound(asked, given, self.think).tokens
+            return self.client.count_tokens(asked, tools=given).tokens
 
 
 def _settings_of_call(stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.load.serializable import Serializable
 from pydantic import BaseModel
 
-from ollama_dify import ChatSettings, ConnectionSettings
+from ollama_dify import ChatSettings, ConnectionSettings, ModelInfo
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
@@ -83,11 +83,16 @@ def tracing_params(
     return params
 
 
-def model_profile(model: ChatSettings) -> ModelProfile:
-    """What is known of the model without asking the server; what is not known is left out."""
+def model_profile(model: ChatSettings, known: ModelInfo | None = None) -> ModelProfile:
+    """What is known of the model; what is not known is left out, and nobody is asked.
+
+    known: what the server told, if it was asked before.
+    """
+    vision = _known(model.vision_support, known, "vision")
+    tools = False if model.mode == "completion" else _known(model.function_call_support, known, "tools")
     profile: ModelProfile = {
         "structured_output": True,
-        "image_url_inputs": model.allow_image_urls and model.vision_support is True,
+        "image_url_inputs": model.allow_image_urls and vision is True,
         "pdf_inputs": False,
         "audio_inputs": False,
         "video_inputs": False,
@@ -99,10 +104,17 @@ def model_profile(model: ChatSettings) -> ModelProfile:
         profile["max_input_tokens"] = model.context_size - model.answer_reserve
     if model.answer_limit is not None:
         profile["max_output_tokens"] = model.answer_limit
-    if model.vision_support is not None:
-        profile["image_inputs"] = model.vision_support
-    tools = False if model.mode == "completion" else model.function_call_support
+    if vision is not None:
+        profile["image_inputs"] = vision
     if tools is not None:
         profile["tool_calling"] = tools
         profile["tool_choice"] = tools
+    if known is not None and known.can("thinking") is not None:
+        profile["reasoning_output"] = known.can("thinking") is True
     return profile
+
+
+def _known(setting: bool | None, known: ModelInfo | None, capability: str) -> bool | None:
+    if setting is not None or known is None:
+        return setting
+    return known.can(capability)

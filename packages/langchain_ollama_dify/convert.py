@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import (
@@ -20,7 +19,9 @@ from langchain_core.messages import (
 
 from ollama_dify import (
     CapabilityError,
+    ChatSettings,
     Image,
+    ImageUrl,
     Message,
     Prompt,
     TextPart,
@@ -30,7 +31,10 @@ from ollama_dify import (
 
 from .pictures import is_picture, picture
 
-__all__ = ["core_messages", "core_prompt"]
+__all__ = ["PROMPT_ARGUMENTS", "core_messages", "core_prompt"]
+
+# Arguments of a call that belong to the prompt of /api/generate, not to the settings.
+PROMPT_ARGUMENTS = ("raw", "suffix", "system", "template")
 
 _ROLES = {
     "human": "user",
@@ -45,17 +49,17 @@ _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "text-plain"})
 _CALL_TYPES = frozenset({"tool_call", "tool_use", "function_call", "tool_call_chunk"})
 
 
-def core_messages(messages: Sequence[BaseMessage], *, allow_paths: bool | Path = True) -> list[Message]:
+def core_messages(messages: Sequence[BaseMessage], settings: ChatSettings) -> list[Message]:
     """The conversation in the core's words.
 
-    allow_paths: as the setting `allow_image_paths`. A tool's result gets the tool's name from the call it
+    settings: what they allow of pictures. A tool's result gets the tool's name from the call it
     answers. A message's `name` is not sent: Ollama has no field for it. Raises UnsupportedContentError
     that names message and block for everything Ollama does not take.
     """
     names: dict[str, str] = {}
     converted: list[Message] = []
     for index, message in enumerate(messages):
-        turns = _Turn(message, f"messages[{index}]", names, allow_paths).read()
+        turns = _Turn(message, f"messages[{index}]", names, settings).read()
         for turn in turns:
             names.update({call.id: call.name for call in turn.tool_calls if call.id})
         converted += turns
@@ -66,13 +70,13 @@ class _Turn:
     """One message being read: its blocks fall into contents, thoughts, calls and results."""
 
     def __init__(
-        self, message: BaseMessage, where: str, names: Mapping[str, str], allow_paths: bool | Path
+        self, message: BaseMessage, where: str, names: Mapping[str, str], settings: ChatSettings
     ) -> None:
         self._message = message
         self._where = where
         self._names = names
-        self._allow_paths = allow_paths
-        self._contents: list[TextPart | Image] = []
+        self._settings = settings
+        self._contents: list[TextPart | Image | ImageUrl] = []
         self._thoughts: list[str] = []
         self._calls: list[ToolCall] = []
         self._results: list[Message] = []
@@ -113,7 +117,7 @@ class _Turn:
         if kind in _TEXT_TYPES and isinstance(block.get("text"), str):
             self._contents.append(TextPart(block["text"]))
         elif is_picture(block):
-            self._contents.append(picture(block, where, self._allow_paths))
+            self._contents.append(picture(block, self._settings, where))
         elif kind in ("reasoning", "thinking"):
             self._thoughts += _thoughts(block)
         elif kind in _CALL_TYPES:
@@ -142,7 +146,7 @@ class _Turn:
     def _result(self, block: Mapping[str, Any], where: str) -> Message:
         call_id = block.get("tool_use_id")
         told = ToolMessage(content=block.get("content") or "", tool_call_id=str(call_id or ""))
-        (result,) = _Turn(told, where, self._names, self._allow_paths).read()
+        (result,) = _Turn(told, where, self._names, self._settings).read()
         return result
 
 
@@ -197,14 +201,14 @@ def _refused(block: Mapping[str, Any], where: str) -> UnsupportedContentError:
     )
 
 
-def core_prompt(messages: Sequence[BaseMessage], *, allow_paths: bool | Path = True, **extra: Any) -> Prompt:
+def core_prompt(messages: Sequence[BaseMessage], settings: ChatSettings, **extra: Any) -> Prompt:
     """The conversation as one prompt for /api/generate: system apart, the other turns in LangChain's own
     prompt format.
 
     A lone user turn goes as it is, because the server puts the model's template around it.
-    extra: `suffix`, `template`, `raw` and `system` of the prompt. Raises CapabilityError for tool calls.
+    extra: values for `PROMPT_ARGUMENTS`. Raises CapabilityError for tool calls.
     """
-    converted = core_messages(messages, allow_paths=allow_paths)
+    converted = core_messages(messages, settings)
     if any(turn.role == "tool" or turn.tool_calls for turn in converted):
         raise CapabilityError(
             'The conversation holds tool calls, which mode="completion" cannot express.',
@@ -216,7 +220,14 @@ def core_prompt(messages: Sequence[BaseMessage], *, allow_paths: bool | Path = T
         text = turns[0].text
     else:
         text = get_buffer_string([_plain(turn) for turn in turns])
-    images = tuple(image for turn in converted for image in turn.images)
+    pictures = [part for turn in converted for part in turn.content if not isinstance(part, TextPart)]
+    for address in pictures:
+        if isinstance(address, ImageUrl):
+            raise UnsupportedContentError(
+                f'{address.where}: mode="completion" fetches no picture.',
+                hint='Send its bytes or base64, or use mode="chat".',
+            )
+    images = tuple(image for image in pictures if isinstance(image, Image))
     values = {"system": "\n\n".join(system) if system else None, "images": images, **extra}
     return Prompt(text, **values)
 

@@ -29,7 +29,7 @@ class OllamaDifyEmbeddings(Citizen, Embeddings, Connected, EmbeddingSettings):
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question."""
         with langchain_errors():
-            return _only_vector(self.client.embed([text]))
+            return _only_vector(self.client.embed([text], kind="query"))
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """The vectors of documents, in order; None in the place of a failed one (`skip_failed` only)."""
@@ -38,17 +38,17 @@ class OllamaDifyEmbeddings(Citizen, Embeddings, Connected, EmbeddingSettings):
     async def aembed_query(self, text: str) -> list[float]:
         """The vector of a question."""
         with langchain_errors():
-            return _only_vector(await self.async_client.embed([text]))
+            return _only_vector(await self.async_client.embed([text], kind="query"))
 
     def embed(self, texts: Sequence[str]) -> EmbedResult:
         """The documents' vectors with what LangChain's own methods have no place for: tokens, durations."""
         with langchain_errors():
-            return self.client.embed(texts)
+            return self.client.embed(texts, kind="document")
 
     async def aembed(self, texts: Sequence[str]) -> EmbedResult:
         """The async twin of `embed`."""
         with langchain_errors():
-            return await self.async_client.embed(texts)
+            return await self.async_client.embed(texts, kind="document")
 
 
 def _only_vector(result: EmbedResult) -> list[float]:

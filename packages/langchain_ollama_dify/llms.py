@@ -21,12 +21,14 @@ from ollama_dify import (
     Finish,
     Image,
     Prompt,
+    TextPart,
     UnsupportedContentError,
 )
 
-from .answers import facts
+from .answers import facts, usage
 from .citizen import Citizen, settings_in_use, tracing_params
-from .convert import core_messages
+from .convert import PROMPT_ARGUMENTS, core_messages
+from .counting import count_text, token_ids
 from .errors import langchain_errors
 from .structured import answer_format
 
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
 
 __all__ = ["OllamaDifyLLM"]
-
-# Arguments of a call that belong to the prompt, not to the settings.
-_PROMPT_ARGUMENTS = ("raw", "suffix", "system", "template")
 
 
 class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
@@ -66,7 +65,7 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
         value = super()._convert_input(model_input)
         if isinstance(value, ChatPromptValue):
             with langchain_errors():
-                _refuse_pictures(value)
+                _refuse_pictures(value, self)
         return value
 
     def _generate(
@@ -134,18 +133,19 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
 
+    def get_token_ids(self, text: str) -> list[int]:
+        """The model's own tokens of a text, or those of `custom_get_token_ids`."""
+        return token_ids(self, text, self.custom_get_token_ids)
+
     def get_num_tokens(self, text: str) -> int:
-        """Tokens of a text by the model's own tokenizer, or by `custom_get_token_ids`."""
-        if self.custom_get_token_ids is not None:
-            return len(self.custom_get_token_ids(text))
-        with langchain_errors():
-            return self.client.count_tokens(text).tokens
+        """How many tokens a text has; an upper bound where the server shows no vocabulary."""
+        return count_text(self, text, self.custom_get_token_ids)
 
 
-def _refuse_pictures(value: ChatPromptValue) -> None:
+def _refuse_pictures(value: ChatPromptValue, settings: ChatSettings) -> None:
     """A prompt is one text: LangChain's own way to it would drop a picture without a word."""
-    for index, message in enumerate(core_messages(value.messages)):
-        if message.images:
+    for index, message in enumerate(core_messages(value.messages, settings)):
+        if any(not isinstance(part, TextPart) for part in message.content):
             raise UnsupportedContentError(
                 f"messages[{index}] holds a picture, and a completion model takes one text.",
                 hint="Pass images=[…] with the call, or use ChatOllamaDify.",
@@ -155,7 +155,7 @@ def _refuse_pictures(value: ChatPromptValue) -> None:
 def _arguments(stop: list[str] | None, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What of a call's arguments belongs to the prompt, and what to the settings."""
     call = {name: value for name, value in kwargs.items() if name != "stream"}
-    extra = {name: call.pop(name) for name in _PROMPT_ARGUMENTS if name in call}
+    extra = {name: call.pop(name) for name in PROMPT_ARGUMENTS if name in call}
     if "images" in call:
         extra["images"] = tuple(
             image if isinstance(image, Image) else Image.parse(image, where=f"images[{index}]")
@@ -185,10 +185,5 @@ def _info(thinking: str, finish: Finish | None, logprobs: Any) -> dict[str, Any]
     """What stands beside the text: LangChain's completions have no message for it."""
     told: dict[str, Any] = {"reasoning_content": thinking} if thinking else {}
     if finish is not None:
-        usage = finish.usage
-        told["usage_metadata"] = {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "total_tokens": usage.total_tokens,
-        }
+        told["usage_metadata"] = usage(finish)
     return {**told, **(facts(finish, logprobs) if finish or logprobs else {})}

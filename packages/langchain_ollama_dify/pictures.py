@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ollama_dify import Image, UnsupportedContentError
+from ollama_dify import ChatSettings, Image, ImageUrl, UnsupportedContentError, read_picture
 
 __all__ = ["is_picture", "picture"]
 
@@ -27,21 +27,17 @@ def is_picture(block: Mapping[str, Any]) -> bool:
     return kind in _TYPES or (kind is None and "image" in block)
 
 
-def picture(block: Mapping[str, Any], where: str, allow_paths: bool | Path) -> Image:
-    """The picture of a block.
+def picture(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Image | ImageUrl:
+    """The picture of a block; only a path object is a path, never a text.
 
-    allow_paths: as the setting `allow_image_paths`; only a path object is a path, never a text.
-    Raises UnsupportedContentError, which names the place, for an address, a file id and what is no picture.
+    Raises UnsupportedContentError, which names the place, for a file id, for what is no picture, and for an
+    address unless the settings allow it.
     """
     source = _source(block)
-    if isinstance(source, Image):
-        return source
-    if isinstance(source, Path):
-        return Image.from_path(source, allowed=allow_paths, where=where)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return Image.from_bytes(bytes(source), where=where)
-    if isinstance(source, str):
-        return Image.parse(source, where=where)
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    if isinstance(source, (Image, Path, bytes, str)):
+        return read_picture(source, settings, where=where)
     if _file_id(block):
         raise UnsupportedContentError(
             f"{where}: this picture is the id of a file that another provider keeps.",

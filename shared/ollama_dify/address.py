@@ -27,6 +27,7 @@ __all__ = [
     "parse_base_url",
     "parse_ollama_host",
     "resolve_address",
+    "with_credentials",
     "without_credentials",
 ]
 
@@ -329,6 +330,13 @@ def is_ollama_cloud(host: str) -> bool:
     """Whether a host (or a URL's) is ollama.com, the only one `OLLAMA_API_KEY` is for."""
     name = _host_of(host)
     return name == "ollama.com" or name.endswith(".ollama.com")
+
+
+def with_credentials(url: str, authorization: str) -> str:
+    """`url` with user and password of a Basic header value in it, as `parse_base_url` takes them."""
+    user, _, password = base64.b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 def without_credentials(url: str) -> str:

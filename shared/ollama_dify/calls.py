@@ -25,6 +25,7 @@ from .responses import (
     ModelInfo,
     RunningModel,
     read_local_models,
+    read_model_info,
     read_running_models,
     read_version,
 )
@@ -121,7 +122,10 @@ class Calls:
         return flows.model_info(self.context(), self._model(model))
 
     def show(self, model: str | None, *, verbose: bool) -> Flow[dict[str, Any]]:
-        return flows.fetch(self.context(), show_request(self._model(model), verbose=verbose))
+        request = show_request(self._model(model), verbose=verbose)
+        shown: dict[str, Any] = yield from flows.fetch(self.context(), request)
+        read_model_info(shown, self._model(model))  # raises for what is no description
+        return shown
 
     def tags(self) -> Flow[list[LocalModel]]:
         return read_local_models((yield from flows.fetch(self.context(), WireRequest("GET", "/api/tags"))))

@@ -83,6 +83,8 @@ def _chunks(
     decoder = stream.decoder
     try:
         yield from stream.chunks
+        if decoder.finished:
+            stream.opened.finish()
         for data in stream.opened:
             yield from decoder.feed(data)
             if decoder.error is not None:
@@ -150,6 +152,8 @@ async def _async_chunks(
     try:
         for chunk in stream.chunks:
             yield chunk
+        if decoder.finished:
+            stream.opened.finish()
         async for data in stream.opened:
             for chunk in decoder.feed(data):
                 yield chunk

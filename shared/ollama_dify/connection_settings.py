@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from .address import Address, is_ollama_cloud, resolve_address
+from .address import Address, is_ollama_cloud, resolve_address, with_credentials
 from .errors import ConfigurationError
 from .setting_names import configuration_error, unknown_name
 
@@ -184,7 +184,19 @@ class ConnectionSettings(BaseModel):
     @classmethod
     def from_settings(cls: type[_S], settings: ConnectionSettings, **changes: Any) -> _S:
         """The same settings in this class, with changes: `ChatOllamaDify.from_settings(settings)`."""
-        return cls(**{**settings.explicit(fields=cls._settings_part()), **changes})
+        return cls(**{**settings._handed_on(cls._settings_part()), **changes})
+
+    def _handed_on(self, fields: type[ConnectionSettings]) -> dict[str, Any]:
+        """`explicit`, with credentials of the address back inside it, so that they stay with their server."""
+        values = self.explicit(fields=fields)
+        authorization = self._address.authorization
+        headers = values.get("headers", {})
+        if authorization is None or headers.get("Authorization") != authorization:
+            return values
+        values["headers"] = {name: value for name, value in headers.items() if name != "Authorization"}
+        if self.base_url is not None:
+            values["base_url"] = with_credentials(self.base_url, authorization)
+        return values
 
     @classmethod
     def _settings_part(cls) -> type[ConnectionSettings]:

@@ -5,6 +5,7 @@ No I/O but reading the environment and certificates; the sockets are `transport`
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -206,9 +207,13 @@ class Endpoint:
             return None
         if _origin(target) != _origin(sent.url) or target.userinfo:
             return None
-        return httpx.Request(
-            sent.method, target, headers=sent.headers, stream=sent.stream, extensions=sent.extensions
+        # A body in memory goes along as such: as a stream, none at all would be sent as an empty chunked one.
+        body: dict[str, Any] = (
+            {"content": sent.content}
+            if isinstance(sent.stream, httpx.ByteStream)
+            else {"stream": sent.stream}
         )
+        return httpx.Request(sent.method, target, headers=sent.headers, extensions=sent.extensions, **body)
 
     def check_encoding(self, response: httpx.Response) -> None:
         """Compressed bodies are refused: they were not asked for and may unpack to any size."""
@@ -257,6 +262,7 @@ class Endpoint:
     def translate(self, error: Exception, request: WireRequest, exchange: Exchange) -> OllamaError:
         """Our error for another library's; the caller chains it."""
         url = f"{self.url}{request.path}"
+        error = _named_rightly(error)
         if isinstance(error, httpx.TimeoutException):
             return self._late(_phase(error, exchange), request)
         if isinstance(error, httpx.ConnectError):
@@ -375,6 +381,21 @@ def _phase(error: httpx.TimeoutException, exchange: Exchange) -> str:
     if isinstance(error, httpx.PoolTimeout):
         return "pool"
     return "idle" if exchange.in_body or isinstance(error, httpx.WriteTimeout) else "first_byte"
+
+
+def _named_rightly(error: Exception) -> Exception:
+    """httpx-aiohttp 0.2 calls every lost connection a ConnectTimeout; what it wraps says what it was."""
+    cause = error.__cause__
+    if (
+        not isinstance(error, httpx.ConnectTimeout)
+        or not type(cause).__module__.startswith("aiohttp")
+        or isinstance(cause, (TimeoutError, asyncio.TimeoutError))
+    ):
+        return error
+    kind = httpx.ConnectError if hasattr(cause, "os_error") else httpx.ReadError
+    named = kind(str(error))
+    named.__cause__ = cause
+    return named
 
 
 def _said(error: Exception) -> str:

@@ -23,7 +23,7 @@ from .responses import (
     read_model_info,
 )
 from .retry import RetryQuota, retry_delay
-from .streaming import ChatDecoder
+from .streaming import MAX_LINE, ChatDecoder
 
 if TYPE_CHECKING:
     from .counting import Counter
@@ -218,7 +218,8 @@ def complete(context: Context, request: WireRequest, decoding: Decoding) -> Flow
     """An answer in one piece. decoding: makes the decoder of one attempt."""
 
     def attempt() -> Flow[ChatResult]:
-        answer = yield Send(request)
+        # In one piece it is no longer than a line of a streamed answer may be.
+        answer = yield Send(request, MAX_LINE)
         return decoding().whole(answer.body)
 
     return (yield from with_retries(context, attempt))

@@ -17,7 +17,7 @@ from .requests import Prompt, WireRequest, chat_request, check_call, generate_re
 from .settings import ChatSettings
 from .streaming import ChatDecoder, ChunkFilter
 from .think_tags import ThinkTags
-from .tool_choice import ForcedCalls, ToolPlan, plan_tools
+from .tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
 
 __all__ = ["Question", "ask", "chat_question", "prompt_question"]
 
@@ -48,6 +48,8 @@ class Question:
         filters: list[ChunkFilter] = []
         if self.plan.forced:
             filters.append(ForcedCalls(self.plan))
+        elif self.plan.may_answer:
+            filters.append(CallsOrAnswer(self.plan))
         elif settings.format is None:
             filters.append(ThinkTags())
         filters.append(
@@ -109,6 +111,9 @@ def chat_question(
                 f"tool_choice={tool_choice!r} and format= exclude each other: both say what the answer is. "
                 "Leave one out."
             )
+        settings = check_call(settings, {"format": plan.format})
+    elif plan.tools and settings.format is not None:
+        plan = plan_calls_or_answer(plan, settings.format)
         settings = check_call(settings, {"format": plan.format})
     request = chat_request(settings, messages, tools=plan.tools, streamed=streamed)
     pictures = (Image, ImageUrl)

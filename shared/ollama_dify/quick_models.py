@@ -40,7 +40,9 @@ def quick_constructor(
 
 def _learn(sample: M, given: frozenset[str]) -> Callable[..., M]:
     kind = type(sample)
-    values = {name: None if name in given else value for name, value in sample.__dict__.items()}
+    values: dict[str, Any] = {
+        name: None if name in given else value for name, value in sample.__dict__.items()
+    }
     # Each object needs lists and dictionaries of its own.
     containers = [(name, value.copy) for name, value in values.items() if _is_container(value)]
     fields_set = sample.model_fields_set.copy()
@@ -57,7 +59,7 @@ def _learn(sample: M, given: frozenset[str]) -> Callable[..., M]:
         made = new(kind)
         put(made, "__dict__", own)
         put(made, "__pydantic_fields_set__", fields_set.copy())
-        put(made, "__pydantic_extra__", None if extra is None else extra.copy())
+        put(made, "__pydantic_extra__", None if extra is None else dict(extra))
         put(made, "__pydantic_private__", None)
         return made
 

@@ -112,7 +112,7 @@ class ModelSettings(ConnectionSettings):
 
     def for_embedding(self, model: str, **values: Any) -> EmbeddingSettings:
         """Embedding settings for the same server, with the same key, headers and timeouts."""
-        return EmbeddingSettings(**{**self.explicit(fields=ConnectionSettings), "model": model, **values})
+        return EmbeddingSettings(**{**self._handed_on(ConnectionSettings), "model": model, **values})
 
 
 class ChatSettings(ModelSettings):

@@ -16,9 +16,10 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any
 
+import anyio
 import httpcore
 
-__all__ = ["Exchange", "Sockets", "watch"]
+__all__ = ["Exchange", "Sockets", "sweep", "watch"]
 
 HEAD_LIMIT = 256 * 1024
 _WRITE_SIZE = 256 * 1024
@@ -268,3 +269,22 @@ def watch(transport: object) -> Sockets | None:
     if isinstance(backend, httpcore.AsyncNetworkBackend):
         pool._network_backend = _AsyncSockets(backend)
     return None
+
+
+async def sweep(transport: object) -> None:
+    """Throw out connections that nobody holds, after a request was cancelled.
+
+    httpcore forgets a connection whose request is cancelled between connecting and sending: it stays open, is
+    never used again, and takes one of the pool's places for good.
+    """
+    pool: Any = getattr(transport, "_pool", None)
+    connections, requests = getattr(pool, "_connections", None), getattr(pool, "_requests", None)
+    if connections is None or requests is None:
+        return
+    held = {id(request.connection) for request in requests}
+    lost = [it for it in connections if id(it) not in held and not it.is_idle() and not it.is_closed()]
+    for connection in lost:
+        connections.remove(connection)
+    with anyio.CancelScope(shield=True):
+        for connection in lost:
+            await connection.aclose()

@@ -6,6 +6,7 @@ name is the key because some servers reorder properties, so a `name` property co
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,19 +19,27 @@ from .messages import Tool, ToolCall
 from .responses import ChatChunk, ChatResult
 from .schema import inline_refs
 
-__all__ = ["ForcedCalls", "ToolPlan", "plan_tools"]
+__all__ = ["CallsOrAnswer", "ForcedCalls", "ToolPlan", "plan_calls_or_answer", "plan_tools"]
+
+# The start of a JSON object up to the end of its first key.
+_FIRST_KEY = re.compile(r'\s*\{\s*"((?:[^"\\]|\\.)*)"')
+_NO_KEY = re.compile(r'\s*(?:[^\s{]|\{\s*[^\s"])')
 
 
 @dataclass(frozen=True, slots=True)
 class ToolPlan:
-    """What to send for a choice: the tools to offer, and the format that forces one of `names`."""
+    """What to send for a choice: the tools to offer, and the format that forces one of `names`.
+
+    may_answer: the format also allows an answer in a form of its own.
+    """
 
     tools: tuple[Tool, ...] = ()
     format: dict[str, Any] | None = None
+    may_answer: bool = False
 
     @property
     def forced(self) -> bool:
-        return self.format is not None
+        return self.format is not None and not self.may_answer
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,16 +64,35 @@ def plan_tools(tools: Sequence[Tool], choice: str | None) -> ToolPlan:
     if not chosen:
         known = ", ".join(names) if names else "there are none"
         raise ConfigurationError(f"tool_choice={choice!r} names no tool; the tools: {known}.")
-    forms = [
+    forms = _forms(chosen)
+    return ToolPlan(chosen, forms[0] if len(forms) == 1 else {"anyOf": forms})
+
+
+def plan_calls_or_answer(plan: ToolPlan, answer: Any) -> ToolPlan:
+    """The plan for tools the model may call and a `format` its answer must have.
+
+    A server with a format allows no calls beside it, so what is sent allows a call's form or the answer's.
+    Raises ConfigurationError for a property named like a tool.
+    """
+    schema = {"type": "object"} if answer == "json" else inline_refs(answer)
+    if clash := set(plan.names) & set(schema.get("properties", ())):
+        raise ConfigurationError(
+            f"A tool and a property of format= are both called {min(clash)!r}, so a call could not be told "
+            "from an answer. Rename one."
+        )
+    return ToolPlan(plan.tools, {"anyOf": [*_forms(plan.tools), schema]}, may_answer=True)
+
+
+def _forms(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    return [
         {
             "type": "object",
             "properties": {tool.name: inline_refs(tool.parameters)},
             "required": [tool.name],
             "additionalProperties": False,
         }
-        for tool in chosen
+        for tool in tools
     ]
-    return ToolPlan(chosen, forms[0] if len(forms) == 1 else {"anyOf": forms})
 
 
 class ForcedCalls:
@@ -118,3 +146,28 @@ class ForcedCalls:
             hint="The server may not enforce `format` for this model (cloud models do not). "
             "Leave tool_choice unset, or choose another model.",
         )
+
+
+class CallsOrAnswer:
+    """A chunk filter for `plan_calls_or_answer`: holds the text back until its first key tells a call from an
+    answer, then gives the one as a call at the end, the other as it comes."""
+
+    def __init__(self, plan: ToolPlan) -> None:
+        self._plan = plan
+        self._held = ""
+        self._calls: ForcedCalls | None = None
+        self.done = False
+
+    def feed(self, chunk: ChatChunk) -> ChatChunk:
+        """The chunk as a part of the answer, or without its text and, at the end, with the call."""
+        if self._calls is not None:
+            return self._calls.feed(chunk)
+        self._held += chunk.text
+        key = _FIRST_KEY.match(self._held)
+        if key and not chunk.tool_calls and key[1] in self._plan.names:
+            self._calls = ForcedCalls(self._plan)
+            return self._calls.feed(chunk._replace(text=self._held))
+        if key or chunk.tool_calls or chunk.finish or _NO_KEY.match(self._held):
+            self.done = True
+            return chunk._replace(text=self._held)
+        return chunk._replace(text="")

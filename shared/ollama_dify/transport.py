@@ -36,7 +36,7 @@ from .picture_fetch import fetch, fetch_async, resolve, resolve_async
 from .requests import WireRequest
 from .retry import RetryQuota
 from .settings import ConnectionSettings
-from .sockets import Exchange, Sockets, current, watch
+from .sockets import Exchange, Sockets, current, sweep, watch
 
 __all__ = ["AsyncTransport", "Transport", "quota_for"]
 
@@ -191,7 +191,7 @@ class Transport:
         sent = endpoint.build(request, None if self._client is None else self._client.headers)
         exchange = endpoint.exchange(request)
         wait = endpoint.slot_wait(request)
-        if not self.slots.acquire(timeout=-1 if wait is None else wait):
+        if not self.slots.acquire(timeout=wait):
             raise endpoint.no_slot(request)
         try:
             with Translated(endpoint, request, exchange):
@@ -395,6 +395,10 @@ async def _closing(pool: httpx.AsyncBaseTransport) -> AsyncGenerator[None, None]
         await pool.aclose()
 
 
+def _let_go(pool: httpx.AsyncBaseTransport) -> None:
+    """The end of a reference that outlives its owner."""
+
+
 class AsyncTransport:
     """Drives flows by awaiting; belongs to one event loop."""
 
@@ -420,6 +424,8 @@ class AsyncTransport:
             raise ConfigurationError(f"The proxy cannot be used: {error}.") from error
         watch(pool)
         self._pool = pool
+        # Garbage collection then finds the pool alive, and its sockets are closed by the guard, not dropped.
+        weakref.finalize(self, _let_go, pool)
         self._guard = _closing(pool)
         await self._guard.__anext__()
 
@@ -497,8 +503,12 @@ class AsyncTransport:
                 except BaseException:
                     await response.aclose()
                     raise
-        except BaseException:
-            self.slots.release()
+        except BaseException as error:
+            try:
+                if not isinstance(error, Exception):
+                    await sweep(self._pool)
+            finally:
+                self.slots.release()
             raise
         return response, exchange
 
@@ -577,4 +587,5 @@ def _aiohttp_pool(options: dict[str, Any]) -> httpx.AsyncBaseTransport:
         raise ConfigurationError(
             'http_backend="aiohttp" needs the extra: pip install "ollama-dify[aiohttp]".'
         ) from error
-    return AiohttpTransport(verify=options["verify"], limits=options["limits"], proxy=options["proxy"])
+    proxy = None if options["proxy"] is None else httpx.Proxy(options["proxy"])
+    return AiohttpTransport(verify=options["verify"], limits=options["limits"], proxy=proxy)

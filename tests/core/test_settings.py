@@ -27,6 +27,7 @@ from ollama_dify import (
     Timeouts,
 )
 from ollama_dify.setting_names import FOREIGN_NAMES
+from ollama_dify.settings import SAMPLING_OPTIONS
 
 CANARY = "sk-CANARY-9f3b"
 
@@ -66,32 +67,26 @@ CONNECTION = {
 MODEL = {"context_size": 4096, "keep_alive": None, "options": {}} | dict.fromkeys(
     ("num_gpu", "num_thread", "num_batch", "main_gpu", "use_mmap")
 )
-CHAT = {
+CHAT: dict[str, Any] = {
+    **dict.fromkeys(SAMPLING_OPTIONS),
+    **dict.fromkeys(
+        ("max_tokens", "vision_support", "function_call_support", "num_predict", "think", "format")
+    ),
+    **dict.fromkeys(("logprobs", "top_logprobs", "max_image_edge")),
     "mode": "chat",
     "context_overflow": "error",
     "allow_image_paths": True,
     "allow_image_urls": False,
     "convert_images": False,
-} | dict.fromkeys(
-    ("max_tokens", "vision_support", "function_call_support", "num_predict", "temperature", "top_p", "top_k")
-    + (
-        "min_p",
-        "typical_p",
-        "repeat_penalty",
-        "repeat_last_n",
-        "presence_penalty",
-        "frequency_penalty",
-        "seed",
-    )
-    + ("stop", "num_keep", "mirostat", "mirostat_eta", "mirostat_tau", "tfs_z", "think", "format", "logprobs")
-    + ("top_logprobs", "max_image_edge")
-)
+}
 EMBEDDING = {
     "dimensions": None,
     "batch_size": 64,
     "max_concurrency": 4,
     "overflow": "error",
     "prefixes": False,
+    "query_prefix": None,
+    "document_prefix": None,
     "skip_failed": False,
 }
 
@@ -176,7 +171,7 @@ def test_taken(name: str, given_value: Any, value: Any) -> None:
 
 BAD: list[tuple[str, Any]] = [
     *[("model", v) for v in ("", "  ", "m\n", "m\x00", "a\nb", 5, None)],
-    *[("context_size", v) for v in (0, -1, "x", 1.5, "4096 ")],
+    *[("context_size", v) for v in (0, -1, "x", 1.5, "4k")],
     *[("max_tokens", v) for v in (0, -1, "x")],
     *[("num_predict", v) for v in (-3, 4097, "x")],
     *[("temperature", v) for v in (-0.1, float("nan"), float("inf"), "hot")],
@@ -220,8 +215,16 @@ def test_refused(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("batch_size", 0), ("batch_size", 4096), ("max_concurrency", 0), ("dimensions", 0), ("overflow", "trim")]
-    + [("temperature", 1), ("mode", "chat"), ("num_predict", 5), ("options", {"num_ctx": 5})],
+    [
+        *[
+            ("batch_size", 0),
+            ("batch_size", 4096),
+            ("max_concurrency", 0),
+            ("dimensions", 0),
+            ("overflow", "trim"),
+        ],
+        *[("temperature", 1), ("mode", "chat"), ("num_predict", 5), ("options", {"num_ctx": 5})],
+    ],
 )
 def test_refused_for_embeddings(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
@@ -438,6 +441,11 @@ def test_userinfo_becomes_a_header_and_stays_with_its_address() -> None:
     assert settings.headers == {"X": "1", "Authorization": "Basic bWU6c2VjcmV0"}
     settings.temperature = 0
     assert settings.headers["Authorization"] == "Basic bWU6c2VjcmV0"
+    for made in (ChatSettings.from_settings(settings), settings.for_embedding("e")):
+        assert made.headers == settings.headers
+    elsewhere = {"base_url": "http://other:1"}
+    for made in (ChatSettings.from_settings(settings, **elsewhere), settings.for_embedding("e", **elsewhere)):
+        assert made.headers == {"X": "1"}
     settings.base_url = "http://other:1"
     assert settings.headers == {"X": "1"}
 
@@ -627,7 +635,7 @@ def test_a_class_of_an_adapter() -> None:
 
 @given(
     values=st.dictionaries(
-        st.sampled_from(sorted(ChatSettings.model_fields) + ["num_ctx", "nonsense"]),
+        st.sampled_from([*sorted(ChatSettings.model_fields), "num_ctx", "nonsense"]),
         st.none()
         | st.booleans()
         | st.integers(-3, 5000)

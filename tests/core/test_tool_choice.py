@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ollama_dify import ChatChunk, Finish, Tool, ToolCall
+from ollama_dify import ChatChunk, Tool, ToolCall
 from ollama_dify.errors import (
     ConfigurationError,
     EmptyResponseError,
@@ -16,7 +16,7 @@ from ollama_dify.errors import (
     ProtocolError,
 )
 from ollama_dify.streaming import ChatDecoder
-from ollama_dify.tool_choice import ForcedCalls, plan_tools
+from ollama_dify.tool_choice import CallsOrAnswer, ForcedCalls, plan_calls_or_answer, plan_tools
 
 CITY = {"type": "object", "properties": {"name": {"type": "string"}}}
 ADD = Tool("add", "Adds.", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
@@ -162,4 +162,48 @@ def test_what_had_been_said_is_in_the_error() -> None:
 def test_the_filter_passes_logprobs_on() -> None:
     chunk = ForcedCalls(plan_tools([ADD], "add")).feed(ChatChunk("{", logprobs=({"token": "{"},)))
     assert chunk == ChatChunk(logprobs=({"token": "{"},))
-    assert Finish("stop", "m") is not None
+
+
+# Tools the model may call beside a format that its answer must have.
+
+ANSWER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "schema"),
+    [pytest.param(ANSWER, ANSWER, id="schema"), pytest.param("json", {"type": "object"}, id="json")],
+)
+def test_a_format_beside_tools_allows_both(asked: Any, schema: Any) -> None:
+    plan = plan_calls_or_answer(plan_tools([ADD, GO], None), asked)
+    assert plan.format == {"anyOf": [ADD_FORM, GO_FORM, schema]}
+    assert (plan.tools, plan.forced, plan.may_answer) == ((ADD, GO), False, True)
+
+
+def test_a_property_named_like_a_tool() -> None:
+    with pytest.raises(ConfigurationError, match="both called 'add'"):
+        plan_calls_or_answer(plan_tools([ADD], None), {"type": "object", "properties": {"add": {}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "called"),
+    [
+        pytest.param(SPELT, "", "add", id="a call"),
+        pytest.param(' \n{ "add" : {"a": 1}}', "", "add", id="a call with blanks"),
+        pytest.param('{"city": "Oslo"}', '{"city": "Oslo"}', None, id="an answer"),
+        pytest.param('{"city": "add"}', '{"city": "add"}', None, id="an answer that names a tool"),
+        pytest.param('{"a\\"dd": 1}', '{"a\\"dd": 1}', None, id="an escaped key"),
+        pytest.param("{}", "{}", None, id="an empty object"),
+        pytest.param("[1]", "[1]", None, id="a list"),
+        pytest.param("Oslo", "Oslo", None, id="prose"),
+        pytest.param('{"ad', '{"ad', None, id="cut in the key"),
+        pytest.param("", "", None, id="nothing"),
+    ],
+)
+def test_a_call_or_an_answer_however_it_is_cut(text: str, said: str, called: str | None) -> None:
+    plan = plan_calls_or_answer(plan_tools([ADD, GO], None), "json")
+    for pieces in ([text], list(text), *[[text[:at], text[at:]] for at in range(len(text))]):
+        reading = ChatDecoder(model="m", filters=[CallsOrAnswer(plan)])
+        reading.feed(answer(*pieces))
+        reading.close()
+        assert reading.result().text == said
+        assert [call.name for call in reading.result().tool_calls] == ([] if called is None else [called])

@@ -249,7 +249,7 @@ class _Connection(asyncio.Protocol):
     async def _play(self, steps: Iterable[Step]) -> bool:
         """True when the connection is over."""
         for step in steps:
-            if self._gone.is_set():
+            if self._gone.is_set() or self.transport.is_closing():
                 return True
             if isinstance(step, bytes):
                 self.transport.write(step)
@@ -257,6 +257,8 @@ class _Connection(asyncio.Protocol):
                     await self._may_write.wait()
             elif isinstance(step, End):
                 return await self._end(step)
+            elif 0 < step < 0.05:
+                await asyncio.sleep(step)
             elif step > 0:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._gone.wait(), step)

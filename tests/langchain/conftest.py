@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
+from ollama_dify import AsyncOllamaClient, OllamaClient
 from ollama_dify.testing import SimulatedModel, SimulatedOllama, default_models
 
 # LangChain's `load` looks partner classes up in a table of its own, unless it is given the classes; until
@@ -28,3 +30,22 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedOllama]:
     with SimulatedOllama([*default_models(), all_round()]) as simulated:
         monkeypatch.setenv("OLLAMA_HOST", simulated.base_url)
         yield simulated
+
+
+@pytest.fixture(autouse=True)
+async def closed_clients(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Closes what a test leaves open; the suite of LangChain closes nothing."""
+    made: list[OllamaClient | AsyncOllamaClient] = []
+    for kind in (OllamaClient, AsyncOllamaClient):
+
+        def noted(self: Any, *args: Any, _made: Any = kind.__init__, **kwargs: Any) -> None:
+            _made(self, *args, **kwargs)
+            made.append(self)
+
+        monkeypatch.setattr(kind, "__init__", noted)
+    yield
+    for client in made:
+        if isinstance(client, AsyncOllamaClient):
+            await client.aclose()
+        else:
+            client.close()

@@ -116,7 +116,7 @@ async def test_the_error_of_an_overlong_prompt(server: SimulatedOllama, way: str
 @pytest.mark.parametrize("way", ["stream", "astream"])
 async def test_a_broken_stream_keeps_what_arrived(server: SimulatedOllama, way: str) -> None:
     server.reply(Reply(pieces=["one", " two", " three"]))
-    server.fault(Fault("cut", after=2, chunks=True))
+    server.fault(Fault("cut", chunks=2))
     seen: list[str] = []
 
     with pytest.raises(ollama_dify.OllamaError) as caught:

@@ -234,9 +234,9 @@ BAD_BLOCKS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "web address": (
         {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
-        "https address",
+        "a web address",
     ),
-    "v1 web address": ({"type": "image", "url": "http://example.com/a.png"}, "http address"),
+    "v1 web address": ({"type": "image", "url": "http://example.com/a.png"}, "a web address"),
     "file address": ({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}, "file: address"),
     "path text": ({"type": "image", "url": str(PNG)}, "paths in messages are never opened"),
     "no picture": ({"type": "image_url", "image_url": data_url("text.txt")}, "PNG"),

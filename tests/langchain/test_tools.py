@@ -224,3 +224,46 @@ async def test_a_forced_call_is_streamed_as_a_call(server: SimulatedOllama, way:
 
     assert tokens.calls == ["openai"]
     assert set(answer.tool_calls[0]["args"]) == {"city"}
+
+
+ANSWER = {"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}
+CALLS_OR_ANSWERS: dict[str, tuple[list[str], str, list[dict[str, Any]]]] = {
+    "a call": (['{"op', 'enai": {"city"', ': "Oslo"}}'], "", [{"city": "Oslo"}]),
+    "an answer": (['{"mo', 'od": ', '"good"}'], '{"mood": "good"}', []),
+    "an answer that begins like a call": (['{"openair', '": 1}'], '{"openair": 1}', []),
+    "an empty object": (["{", "}"], "{}", []),
+    "no object": (["I am ", "well."], "I am well.", []),
+}
+
+
+@ways
+@pytest.mark.parametrize("shape", [ANSWER, "json"], ids=["schema", "json"])
+@pytest.mark.parametrize(("pieces", "text", "calls"), CALLS_OR_ANSWERS.values(), ids=CALLS_OR_ANSWERS)
+async def test_a_format_leaves_tools_callable(
+    server: SimulatedOllama, way: str, shape: Any, pieces: list[str], text: str, calls: list[dict[str, Any]]
+) -> None:
+    server.reply(Reply(pieces=pieces))
+
+    answer = await ask(chat(format=shape).bind_tools([OPENAI]), way, "Hello")
+
+    assert answer.text == text
+    assert [call["args"] for call in answer.tool_calls] == calls
+    form, other = server.requests[-1].body["format"]["anyOf"]
+    assert form["required"] == ["openai"]
+    assert other == (ANSWER if shape == ANSWER else {"type": "object"})
+
+
+async def test_an_answer_under_a_format_is_streamed_as_it_comes(server: SimulatedOllama) -> None:
+    server.reply(Reply(pieces=['{"mood": ', '"very ', 'good"}']))
+
+    got = await chunks(chat(format=ANSWER).bind_tools([OPENAI]), "stream", "Hello")
+
+    assert [chunk.text for chunk in got if chunk.text] == ['{"mood": ', '"very ', 'good"}']
+
+
+@ways
+async def test_a_tool_named_like_a_property_is_refused(server: SimulatedOllama, way: str) -> None:
+    schema = {"type": "object", "properties": {"openai": {"type": "string"}}}
+
+    with pytest.raises(ollama_dify.ConfigurationError, match="Rename one"):
+        await ask(chat(format=schema).bind_tools([OPENAI]), way, "Hello")

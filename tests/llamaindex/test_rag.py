@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
 
 import llama_index.core
 import pytest
 from llama_index.core import Document, Settings, VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.memory import ChatMemoryBuffer
-from llama_index.core.node_parser import SentenceSplitter
 
 from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
 from ollama_dify.testing import SimulatedOllama
@@ -40,7 +40,17 @@ def exact_counts(llm: OllamaDify, monkeypatch: pytest.MonkeyPatch) -> None:
     Settings.tokenizer = llm.tokenizer
 
 
-@pytest.mark.usefixtures("exact_counts")
+@pytest.fixture
+def own_loop() -> Iterator[None]:
+    """LlamaIndex makes itself a loop where there is none, and leaves it open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.mark.usefixtures("exact_counts", "own_loop")
 @pytest.mark.parametrize("response_mode", ["compact", "refine", "tree_summarize", "simple_summarize"])
 def test_query_engine(llm: OllamaDify, index: VectorStoreIndex, response_mode: str) -> None:
     engine = index.as_query_engine(llm=llm, similarity_top_k=1, response_mode=response_mode)
@@ -114,9 +124,7 @@ def test_ingestion_pipeline(
     server: SimulatedOllama, make_embedding: MakeEmbedding, workers: int | None
 ) -> None:
     embedding = make_embedding(headers={"X-Kept": "yes"}, batch_size=8)
-    pipeline = IngestionPipeline(
-        transformations=[SentenceSplitter(chunk_size=64, chunk_overlap=0), embedding]
-    )
+    pipeline = IngestionPipeline(transformations=[embedding])
     documents = [Document(text=text) for text in FACTS.values()]
     nodes = pipeline.run(documents=documents, num_workers=workers)
     assert sorted(node.get_content() for node in nodes) == sorted(FACTS.values())
