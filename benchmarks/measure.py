@@ -60,10 +60,13 @@ class Worker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        self._read()
+        self._ready = False
 
     def ask(self, order: dict[str, Any]) -> Sample:
         assert self._process.stdin is not None
+        if not self._ready:
+            self._read()
+            self._ready = True
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return self._read()
@@ -89,10 +92,12 @@ def measure_scenes(
     """One run: a fresh process per subject, kept for all scenes of its framework."""
     samples = Samples()
     for framework in dict.fromkeys(scene.name.split()[0] for scene in scenes):
+        own = [scene for scene in scenes if scene.name.split()[0] == framework]
         with _workers(server) as worker:
-            for scene in scenes:
-                if scene.name.split()[0] != framework:
-                    continue
+            # All are started before the first is asked, so that they import side by side.
+            for subject in dict.fromkeys(subject for scene in own for subject in scene.subjects):
+                worker(subject)
+            for scene in own:
                 told(scene.name)
                 _measure(server, scene, worker, samples, rounds=rounds, quick=quick)
     return samples

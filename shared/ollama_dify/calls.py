@@ -29,7 +29,7 @@ from .responses import (
     read_running_models,
     read_version,
 )
-from .retry import RetryQuota
+from .retry import quota_for
 from .settings import ChatSettings, ConnectionSettings, EmbeddingSettings
 from .tokens import TokenCount
 
@@ -39,13 +39,18 @@ __all__ = ["Calls"]
 class Calls:
     """The flows of one settings object, and what was looked up for it."""
 
-    def __init__(self, settings: ConnectionSettings, quota: RetryQuota) -> None:
+    def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
-        self._quota = quota
         self._lookups = Lookups()
+        self._url = settings.address.url
 
     def context(self, settings: ConnectionSettings | None = None) -> Context:
-        return Context((settings or self.settings).max_retries, self._quota, self._lookups)
+        url = self.settings.address.url
+        if url != self._url:
+            # Another server now: what the old one said no longer counts.
+            self._lookups, self._url = Lookups(), url
+        settings = self.settings if settings is None else settings
+        return Context(settings.max_retries, quota_for(url), self._lookups)
 
     def chat(
         self,

@@ -20,7 +20,7 @@ from .requests import Prompt
 from .responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .settings import ConnectionSettings
 from .tokens import TokenCount
-from .transport import AsyncTransport, Transport, quota_for
+from .transport import AsyncTransport, Transport
 
 __all__ = ["AsyncChatStream", "AsyncOllamaClient", "ChatStream", "OllamaClient"]
 
@@ -189,7 +189,7 @@ class OllamaClient:
 
     def __init__(self, settings: ConnectionSettings, *, calls: Calls | None = None) -> None:
         self.settings = settings
-        self._calls = Calls(settings, quota_for(settings.address.url)) if calls is None else calls
+        self._calls = Calls(settings) if calls is None else calls
         self._transports: dict[tuple[int, int], Transport] = {}
 
     def chat(
@@ -324,7 +324,7 @@ class AsyncOllamaClient:
 
     def __init__(self, settings: ConnectionSettings, *, calls: Calls | None = None) -> None:
         self.settings = settings
-        self._calls = Calls(settings, quota_for(settings.address.url)) if calls is None else calls
+        self._calls = Calls(settings) if calls is None else calls
         self._transports: WeakKeyDictionary[
             asyncio.AbstractEventLoop, dict[tuple[int, int], AsyncTransport]
         ] = WeakKeyDictionary()

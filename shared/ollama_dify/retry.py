@@ -7,7 +7,7 @@ import threading
 
 from .errors import OllamaError
 
-__all__ = ["RetryQuota", "retry_delay"]
+__all__ = ["RetryQuota", "quota_for", "retry_delay"]
 
 BASE_S = 0.5
 LONGEST_S = 8.0
@@ -59,3 +59,11 @@ def retry_delay(error: OllamaError, *, attempt: int, max_retries: int, spread: f
     if error.retry_after_s is not None:
         return error.retry_after_s
     return spread * min(LONGEST_S, BASE_S * 2.0 ** (attempt - 1))
+
+
+_quotas: dict[str, RetryQuota] = {}
+
+
+def quota_for(url: str) -> RetryQuota:
+    """The retry quota of a server, shared by all clients of this process."""
+    return _quotas.setdefault(url, RetryQuota())

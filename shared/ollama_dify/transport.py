@@ -34,11 +34,10 @@ from .flows import (
 )
 from .picture_fetch import fetch, fetch_async, resolve, resolve_async
 from .requests import WireRequest
-from .retry import RetryQuota
 from .settings import ConnectionSettings
 from .sockets import Exchange, Sockets, current, sweep, watch
 
-__all__ = ["AsyncTransport", "Transport", "quota_for"]
+__all__ = ["AsyncTransport", "Transport"]
 
 T = TypeVar("T")
 
@@ -49,12 +48,6 @@ _ERROR_BODY_S = 10.0
 # What is left of a body after `done:true` is framing.
 _LAST_BYTES_S = 2.0
 _REDIRECTS = 3
-_quotas: dict[str, RetryQuota] = {}
-
-
-def quota_for(url: str) -> RetryQuota:
-    """The retry quota of a server, shared by all clients of this process."""
-    return _quotas.setdefault(url, RetryQuota())
 
 
 class Opened:

@@ -41,13 +41,13 @@ class Chunking(RuleBasedStateMachine):
             data = json.dumps(json.loads(data), ensure_ascii=False).encode() + b"\n"
         self.wire += data
 
-    @precondition(lambda self: not self.finished and not self.spoilt)
+    @precondition(lambda self: not (self.finished or self.spoilt or self.over))
     @rule(text=TEXT)
     def says(self, text: str) -> None:
         self.said.append(text)
         self.write(line(text))
 
-    @precondition(lambda self: not self.finished and not self.spoilt)
+    @precondition(lambda self: not (self.finished or self.spoilt or self.over))
     @rule()
     def is_done(self) -> None:
         self.finished = True
@@ -60,7 +60,7 @@ class Chunking(RuleBasedStateMachine):
         if not self.over and not self.spoilt:
             self.wire += blank
 
-    @precondition(lambda self: not self.finished and not self.spoilt)
+    @precondition(lambda self: not (self.finished or self.spoilt or self.over))
     @rule(bad=BAD_LINES)
     def spoils(self, bad: bytes) -> None:
         self.spoilt = True
@@ -84,6 +84,7 @@ class Chunking(RuleBasedStateMachine):
         piece, self.wire = self.wire, b""
         self.take(lambda: self.decoder.feed(piece))
 
+    @precondition(lambda self: not self.over)
     @rule()
     def ends(self) -> None:
         self.all_arrives()

@@ -59,7 +59,16 @@ def forms(made: Any) -> Iterator[tuple[str, Any]]:
     yield "repr", repr(made)
     yield "str", str(made)
     yield "format", f"{made!s:>5}"
-    for name in ("model_dump", "model_dump_json", "dict", "json", "to_dict", "to_json", "lc_attributes", "asdict"):
+    for name in (
+        "model_dump",
+        "model_dump_json",
+        "dict",
+        "json",
+        "to_dict",
+        "to_json",
+        "lc_attributes",
+        "asdict",
+    ):
         method = getattr(made, name, None)
         if method is None:
             continue
