@@ -46,7 +46,7 @@ class BatchJob:
     def texts_of(self, group: Sequence[int]) -> list[str]:
         return [self.texts[index] for index in group]
 
-    def keep(self, group: Sequence[int], vectors: Sequence[Embedding]) -> None:
+    def keep(self, group: Sequence[int], vectors: Sequence[Embedding | None]) -> None:
         for index, vector in zip(group, vectors, strict=True):
             self._vectors[index] = vector
 

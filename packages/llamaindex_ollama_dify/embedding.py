@@ -11,6 +11,7 @@ from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # re-exported
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from ollama_dify import ConfigurationError, Connected, EmbeddingError, EmbeddingSettings, EmbedResult
 
@@ -69,6 +70,18 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
         """The name LlamaIndex serialises under."""
         return "OllamaDifyEmbedding"
 
+    def get_query_embedding(self, query: str) -> Embedding:
+        """The vector of a query; not cached where queries and texts differ by what is put in front."""
+        if self._mixes_in_cache():
+            return self._uncached().get_query_embedding(query)
+        return super().get_query_embedding(query)
+
+    async def aget_query_embedding(self, query: str) -> Embedding:
+        """The async twin of `get_query_embedding`."""
+        if self._mixes_in_cache():
+            return await self._uncached().aget_query_embedding(query)
+        return await super().aget_query_embedding(query)
+
     def get_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
@@ -81,15 +94,16 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
         if cache is not None:
             job.take_known([cache.get(key=text, collection=CACHE_COLLECTION) for text in texts])
         with self._reported(job), job.progress(show_progress) as advance:
-            for group in job.groups(self._group_size(show_progress)):
+            for group in job.groups(self._group_size()):
                 if self.rate_limiter is not None:
                     self.rate_limiter.acquire()
                 with job.naming(group):
-                    job.keep(group, self._get_text_embeddings(job.texts_of(group)))
+                    texts_of_group = self._instructed(job.texts_of(group))
+                    made = self.client.embed(texts_of_group, kind="document", progress=advance)
+                    job.keep(group, made.vectors)
                 if cache is not None:
                     for key, entry in job.entries(group):
                         cache.put(key=key, val=entry, collection=CACHE_COLLECTION)
-                advance(len(group))
         return job.vectors
 
     async def aget_text_embedding_batch(
@@ -101,43 +115,55 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
         if cache is not None:
             job.take_known([await cache.aget(key=text, collection=CACHE_COLLECTION) for text in texts])
         with self._reported(job), job.progress(show_progress) as advance:
-            for group in job.groups(self._group_size(show_progress)):
+            for group in job.groups(self._group_size()):
                 if self.rate_limiter is not None:
                     await self.rate_limiter.async_acquire()
                 with job.naming(group):
-                    job.keep(group, await self._aget_text_embeddings(job.texts_of(group)))
+                    texts_of_group = self._instructed(job.texts_of(group))
+                    made = await self.async_client.embed(texts_of_group, kind="document", progress=advance)
+                    job.keep(group, made.vectors)
                 if cache is not None:
                     for key, entry in job.entries(group):
                         await cache.aput(key=key, val=entry, collection=CACHE_COLLECTION)
-                advance(len(group))
         return job.vectors
 
     def _get_query_embedding(self, query: str) -> Embedding:
-        return _only(self.client.embed([(self.query_instruction or "") + query]))
+        return _only(self.client.embed([(self.query_instruction or "") + query], kind="query"))
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
-        return _only(await self.async_client.embed([(self.query_instruction or "") + query]))
+        asked = (self.query_instruction or "") + query
+        return _only(await self.async_client.embed([asked], kind="query"))
 
     def _get_text_embedding(self, text: str) -> Embedding:
-        return _only(self.client.embed(self._instructed([text])))
+        return _only(self.client.embed(self._instructed([text]), kind="document"))
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
-        return _only(await self.async_client.embed(self._instructed([text])))
+        return _only(await self.async_client.embed(self._instructed([text]), kind="document"))
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return cast(list[Embedding], self.client.embed(self._instructed(texts)).vectors)
+        return cast(list[Embedding], self.client.embed(self._instructed(texts), kind="document").vectors)
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return cast(list[Embedding], (await self.async_client.embed(self._instructed(texts))).vectors)
+        made = await self.async_client.embed(self._instructed(texts), kind="document")
+        return cast(list[Embedding], made.vectors)
 
     def _instructed(self, texts: list[str]) -> list[str]:
         return [self.text_instruction + text for text in texts] if self.text_instruction else texts
 
-    def _group_size(self, show_progress: bool) -> int | None:
-        """Texts per call of the core, which has them all unless somebody watches or limits the requests."""
-        if self.rate_limiter is not None:
-            return self.batch_size
-        return self.batch_size * self.max_concurrency if show_progress else None
+    def _group_size(self) -> int | None:
+        """Texts per call of the core: all of them, unless the requests are limited one by one."""
+        return None if self.rate_limiter is None else self.batch_size
+
+    def _uncached(self) -> Self:
+        """This model without its cache, over the same connections."""
+        uncached = self.model_copy(update={"embeddings_cache": None})
+        uncached._sync_client, uncached._awaited_client = self.client, self.async_client
+        return uncached
+
+    def _mixes_in_cache(self) -> bool:
+        """Whether LlamaIndex's cache, whose key is the bare text, would give a text's vector for a query."""
+        apart = self.prefixes or self.query_instruction != self.text_instruction
+        return apart and self.embeddings_cache is not None
 
     @contextmanager
     def _reported(self, job: BatchJob) -> Generator[None, None, None]:

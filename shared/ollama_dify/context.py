@@ -72,13 +72,11 @@ def _length(message: Message) -> int:
 
 
 class ContextReport:
-    """A chunk filter that puts what became of the prompt into the last chunk.
+    """Puts what became of the prompt into the last chunk.
 
     Where the server was told not to cut and yet reports a prompt as long as the context, the answer was
     made from half a prompt (servers before 0.30 do that): ContextOverflowError.
     """
-
-    done = False
 
     def __init__(
         self,

@@ -52,18 +52,19 @@ class Question:
             filters.append(CallsOrAnswer(self.plan))
         elif settings.format is None:
             filters.append(ThinkTags())
-        filters.append(
-            ContextReport(
-                context_size=settings.context_size,
-                may_cut=settings.context_overflow == "truncate",
-                dropped=self.dropped,
-                expected=self.expected,
-                limit=prompt_limit(settings.context_size, 0),
-                learn=self._learn if self.counter is not None else None,
-            )
+        report = ContextReport(
+            context_size=settings.context_size,
+            may_cut=settings.context_overflow == "truncate",
+            dropped=self.dropped,
+            expected=self.expected,
+            limit=prompt_limit(settings.context_size, 0),
+            learn=self._learn if self.counter is not None else None,
         )
         return ChatDecoder(
-            generated=self.request.path == "/api/generate", model=settings.model, filters=filters
+            generated=self.request.path == "/api/generate",
+            model=settings.model,
+            filters=filters,
+            last=report.feed,
         )
 
     def without(self, dropped: tuple[int, ...]) -> Question:

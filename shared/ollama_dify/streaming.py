@@ -89,9 +89,16 @@ class ChatDecoder:
     """
 
     def __init__(
-        self, *, generated: bool = False, model: str | None = None, filters: Sequence[ChunkFilter] = ()
+        self,
+        *,
+        generated: bool = False,
+        model: str | None = None,
+        filters: Sequence[ChunkFilter] = (),
+        last: Callable[[ChatChunk], ChatChunk] | None = None,
     ) -> None:
+        """filters: change every chunk, in this order. last: changes the last chunk, after them."""
         self._generated = generated
+        self._last = last
         self._model = model
         self._filters = list(filters)
         self._lines = LineSplitter()
@@ -173,10 +180,12 @@ class ChatDecoder:
         if self._finish is not None:
             raise ProtocolError("The server went on after it had said it was done.")
         chunk = read_chunk(data, generated=self._generated)
-        if self._filters:
-            for step in self._filters:
-                chunk = step.feed(chunk)
-            self._filters = [step for step in self._filters if not step.done]
+        for step in self._filters:
+            chunk = step.feed(chunk)
+            if step.done:
+                self._filters = [other for other in self._filters if other is not step]
+        if chunk.finish is not None and self._last is not None:
+            return self._last(chunk)
         return chunk
 
     def _keep(self, chunk: ChatChunk) -> None:

@@ -31,7 +31,7 @@ from .server import last_line, line
 CORPUS = Path(__file__).parent / "corpus"
 OURS = str(Path(ollama_dify.__file__).parent)
 SLOW_S = 1.0
-LONGEST = 20_000
+LONGEST = 4_000
 Edge = tuple[str, int, int]
 
 
@@ -169,6 +169,39 @@ def mutate(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
     return bytes(changed[:LONGEST])
 
 
+_FORM_KEYS = ("model", "base_url", "mode", "context_size", "max_tokens", "vision_support", "api_key", "format",
+              "function_call_support", "temperature", "stop", "keep_alive", "num_predict", "think", "seed",
+              "top_k", "mirostat", "num_gpu", "dimensions", "batch_size", "__model_type", "x")  # fmt: skip
+_FORM_VALUES: list[Any] = [
+    "", "4096", "-1", "0", "1e3", "4096.0", " 4096 ", "true", "True", "false", "on", "1", "none", "null", "chat",
+    "completion", "Chat", "http://h", "https://me:pw@h:1/api", "[::1]:80", "h:70000", "ftp://x", "\ud800", "\0",
+    "٤٠٩٦", "9" * 400, "json", '{"type":"object"}', "5m", "high", None, True, 5, 1.5, 10**30, [], {}, ["a"],
+]  # fmt: skip
+
+
+def mutate_form(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
+    """Other keys and values; sometimes other bytes."""
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or chance.random() < 0.2:
+        return mutate(data, others, chance)
+    for _ in range(1 + int(chance.expovariate(0.6))):
+        key = chance.choice([*_FORM_KEYS, *values])
+        if chance.random() < 0.2:
+            values.pop(key, None)
+        elif chance.random() < 0.3:
+            text = json.dumps(values.get(key, ""))[1:-1].encode()
+            values[key] = mutate(text, others, chance).decode("utf-8", "replace")
+        else:
+            values[key] = chance.choice(_FORM_VALUES)
+    return json.dumps(values).encode()
+
+
+MUTATED = {"stream": mutate, "form": mutate_form}
+
+
 class Coverage:
     """Pairs of lines that followed each other in our own code, as a tracer sees them."""
 
@@ -242,7 +275,7 @@ def fuzz(name: str, seconds: float, seed: int) -> tuple[list[bytes], dict[bytes,
     while time.monotonic() < until and len(crashes) < 10:
         # Newer inputs more often: they stand where nobody has been.
         place = int(len(queue) * max(chance.random(), chance.random()))
-        attempt(mutate(queue[place], queue, chance))
+        attempt(MUTATED[name](queue[place], queue, chance))
     return queue, crashes, tried, len(coverage.edges)
 
 

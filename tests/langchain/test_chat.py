@@ -249,6 +249,14 @@ async def test_when_it_streams(
     assert [request.body["stream"] for request in server.requests] == [streamed]
 
 
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_call_says_whether_to_stream(server: SimulatedOllama, way: str, streamed: bool) -> None:
+    await ask(chat(), way, "Hello", stream=streamed)
+
+    assert [request.body["stream"] for request in server.requests] == [streamed]
+
+
 class Events(BaseCallbackHandler):
     def __init__(self) -> None:
         self.seen: list[str] = []

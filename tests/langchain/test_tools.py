@@ -120,12 +120,12 @@ async def test_strict_narrows_the_schema(server: SimulatedOllama) -> None:
 @pytest.mark.parametrize("style", ["chatml", "native"])
 @pytest.mark.parametrize("version", ["v0", "v1"])
 async def test_parallel_calls(server: SimulatedOllama, way: str, style: Any, version: str) -> None:
-    server.install(SimulatedModel("all-round", ("completion", "tools"), template=style))
+    server.install(SimulatedModel("all-round", ("completion", "tools", "thinking"), template=style))
     asked_for = [
         {"name": "openai", "arguments": {"city": "Oslo", "days": 3, "note": "[1]"}},
         {"name": "openai", "arguments": {"city": "Århus ☂"}},
     ]
-    server.reply(Reply(tool_calls=asked_for))
+    server.reply(Reply("I look.", thinking="Hm.", tool_calls=asked_for))
 
     answer = await ask(chat(output_version=version).bind_tools([OPENAI]), way, "Weather?")
 
@@ -134,7 +134,14 @@ async def test_parallel_calls(server: SimulatedOllama, way: str, style: Any, ver
     ]
     assert len({call["id"] for call in answer.tool_calls}) == 2
     assert answer.invalid_tool_calls == []
-    blocks = [block for block in answer.content_blocks if block["type"] == "tool_call"]
+    thought, text, *blocks = answer.content_blocks
+    assert (thought["type"], thought["reasoning"], text["type"], text["text"]) == (
+        "reasoning",
+        "Hm.",
+        "text",
+        "I look.",
+    )
+    assert [block["type"] for block in blocks] == ["tool_call"] * 2
     assert [block["args"] for block in blocks] == [call["arguments"] for call in asked_for]
     assert [block["id"] for block in blocks] == [call["id"] for call in answer.tool_calls]
 

@@ -139,19 +139,23 @@ async def test_cache_is_read_and_written(
 
 @batched
 @pytest.mark.parametrize("cached", [False, True], ids=["plain", "partly-cached"])
-@pytest.mark.parametrize("shown", [False, True], ids=["at-once", "in-groups"])
+@pytest.mark.parametrize("limited", [False, True], ids=["at-once", "rate-limited"])
 async def test_the_bad_text_is_named_by_its_place(
-    make_embedding: MakeEmbedding, form: str, cached: bool, shown: bool
+    make_embedding: MakeEmbedding, form: str, cached: bool, limited: bool
 ) -> None:
     embedding = make_embedding(
-        batch_size=2, max_concurrency=1, embeddings_cache=SimpleKVStore() if cached else None
+        batch_size=2,
+        embeddings_cache=SimpleKVStore() if cached else None,
+        rate_limiter=CountingLimiter() if limited else None,
     )
     if cached:
         await embed(embedding, form, TEXTS[:3])
     with pytest.raises(EmbeddingError) as caught:
-        await embed(embedding, form, [*TEXTS[:5], "", *TEXTS[5:]], show_progress=shown)
+        await embed(embedding, form, [*TEXTS[:5], "", *TEXTS[5:]])
     assert caught.value.indexes == (5,)
     assert "ext 5" in str(caught.value)
+    assert len(caught.value.partial) == 11
+    assert caught.value.partial[5] is None
 
 
 async def test_instructions(server: SimulatedOllama, make_embedding: MakeEmbedding) -> None:
@@ -163,6 +167,43 @@ async def test_instructions(server: SimulatedOllama, make_embedding: MakeEmbeddi
     for form in ("get_text_embedding_batch", "aget_text_embedding_batch"):
         await embed(embedding, form, ["ships"])
     assert inputs(server) == [["query: ships"]] * 2 + [["passage: ships"]] * 4
+
+
+async def test_prefixes_of_the_model(server: SimulatedOllama, make_embedding: MakeEmbedding) -> None:
+    embedding = make_embedding(prefixes=True)
+    await embed(embedding, "get_query_embedding", "ships")
+    await embed(embedding, "aget_text_embedding", "ships")
+    await embed(embedding, "aget_text_embedding_batch", ["ships"])
+    assert inputs(server) == [["search_query: ships"], ["search_document: ships"], ["search_document: ships"]]
+
+
+@pytest.mark.parametrize(
+    "apart", [{"prefixes": True}, {"query_instruction": "query: "}], ids=["prefixes", "own"]
+)
+@pytest.mark.parametrize("form", ["get_query_embedding", "aget_query_embedding"])
+async def test_cached_text_is_not_taken_for_a_query(
+    server: SimulatedOllama, make_embedding: MakeEmbedding, form: str, apart: dict[str, Any]
+) -> None:
+    embedding = make_embedding(embeddings_cache=SimpleKVStore(), **apart)
+    (text,) = await embed(embedding, "get_text_embedding_batch", ["ships"])
+    query = await embed(embedding, form, "ships")
+    assert query != text
+    assert inputs(server)[-1][0].endswith("query: ships")
+    assert await embed(embedding, "get_text_embedding", "ships") == text
+    assert len(inputs(server)) == 2
+
+
+@batched
+async def test_failed_texts_can_be_left_out(
+    make_embedding: MakeEmbedding, watcher: Watcher, form: str
+) -> None:
+    embedding = make_embedding(skip_failed=True, embeddings_cache=SimpleKVStore())
+    vectors = await embed(embedding, form, ["A ship.", "", "A harbour."])
+    assert [vector is None for vector in vectors] == [False, True, False]
+    (ended,) = watcher.of(EmbeddingEndEvent)
+    assert ended.chunks == ["A ship.", "A harbour."]
+    with pytest.raises(EmbeddingError, match="no vector"):
+        await embed(embedding, "aget_query_embedding", "")
 
 
 def test_two_kinds_of_prefixes_exclude_each_other(make_embedding: MakeEmbedding) -> None:

@@ -1,0 +1,201 @@
+"""nginx in front of the server: its error pages, its buffering, its keep-alive. Loopback only."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from ollama_dify import (
+    AsyncOllamaClient,
+    ChatSettings,
+    EmbeddingSettings,
+    OllamaClient,
+    OllamaError,
+    ServerError,
+    retry,
+    user,
+)
+from ollama_dify.testing import SimulatedOllama
+
+from .server import FaultServer, answer, in_turn
+from .table import endless
+
+NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+pytestmark = pytest.mark.skipif(
+    NGINX is None, reason="nginx is not installed (Debian: apt install nginx-light)"
+)
+
+CONFIG = """
+worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log warn;
+events {{ worker_connections 256; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
+  uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+  gzip on; gzip_min_length 1; gzip_types *; gzip_proxied any;
+  client_max_body_size 1m;
+  server {{
+    listen 127.0.0.1:{port};
+    {keep_alive}
+    location / {{
+      proxy_pass http://127.0.0.1:{upstream};
+      proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_read_timeout 1s; proxy_connect_timeout 1s;
+      proxy_buffering {buffering};
+    }}
+  }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@dataclass
+class Nginx:
+    url: str
+    folder: Path
+
+
+@pytest.fixture(autouse=True)
+def short_waits() -> Iterator[None]:
+    with mock.patch.object(retry, "BASE_S", 0.01):
+        yield
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def run(upstream: int, *, buffering: str = "off", keep_alive: str = "") -> Nginx:
+        port = free_port()
+        text = CONFIG.format(
+            folder=tmp_path, port=port, upstream=upstream, buffering=buffering, keep_alive=keep_alive
+        )
+        (tmp_path / "nginx.conf").write_text(text)
+        command = [
+            str(NGINX),
+            "-p",
+            str(tmp_path),
+            "-c",
+            str(tmp_path / "nginx.conf"),
+            "-e",
+            str(tmp_path / "e.log"),
+        ]
+        running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", port)) == 0:
+                    return Nginx(f"http://127.0.0.1:{port}", tmp_path)
+            time.sleep(0.02)
+        pytest.fail("nginx did not start: " + (tmp_path / "e.log").read_text())
+
+    yield run
+    for process in running:
+        process.terminate()
+        process.wait(10)
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+@pytest.mark.parametrize("buffering", ["on", "off"])
+def test_streams_and_embeddings(start: Any, buffering: str) -> None:
+    with SimulatedOllama() as ollama:
+        nginx = start(port_of(ollama.base_url), buffering=buffering)
+        settings = ChatSettings(model="llama3.2", base_url=nginx.url)
+        with OllamaClient(settings) as client, OllamaClient(settings.for_embedding("all-minilm")) as embedder:
+            with client.chat_stream([user("Say hello")]) as stream:
+                pieces = [chunk.text for chunk in stream]
+                assert "".join(pieces) == stream.result.text
+            assert len(pieces) > 1
+            assert client.chat([user("Say hello")]).text
+            texts = [f"text {number}" for number in range(200)]
+            vectors = embedder.embed(texts).vectors
+        with OllamaClient(EmbeddingSettings(model="all-minilm", base_url=ollama.base_url)) as direct:
+            assert vectors == direct.embed(texts).vectors
+
+        async def awaited() -> str:
+            async with AsyncOllamaClient(settings) as client:
+                return "".join([chunk.text async for chunk in client.chat_stream([user("Say hello")])])
+
+        assert asyncio.run(awaited())
+        # Asked for identity, nginx does not compress although it would like to.
+        assert {request.header("accept-encoding") for request in ollama.requests} <= {"identity", None}
+
+
+def test_502_when_the_server_is_down(start: Any) -> None:
+    nginx = start(free_port())
+    with OllamaClient(ChatSettings(model="m", base_url=nginx.url)) as client:
+        for call in (lambda: client.chat([user("hi")]), lambda: list(client.chat_stream([user("hi")]))):
+            with pytest.raises(ServerError, match="502") as caught:
+                call()
+            assert (caught.value.status, caught.value.attempts) == (502, 3)
+
+
+def test_504_when_the_server_is_slow(start: Any) -> None:
+    with FaultServer(in_turn(lambda request: [3.0, *answer(request)])) as server:
+        nginx = start(server.port)
+        with OllamaClient(ChatSettings(model="m", base_url=nginx.url)) as client:
+            assert client.chat([user("hi")]).text == "Hello"
+        assert len(server.generations) == 2
+
+
+def test_413_is_not_retried(start: Any) -> None:
+    with FaultServer() as server:
+        nginx = start(server.port)
+        with OllamaClient(ChatSettings(model="m", base_url=nginx.url)) as client:
+            with pytest.raises(OllamaError) as caught:
+                client.chat([user("x" * 2_000_000)])
+        assert (caught.value.status, caught.value.attempts) == (413, 1)
+        assert not server.generations
+
+
+@pytest.mark.parametrize(
+    "keep_alive",
+    ["keepalive_timeout 0;", "keepalive_requests 1;", "keepalive_requests 2;", "keepalive_timeout 30ms;"],
+)
+def test_keep_alive_that_ends_early(start: Any, keep_alive: str) -> None:
+    with FaultServer() as server:
+        nginx = start(server.port, keep_alive=keep_alive)
+        # Without a single retry: what nginx closes while idle must not show.
+        with OllamaClient(ChatSettings(model="m", base_url=nginx.url, max_retries=0)) as client:
+            for number in range(60):
+                assert client.chat([user("hi")]).text == "Hello"
+                time.sleep(0.03 if "30ms" in keep_alive and number % 3 == 0 else 0)
+
+        async def awaited() -> None:
+            async with AsyncOllamaClient(
+                ChatSettings(model="m", base_url=nginx.url, max_retries=0)
+            ) as client:
+                for number in range(60):
+                    assert (await client.chat([user("hi")])).text == "Hello"
+                    await asyncio.sleep(0.03 if "30ms" in keep_alive and number % 3 == 0 else 0)
+
+        asyncio.run(awaited())
+
+
+@pytest.mark.parametrize("buffering", ["on", "off"])
+def test_leaving_a_stream_reaches_the_server(start: Any, buffering: str) -> None:
+    with FaultServer(endless) as server:
+        nginx = start(server.port, buffering=buffering)
+        with OllamaClient(ChatSettings(model="m", base_url=nginx.url)) as client:
+            for _ in client.chat_stream([user("hi")]):
+                break
+            assert server.wait(lambda counts: bool(counts.left), 2.0)
