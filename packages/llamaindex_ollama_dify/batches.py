@@ -5,13 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from llama_index.core.base.embeddings.base import Embedding
 
 from ollama_dify import EmbeddingError
 
-__all__ = ["CACHE_COLLECTION", "BatchJob"]
+__all__ = ["CACHE_COLLECTION", "BatchJob", "Progress"]
+
+# Told how many more texts are done.
+Progress = Callable[[int], object]
 
 # Where LlamaIndex keeps vectors in an `embeddings_cache`.
 CACHE_COLLECTION = "embeddings"
@@ -82,7 +84,7 @@ class BatchJob:
             raise
 
     @contextmanager
-    def progress(self, shown: bool) -> Generator[Callable[[int], Any], None, None]:
+    def progress(self, shown: bool) -> Generator[Progress, None, None]:
         """LlamaIndex's progress bar; gives the function that moves it on by a number of texts."""
         if not shown:
             yield lambda count: None

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from io import IOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as own_prompt_format
 from llama_index.core.base.llms.types import (
@@ -23,20 +23,22 @@ from llama_index.core.tools.types import BaseTool
 
 from ollama_dify import (
     CapabilityError,
+    ChatSettings,
     ConfigurationError,
     Image,
+    ImageUrl,
     Message,
     Prompt,
     TextPart,
     Tool,
     ToolCall,
     UnsupportedContentError,
+    read_picture,
 )
-from ollama_dify.messages import Content, Role
 
 __all__ = ["to_arguments", "to_messages", "to_prompt", "to_tool", "to_tool_choice", "tool_dict"]
 
-ROLES: Mapping[MessageRole, Role] = {
+ROLES: Mapping[MessageRole, Literal["system", "user", "assistant", "tool"]] = {
     MessageRole.SYSTEM: "system",
     MessageRole.DEVELOPER: "system",
     MessageRole.USER: "user",
@@ -48,18 +50,17 @@ ROLES: Mapping[MessageRole, Role] = {
 }
 
 
-def to_messages(messages: Sequence[ChatMessage], *, allow_image_paths: bool | Path = True) -> list[Message]:
+def to_messages(messages: Sequence[ChatMessage], settings: ChatSettings) -> list[Message]:
     """The conversation in the core's words.
 
-    allow_image_paths: as the setting of that name.
-
-    A tool's result is matched with its call, so that it carries the tool's name even where LlamaIndex
-    gives only the call's id. Raises UnsupportedContentError naming message and block.
+    settings: say what pictures are taken. A tool's result is matched with its call, so that it carries the
+    tool's name even where LlamaIndex gives only the call's id. Raises UnsupportedContentError naming message
+    and block.
     """
     tool_names: dict[str, str] = {}
     converted = []
     for index, message in enumerate(messages):
-        turn = _message(message, index, tool_names, allow_image_paths)
+        turn = _message(message, index, tool_names, settings)
         tool_names.update({call.id: call.name for call in turn.tool_calls if call.id})
         converted.append(turn)
     return converted
@@ -67,9 +68,8 @@ def to_messages(messages: Sequence[ChatMessage], *, allow_image_paths: bool | Pa
 
 def to_prompt(
     messages: Sequence[ChatMessage],
+    settings: ChatSettings,
     messages_to_prompt: Callable[[Sequence[ChatMessage]], str],
-    *,
-    allow_image_paths: bool | Path = True,
 ) -> Prompt:
     """The conversation as one prompt for /api/generate: system apart, the other turns by LlamaIndex's prompt
     format.
@@ -77,7 +77,7 @@ def to_prompt(
     messages_to_prompt: that format. A lone user turn goes as it is under LlamaIndex's own format, because
     the server puts the model's template around it. Raises CapabilityError for tool calls.
     """
-    converted = to_messages(messages, allow_image_paths=allow_image_paths)
+    converted = to_messages(messages, settings)
     if any(turn.role == "tool" or turn.tool_calls for turn in converted):
         raise CapabilityError(
             'The conversation holds tool calls, which mode="completion" cannot express.',
@@ -91,14 +91,21 @@ def to_prompt(
         text = messages_to_prompt([message for message in messages if ROLES[message.role] != "system"])
     else:
         text = ""
-    images = tuple(image for turn in converted for image in turn.images)
+    pictures = [part for turn in converted for part in turn.content if not isinstance(part, TextPart)]
+    for address in pictures:
+        if isinstance(address, ImageUrl):
+            raise UnsupportedContentError(
+                f'{address.where}: mode="completion" fetches no picture.',
+                hint='Send its bytes or base64, or use mode="chat".',
+            )
+    images = tuple(picture for picture in pictures if isinstance(picture, Image))
     return Prompt(text, system="\n\n".join(system) if system else None, images=images)
 
 
 def _message(
-    message: ChatMessage, index: int, tool_names: Mapping[str, str], allow_image_paths: bool | Path
+    message: ChatMessage, index: int, tool_names: Mapping[str, str], settings: ChatSettings
 ) -> Message:
-    content: list[Content] = []
+    content: list[TextPart | Image | ImageUrl] = []
     thoughts: list[str] = []
     calls: list[ToolCall] = []
     for number, block in enumerate(message.blocks):
@@ -107,7 +114,7 @@ def _message(
             if block.text:
                 content.append(TextPart(block.text))
         elif isinstance(block, ImageBlock):
-            content.append(_image(block, where, allow_image_paths))
+            content.append(_picture(block, where, settings))
         elif isinstance(block, ThinkingBlock):
             if block.content:
                 thoughts.append(block.content)
@@ -131,18 +138,15 @@ def _message(
     return Message(role, tuple(content), thinking="\n".join(thoughts) or None, tool_calls=tuple(calls))
 
 
-def _image(block: ImageBlock, where: str, allow_paths: bool | Path) -> Image:
+def _picture(block: ImageBlock, where: str, settings: ChatSettings) -> Image | ImageUrl:
     if block.image:
         data = block.image if isinstance(block.image, bytes) else _read(block.image)
-        try:
-            # LlamaIndex keeps the bytes it is given as base64.
-            return Image.from_base64(data.decode("ascii"), where=where)
-        except UnicodeDecodeError:
-            return Image.from_bytes(data, where=where)
+        # LlamaIndex keeps the bytes it is given as base64.
+        return read_picture(data.decode() if data.isascii() else data, settings, where=where)
     if block.path is not None:
-        return Image.from_path(block.path, allowed=allow_paths, where=where)
+        return read_picture(Path(block.path), settings, where=where)
     if block.url is not None:
-        return Image.parse(str(block.url), where=where)
+        return read_picture(str(block.url), settings, where=where)
     raise UnsupportedContentError(
         f"{where}: the ImageBlock holds no picture.\nGive it image= (bytes), path= or url= (a data: URL)."
     )

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from ollama_dify import ConfigurationError, Connected, EmbeddingError, EmbeddingSettings, EmbedResult
 
-from .batches import CACHE_COLLECTION, BatchJob
+from .batches import CACHE_COLLECTION, BatchJob, Progress
 from .portable import Portable
 
 __all__ = ["OllamaDifyEmbedding"]
@@ -98,9 +98,7 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
                 if self.rate_limiter is not None:
                     self.rate_limiter.acquire()
                 with job.naming(group):
-                    texts_of_group = self._instructed(job.texts_of(group))
-                    made = self.client.embed(texts_of_group, kind="document", progress=advance)
-                    job.keep(group, made.vectors)
+                    job.keep(group, self._get_text_embeddings(job.texts_of(group), advance))
                 if cache is not None:
                     for key, entry in job.entries(group):
                         cache.put(key=key, val=entry, collection=CACHE_COLLECTION)
@@ -119,9 +117,7 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
                 if self.rate_limiter is not None:
                     await self.rate_limiter.async_acquire()
                 with job.naming(group):
-                    texts_of_group = self._instructed(job.texts_of(group))
-                    made = await self.async_client.embed(texts_of_group, kind="document", progress=advance)
-                    job.keep(group, made.vectors)
+                    job.keep(group, await self._aget_text_embeddings(job.texts_of(group), advance))
                 if cache is not None:
                     for key, entry in job.entries(group):
                         await cache.aput(key=key, val=entry, collection=CACHE_COLLECTION)
@@ -140,11 +136,14 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
     async def _aget_text_embedding(self, text: str) -> Embedding:
         return _only(await self.async_client.embed(self._instructed([text]), kind="document"))
 
-    def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return cast(list[Embedding], self.client.embed(self._instructed(texts), kind="document").vectors)
+    def _get_text_embeddings(self, texts: list[str], progress: Progress | None = None) -> list[Embedding]:
+        made = self.client.embed(self._instructed(texts), kind="document", progress=progress)
+        return cast(list[Embedding], made.vectors)
 
-    async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        made = await self.async_client.embed(self._instructed(texts), kind="document")
+    async def _aget_text_embeddings(
+        self, texts: list[str], progress: Progress | None = None
+    ) -> list[Embedding]:
+        made = await self.async_client.embed(self._instructed(texts), kind="document", progress=progress)
         return cast(list[Embedding], made.vectors)
 
     def _instructed(self, texts: list[str]) -> list[str]:

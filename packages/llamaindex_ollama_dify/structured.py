@@ -164,6 +164,6 @@ class PartialReader:
             return None
         self._seen = value
         try:
-            return self._output_cls.model_validate(value)  # type: ignore[return-value]
+            return cast(Model, self._output_cls.model_validate(value))
         except ValidationError:
             return self._flexible_cls.model_validate(value)

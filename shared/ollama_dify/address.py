@@ -234,10 +234,9 @@ def _build(
 
 def _prefix(path: str) -> str:
     path = path.rstrip("/")
-    for suffix in ("/api", "/v1"):
-        if path.endswith(suffix):
-            path = path.removesuffix(suffix).rstrip("/")
-            break
+    # Until none is left, so that an address once read reads the same again.
+    while path.endswith(("/api", "/v1")):
+        path = path.rpartition("/")[0].rstrip("/")
     return quote(path, safe="/%:@!$&'()*+,;=~-._")
 
 

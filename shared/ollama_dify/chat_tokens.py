@@ -11,10 +11,12 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ._vocabulary.template_cost import TemplateCost
 from .tokens import TokenCount, TokenizerLike
+
+if TYPE_CHECKING:
+    from ._vocabulary.template_cost import TemplateCost
 
 __all__ = ["UNKNOWN_IMAGE_TOKENS", "ChatOverhead", "count_rendered", "image_tokens"]
 
@@ -95,6 +97,9 @@ class ChatOverhead:
     @classmethod
     def from_show(cls, show: Mapping[str, Any], tokenizer: TokenizerLike) -> ChatOverhead:
         """From the `template` and `system` of a `/api/show` answer; a missing template adds nothing."""
+        # Imported when something is counted, which most programs never do.
+        from ._vocabulary.template_cost import TemplateCost
+
         template = show.get("template")
         system = show.get("system")
         capabilities = show.get("capabilities")

@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from .calls import Calls
@@ -20,7 +20,9 @@ from .requests import Prompt
 from .responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .settings import ConnectionSettings
 from .tokens import TokenCount
-from .transport import AsyncTransport, Transport
+
+if TYPE_CHECKING:
+    from .transport import AsyncTransport, Transport
 
 __all__ = ["AsyncChatStream", "AsyncOllamaClient", "ChatStream", "OllamaClient"]
 
@@ -311,6 +313,9 @@ class OllamaClient:
         known = self._transports
         transport = known.get(key)
         if transport is None:
+            # Importing the network costs more than all the rest: only who asks a server pays it.
+            from .transport import Transport
+
             made = Transport(self.settings)
             transport = known.setdefault(key, made)
             for stale in [other for other in list(known) if other != key]:
@@ -450,6 +455,8 @@ class AsyncOllamaClient:
         key = (os.getpid(), self.settings._revision)
         transport = here.get(key)
         if transport is None:
+            from .transport import AsyncTransport
+
             # What an assignment made stale closes itself once nobody holds it.
             here.clear()
             transport = here[key] = AsyncTransport(self.settings)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .errors import ContextOverflowError
-from .messages import Message
+from .messages import Message, TextPart
 from .responses import ChatChunk, Finish
+from .tokens import TokenCount
 
-__all__ = ["ContextReport", "drop_oldest", "droppable", "kept", "prompt_limit"]
+__all__ = ["ContextReport", "drop_oldest", "droppable", "kept", "prompt_limit", "with_numbers"]
 
 
 def prompt_limit(context_size: int | None, reserve: int | None) -> int | None:
@@ -21,8 +22,9 @@ def prompt_limit(context_size: int | None, reserve: int | None) -> int | None:
 def droppable(messages: Sequence[Message]) -> list[tuple[int, ...]]:
     """Positions that may be dropped, oldest first, in groups that only go together.
 
-    A group is an exchange: a user message and what followed it, so a tool call never loses its result.
-    System messages stay, and so does everything from the last user message on.
+    A group is an exchange: a user message and what followed it. Exchanges that share a tool call and its
+    result are one group. System messages stay, and so does everything from the last user message on, with
+    the exchanges whose calls it answers.
     """
     users = [index for index, message in enumerate(messages) if message.role == "user"]
     end = users[-1] if users else 0
@@ -33,7 +35,38 @@ def droppable(messages: Sequence[Message]) -> list[tuple[int, ...]]:
         if message.role == "user" or not groups:
             groups.append([])
         groups[-1].append(index)
-    return [tuple(group) for group in groups]
+    return _joined(groups, _answered_calls(messages))
+
+
+def _answered_calls(messages: Sequence[Message]) -> list[tuple[int, int]]:
+    """Positions of a call and of its result. A result without a known id answers the calls before it."""
+    pairs = []
+    callers: dict[str, int] = {}
+    last: int | None = None
+    for index, message in enumerate(messages):
+        if message.tool_calls:
+            last = index
+            callers.update({call.id: index for call in message.tool_calls if call.id})
+        elif message.role == "tool":
+            caller = callers.get(message.tool_call_id or "", last)
+            if caller is not None:
+                pairs.append((caller, index))
+    return pairs
+
+
+def _joined(groups: list[list[int]], pairs: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """The groups, those that hold one half of a pair each made one; with a half elsewhere a group stays."""
+    place = {index: number for number, group in enumerate(groups) for index in group}
+    stays = len(groups)
+    # The number of the group that each group now belongs to.
+    belongs = [*range(len(groups)), stays]
+    for one, other in pairs:
+        ends = sorted(belongs[place.get(index, stays)] for index in (one, other))
+        belongs = [ends[1] if number == ends[0] else number for number in belongs]
+    joined: dict[int, list[int]] = {}
+    for number, group in enumerate(groups):
+        joined.setdefault(belongs[number], []).extend(group)
+    return [tuple(group) for number, group in joined.items() if number != stays]
 
 
 def kept(messages: Sequence[Message], dropped: Sequence[int]) -> list[Message]:
@@ -68,7 +101,8 @@ def drop_oldest(
 def _length(message: Message) -> int:
     """Characters of a message, with some for its frame and what pictures are worth."""
     calls = sum(len(call.name) + len(str(call.arguments)) for call in message.tool_calls)
-    return 16 + len(message.text) + len(message.thinking or "") + calls + 2000 * len(message.images)
+    pictures = sum(not isinstance(part, TextPart) for part in message.content)
+    return 16 + len(message.text) + len(message.thinking or "") + calls + 2000 * pictures
 
 
 class ContextReport:
@@ -84,17 +118,15 @@ class ContextReport:
         context_size: int | None,
         may_cut: bool,
         dropped: tuple[int, ...] = (),
-        expected: int | None = None,
-        limit: int | None = None,
+        expected: TokenCount | None = None,
         learn: Callable[[int], None] | None = None,
     ) -> None:
-        """expected: an upper bound of the prompt's tokens by our own count. limit: tokens that fit.
-        learn: told the prompt's tokens of an answer made from the whole prompt."""
+        """expected: the prompt's tokens by our own count. learn: told the prompt's tokens of an answer made
+        from the whole prompt."""
         self._context_size = context_size
         self._may_cut = may_cut
         self._dropped = dropped
         self._expected = expected
-        self._limit = limit
         self._learn = learn
 
     def feed(self, chunk: ChatChunk) -> ChatChunk:
@@ -117,12 +149,32 @@ class ContextReport:
         return chunk._replace(finish=finish)
 
     def _was_cut(self, finish: Finish) -> bool | None:
-        reported, size = finish.usage.input_tokens, self._context_size
-        if size is not None and reported >= size:
-            return True
-        if self._expected is None or self._limit is None:
+        """Whether the server cut the prompt; None when neither its count nor ours tells."""
+        reported, size, expected = finish.usage.input_tokens, self._context_size, self._expected
+        if size is None or reported >= size:
+            return None if size is None else True
+        if expected is None:
             return None
-        if self._expected <= self._limit:
-            return False
+        if expected.exact or expected.tokens < size:
+            return expected.tokens >= size
         # The bound is at most 5 % or 16 tokens above the truth; what is missing beyond that was cut.
-        return reported < min(self._expected * 0.95, self._expected - 16)
+        return reported < min(expected.tokens * 0.95, expected.tokens - 16)
+
+
+def with_numbers(
+    error: ContextOverflowError, context_size: int | None, counted: TokenCount | None
+) -> ContextOverflowError:
+    """The error with the settings' limit, and with our own exact count where the server told none.
+
+    The server checks against a context rounded up to 256 tokens, and before 0.30 tells no numbers.
+    """
+    if context_size is not None:
+        error.limit = min(context_size - 1, context_size if error.limit is None else error.limit)
+    if error.prompt_tokens is None and counted is not None and counted.exact:
+        error.prompt_tokens = counted.tokens
+    if error.limit is not None:
+        tokens = "" if error.prompt_tokens is None else f"{error.prompt_tokens} tokens, "
+        _, mark, said = error.message.partition("The server said: ")
+        told = f" {mark}{said}" if mark else ""
+        error.message = f"The prompt does not fit into the context: {tokens}at most {error.limit} fit.{told}"
+    return error

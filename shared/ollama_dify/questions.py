@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from .context import ContextReport, drop_oldest, kept, prompt_limit
-from .counting import Counter, known_counter, load_counter
+from .context import ContextReport, drop_oldest, kept, prompt_limit, with_numbers
+from .counting import Counter, count_conversation, known_counter, load_counter
 from .errors import ConfigurationError, ContextOverflowError
-from .flows import Context, Decoding, Flow, check_capability
-from .images import Image
-from .messages import Content, ImageUrl, Message, Tool
+from .flows import Compute, Context, Decoding, Flow, check_capability, warn_of_disagreement
+from .messages import Content, ImageUrl, Message, TextPart, Tool, system, user
 from .pictures import fetch_picture
 from .requests import Prompt, WireRequest, chat_request, check_call, generate_request
 from .settings import ChatSettings
 from .streaming import ChatDecoder, ChunkFilter
 from .think_tags import ThinkTags
+from .tokens import TokenCount
 from .tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
 
 __all__ = ["Question", "ask", "chat_question", "prompt_question"]
@@ -29,8 +29,9 @@ class Question:
     """What is asked, and all that is needed to read the answer.
 
     messages: the caller's conversation; empty for a prompt, which cannot be trimmed.
-    dropped: positions in it that are left out of the request.
-    expected: an upper bound of the prompt's tokens, where one was counted.
+    prompt: what /api/generate is asked instead.
+    dropped: positions of messages that are left out of the request.
+    expected: the tokens of what is asked, where they were counted.
     """
 
     settings: ChatSettings
@@ -38,8 +39,9 @@ class Question:
     plan: ToolPlan
     has_images: bool
     messages: tuple[Message, ...] = ()
+    prompt: Prompt | None = None
     dropped: tuple[int, ...] = ()
-    expected: int | None = None
+    expected: TokenCount | None = None
     counter: Counter | None = None
 
     def decoder(self) -> ChatDecoder:
@@ -117,8 +119,7 @@ def chat_question(
         plan = plan_calls_or_answer(plan, settings.format)
         settings = check_call(settings, {"format": plan.format})
     request = chat_request(settings, messages, tools=plan.tools, streamed=streamed)
-    pictures = (Image, ImageUrl)
-    has_images = any(isinstance(part, pictures) for message in messages for part in message.content)
+    has_images = any(not isinstance(part, TextPart) for message in messages for part in message.content)
     return Question(settings, request, plan, has_images, tuple(messages))
 
 
@@ -129,7 +130,7 @@ def prompt_question(
     settings = check_call(settings, call)
     prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
     request = generate_request(settings, prompt, streamed=streamed)
-    return Question(settings, request, ToolPlan(), bool(prompt.images))
+    return Question(settings, request, ToolPlan(), bool(prompt.images), prompt=prompt)
 
 
 def ask(
@@ -140,15 +141,17 @@ def ask(
     With `context_overflow="trim"` the oldest exchanges are dropped until the prompt fits: first by our own
     count, so that the answer's reserve stays free, and again should the server refuse what is left.
     """
-    question = yield from _fetched(question)
     yield from _check_capabilities(context, question)
+    question = yield from _fetched(question)
     question = yield from _counted(context, question)
+    warn_of_disagreement(context, question.settings)
     while True:
         try:
             return (yield from run(context, question.request, question.decoder))
         except ContextOverflowError as error:
             smaller = question.smaller(error)
             if smaller is None:
+                with_numbers(error, question.settings.context_size, question.expected)
                 raise
             question = smaller
 
@@ -181,18 +184,43 @@ def _check_capabilities(context: Context, question: Question) -> Flow[None]:
 def _counted(context: Context, question: Question) -> Flow[Question]:
     """Count the prompt where the settings need that; by default nothing is counted before sending."""
     settings = question.settings
-    if settings.context_overflow == "error" or not question.messages or settings.context_size is None:
+    if settings.context_overflow == "error" or settings.context_size is None:
         return replace(question, counter=known_counter(context, settings.model))
-    counter = yield from load_counter(context, settings.model)
-    question = replace(question, counter=counter)
+    question = replace(question, counter=(yield from load_counter(context, settings.model)))
+    if settings.context_overflow == "truncate":
+        return replace(question, expected=(yield from _tokens(context, question, settings.context_size - 1)))
     limit = prompt_limit(settings.context_size, settings.answer_reserve)
-    while True:
-        left = kept(question.messages, question.dropped)
-        expected = counter.bound(left, question.plan.tools, settings.think).tokens
+    while question.messages and limit is not None:
+        expected = yield from _tokens(context, question, limit)
         question = replace(question, expected=expected)
-        if settings.context_overflow == "truncate" or limit is None or expected <= limit:
-            return question
-        dropped = drop_oldest(question.messages, question.dropped, 1 - limit / expected)
+        if expected is None or expected.tokens <= limit:
+            break
+        dropped = drop_oldest(question.messages, question.dropped, 1 - limit / expected.tokens)
         if dropped is None:
-            return question
+            break
         question = question.without(dropped)
+    return question
+
+
+def _tokens(context: Context, question: Question, limit: int) -> Flow[TokenCount | None]:
+    """The tokens of a question's prompt; None where nothing tells.
+
+    Our own upper bound settles it where that is within the limit. Else the server is asked to render the
+    prompt, since the bound may be far off for templates that are programs.
+    """
+    settings, counter, prompt = question.settings, question.counter, question.prompt
+    if counter is None:
+        return None
+    messages: Sequence[Message] = kept(question.messages, question.dropped)
+    if prompt is not None:
+        if prompt.raw and not prompt.images:
+            return counter.text(prompt.text)
+        if prompt.raw or prompt.template is not None or prompt.suffix is not None:
+            return None
+        before = [] if prompt.system is None else [system(prompt.system)]
+        messages = [*before, user(prompt.text, *prompt.images)]
+    # Off the event loop: a text that is far too long takes longer than others may wait.
+    bound: TokenCount = yield Compute(lambda: counter.bound(messages, question.plan.tools, settings.think))
+    if bound.tokens <= limit:
+        return bound
+    return (yield from count_conversation(context, settings, messages, question.plan.tools))

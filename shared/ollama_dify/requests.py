@@ -6,6 +6,7 @@ Facts about the API: Ollama's docs/api.md and recorded exchanges. What is unset 
 from __future__ import annotations
 
 import math
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import orjson
 
 from .errors import CapabilityError, ConfigurationError, UnsupportedContentError
 from .images import Image, check_image_count
-from .messages import Message, Tool
+from .messages import Content, Message, TextPart, Tool
 from .schema import inline_refs
 from .setting_names import unknown_name
 from .settings import LOAD_OPTIONS, ChatSettings, EmbeddingSettings, Timeouts
@@ -192,10 +193,11 @@ def chat_request(
             "There are no messages to answer: without one the server only loads the model.\n"
             "Pass at least one user message; to load the model ahead of time use warmup()."
         )
-    _check_images(settings, [image for message in messages for image in message.images])
+    pictures = sum(not isinstance(part, TextPart) for message in messages for part in message.content)
+    _check_pictures(settings, pictures)
     body: dict[str, Any] = {
         "model": settings.model,
-        "messages": [wire_message(message) for message in messages],
+        "messages": [wire_message(message, pictured=pictures > 0) for message in messages],
         "stream": streamed,
     }
     if tools:
@@ -218,8 +220,11 @@ def generate_request(settings: ChatSettings, prompt: Prompt, *, streamed: bool =
             "The prompt is empty: without one the server only loads the model.\n"
             "Pass a prompt; to load the model ahead of time use warmup()."
         )
-    _check_images(settings, prompt.images)
-    body: dict[str, Any] = {"model": settings.model, "prompt": prompt.text, "stream": streamed}
+    _check_pictures(settings, len(prompt.images))
+    text = prompt.text
+    if prompt.images and not (prompt.raw or prompt.template is not None or prompt.suffix is not None):
+        text = _placed((*prompt.images, TextPart(text)))
+    body: dict[str, Any] = {"model": settings.model, "prompt": text, "stream": streamed}
     for name in ("suffix", "system", "template"):
         value = getattr(prompt, name)
         if value is not None:
@@ -256,12 +261,18 @@ def show_request(model: str, *, verbose: bool = False) -> WireRequest:
     return WireRequest("POST", "/api/show", body, model)
 
 
-def wire_message(message: Message) -> dict[str, Any]:
-    """Ollama's message: one text, the pictures apart, calls and their results with name and id."""
-    wire: dict[str, Any] = {"role": message.role, "content": message.text}
+def wire_message(message: Message, *, pictured: bool | None = None) -> dict[str, Any]:
+    """Ollama's message: one text, the pictures apart, calls and their results with name and id.
+
+    pictured: whether the conversation holds pictures; None: as this message does.
+    """
+    images = message.images
+    pictured = bool(images) if pictured is None else pictured
+    content = _placed(message.content) if pictured else message.text
+    wire: dict[str, Any] = {"role": message.role, "content": content}
     if message.thinking:
         wire["thinking"] = message.thinking
-    if images := message.images:
+    if images:
         wire["images"] = list(images)
     if message.tool_calls:
         wire["tool_calls"] = [
@@ -276,6 +287,27 @@ def wire_message(message: Message) -> dict[str, Any]:
     if message.tool_call_id:
         wire["tool_call_id"] = message.tool_call_id
     return wire
+
+
+# The server puts the pictures of a message in the places of "[img]" in its text, one after the other, those
+# without a place before it, and then reads "[img-0]" as the first picture of the conversation.
+_PLACE = "[img]"
+_MARK = re.compile(r"\[(?=img(?:-\d+)?\])")
+_WORD_JOINER = "\u2060"
+
+
+def _placed(content: Sequence[Content]) -> str:
+    """The texts of a content, each on its own line, with the places of its pictures where they are several.
+
+    A picture alone needs no place. Two of them side by side make servers since 0.30 fail with "Chunk not
+    found" once an earlier prompt began with the first alone, so a line break stands between them. What looks
+    like a place in a text of the caller gets an invisible character, so that no picture goes there.
+    """
+    texts = [_MARK.sub(f"[{_WORD_JOINER}", part.text) for part in content if isinstance(part, TextPart)]
+    if len(content) - len(texts) < 2:
+        return "\n".join(texts)
+    left = iter(texts)
+    return "\n".join(next(left) if isinstance(part, TextPart) else _PLACE for part in content)
 
 
 def wire_tool(tool: Tool) -> dict[str, Any]:
@@ -316,8 +348,9 @@ def _loading(settings: ChatSettings | EmbeddingSettings) -> dict[str, Any]:
     return body
 
 
-def _check_images(settings: ChatSettings, images: Sequence[Image]) -> None:
-    if not images:
+def _check_pictures(settings: ChatSettings, count: int) -> None:
+    """Refuse pictures that the settings rule out, fetched or not."""
+    if not count:
         return
     if settings.vision_support is False:
         raise CapabilityError(
@@ -325,7 +358,7 @@ def _check_images(settings: ChatSettings, images: Sequence[Image]) -> None:
             model=settings.model,
             hint="Set vision_support=True if the model reads pictures, or leave it unset to ask the server.",
         )
-    check_image_count(len(images))
+    check_image_count(count)
 
 
 def _why_not_json(body: Mapping[str, Any], error: BaseException) -> str:

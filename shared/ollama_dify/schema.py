@@ -9,6 +9,8 @@ from .errors import UnsupportedContentError
 
 __all__ = ["inline_refs"]
 
+# Pydantic repeats each name as a title, which the server drops.
+_SAYS_NOTHING = ("title",)
 _FIRST = ("type", "description", "enum", "items", "properties", "required")
 
 
@@ -56,7 +58,7 @@ def _resolve(node: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 def _in_order(schema: Mapping[str, Any]) -> list[str]:
     """The schema's keywords in one order, whoever wrote it: the same tool makes the same prompt."""
     first = [key for key in _FIRST if key in schema]
-    return [*first, *(key for key in schema if key not in _FIRST)]
+    return [*first, *(key for key in schema if key not in _FIRST and key not in _SAYS_NOTHING)]
 
 
 def _resolve_keyword(key: str, value: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -1,3 +1,4 @@
+# ruff: noqa: T201  a report is printed
 """A bounded, coverage-guided fuzz of the stream decoder and of the form parser.
 
 `python -m tests.faults.fuzz --seconds 600`. Inputs that reach new lines or branches join the corpus in memory;
@@ -9,6 +10,7 @@ tests/faults/corpus too, where the tests replay it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import sys
@@ -59,14 +61,10 @@ def fuzz_stream(data: bytes) -> None:
     whole = _decode([body], generated=generated)
     assert _decode(cut, generated=generated) == whole, "depends on how it is cut"
     for read in (read_embed_answer, read_local_models, lambda value: read_model_info(value, "m")):
-        try:
+        with contextlib.suppress(OllamaError):
             read(load_json(body))
-        except OllamaError:
-            pass
-    try:
+    with contextlib.suppress(OllamaError):
         ChatDecoder(generated=generated).whole(body)
-    except OllamaError:
-        pass
     status = 300 + (choice * 3) % 300
     error = error_from_response(
         status, {"retry-after": body[:20].decode("latin-1")}, body, url="http://x", model="m", now_s=0.0

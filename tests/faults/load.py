@@ -1,3 +1,4 @@
+# ruff: noqa: T201  a report is printed
 """The load figures L1–L10, each in a process of its own and bounded in time.
 
 `python -m tests.faults.load` prints them for this library and, on the same server, for langchain-ollama and

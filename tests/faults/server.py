@@ -19,6 +19,7 @@ import socket
 import struct
 import threading
 import time
+import traceback
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -215,7 +216,7 @@ class _Connection(asyncio.Protocol):
                 return None
             self._arrived.clear()
             await self._arrived.wait()
-        top, _, rest = bytes(self._data).partition(b"\r\n\r\n")
+        top, _, _rest = bytes(self._data).partition(b"\r\n\r\n")
         first, *lines = top.decode("latin-1").split("\r\n")
         headers = {name.lower(): value for name, _, value in (row.partition(": ") for row in lines)}
         length = int(headers.get("content-length", "0"))
@@ -243,6 +244,10 @@ class _Connection(asyncio.Protocol):
             try:
                 if await self._play(self._server.script(request)):
                     return
+            except Exception:
+                # A script with a mistake must not look like a silent server.
+                traceback.print_exc()
+                self.transport.write(whole(b"the script failed", 599))
             finally:
                 self._answering = self._answering and self._gone.is_set()
 

@@ -27,8 +27,8 @@ from ollama_dify import (
 )
 from ollama_dify.testing import SimulatedOllama
 
+from .rows_connections import endless
 from .server import FaultServer, answer, in_turn
-from .table import endless
 
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 pytestmark = pytest.mark.skipif(

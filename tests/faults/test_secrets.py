@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import copy
 import json
 import logging
@@ -17,8 +17,8 @@ import pytest
 import ollama_dify as od
 from ollama_dify import ChatSettings, EmbeddingSettings, OllamaError, user
 
-from .server import End, FaultServer, Request, answer, in_turn, whole
-from .targets import AsyncTarget, Target, targets
+from .server import End, FaultServer, answer, in_turn, whole
+from .targets import Target, targets
 
 SECRET = "sk-canary-5eCr3t"
 # As it may also show itself: percent-encoded, or in a Basic header.
@@ -184,6 +184,7 @@ def test_refused_settings(kind: type[od.ModelSettings], values: dict[str, Any]) 
 def test_langchain_callbacks_and_traces(server: FaultServer) -> None:
     pytest.importorskip("langchain_core")
     from langchain_core.callbacks import BaseCallbackHandler
+
     from langchain_ollama_dify import ChatOllamaDify
 
     seen: list[str] = []
@@ -201,10 +202,8 @@ def test_langchain_callbacks_and_traces(server: FaultServer) -> None:
     server.script(in_turn(answer, [whole(b'{"error":"no"}', 401)]))
     with ChatOllamaDify(model="m", api_key=SECRET, base_url=server.url, headers={"X-T": SECRET}) as model:
         for _ in range(2):
-            try:
+            with contextlib.suppress(OllamaError):
                 model.invoke("hi", config={"callbacks": [Watch()]})
-            except OllamaError:
-                pass
     assert len(seen) == 4
     assert_silent("a callback", "".join(seen))
 

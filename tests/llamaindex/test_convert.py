@@ -24,6 +24,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
     VideoBlock,
 )
+from llama_index.core.llms.llm import ToolSelection
 
 from llamaindex_ollama_dify import OllamaDify
 from ollama_dify import CapabilityError, ConfigurationError, UnsupportedContentError
@@ -120,7 +121,7 @@ async def test_picture_in_a_tool_result(server: SimulatedOllama, make_llm: MakeL
         ),
         (lambda path: ImageBlock(), "holds no picture"),
         (lambda path: ImageBlock(image=b"not a picture"), "blocks\\[1\\]"),
-        (lambda path: ImageBlock(url="https://example.com/cat.png"), "addresses are not fetched"),
+        (lambda path: ImageBlock(url="https://example.com/cat.png"), "set allow_image_urls=True"),
         (lambda path: ImageBlock(url=f"file://{path}"), "blocks\\[1\\]"),
         (lambda path: ToolCallBlock(tool_name="f", tool_kwargs="{bad"), "arguments are not JSON"),
         (lambda path: ToolCallBlock(tool_name="f", tool_kwargs="[1]"), "arguments are of type list"),
@@ -171,6 +172,27 @@ async def test_paths_can_be_refused(
     assert server.requests == []
 
 
+@pytest.mark.parametrize("where", ["setting", "call"])
+@pytest.mark.parametrize("method", CHAT_METHODS)
+async def test_allowed_addresses_must_be_public(
+    server: SimulatedOllama, make_llm: MakeLLM, method: str, where: str
+) -> None:
+    given = {"allow_image_urls": True}
+    llm = make_llm("llava", **(given if where == "setting" else {}))
+    block = ImageBlock(url=f"{server.base_url}/cat.png")
+    with pytest.raises(UnsupportedContentError, match=r"blocks\[0\].*not on the public internet"):
+        await ask(llm, method, [ChatMessage(blocks=[block])], **(given if where == "call" else {}))
+    assert server.requests == []
+
+
+async def test_completion_mode_fetches_no_address(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+    llm = make_llm("llava", mode="completion", allow_image_urls=True)
+    block = ImageBlock(url="https://example.com/cat.png")
+    with pytest.raises(UnsupportedContentError, match='mode="completion" fetches no picture'):
+        await ask(llm, "chat", [ChatMessage(blocks=[TextBlock(text="What?"), block])])
+    assert server.requests == []
+
+
 async def test_cache_point_needs_nothing_on_the_wire(server: SimulatedOllama, llm: OllamaDify) -> None:
     point = CachePoint(cache_control=CacheControl(type="ephemeral"))
     await ask(llm, "chat", [ChatMessage(blocks=[TextBlock(text="Hello"), point])])
@@ -194,6 +216,20 @@ HISTORIES: dict[str, ChatMessage] = {
             TextBlock(text="I look."),
             ToolCallBlock(tool_call_id="c1", tool_name="look", tool_kwargs='{"at": "[1,2]"}'),
         ],
+    ),
+    "ollama-kwargs": ChatMessage(
+        role="assistant",
+        blocks=[ThinkingBlock(content="First.\nThen."), ThinkingBlock(), TextBlock(text="I look.")],
+        additional_kwargs={
+            "tool_calls": [{"id": "c1", "function": {"name": "look", "arguments": {"at": "[1,2]"}}}]
+        },
+    ),
+    "selections": ChatMessage(
+        role="assistant",
+        blocks=[ThinkingBlock(content="First.\nThen."), TextBlock(text="I look."), TextBlock(text="")],
+        additional_kwargs={
+            "tool_calls": [ToolSelection(tool_id="c1", tool_name="look", tool_kwargs={"at": "[1,2]"})]
+        },
     ),
     "openai-kwargs": ChatMessage(
         role="assistant",
@@ -236,6 +272,18 @@ async def test_tool_loop_is_replayed_whole(
         {"role": "tool", "content": "A cat.", "tool_name": "look", "tool_call_id": "c1"},
     ]
     assert history == before
+
+
+async def test_call_without_arguments_or_name(server: SimulatedOllama, llm: OllamaDify) -> None:
+    def said(call: dict[str, Any]) -> ChatMessage:
+        return ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": [call]})
+
+    for arguments in ({"arguments": ""}, {"arguments": None}, {}):
+        await ask(llm, "chat", [said({"function": {"name": "look", **arguments}}), ChatMessage(content="Hi")])
+        (call,) = sent(server)[-1]["messages"][0]["tool_calls"]
+        assert call == {"function": {"index": 0, "name": "look", "arguments": {}}}
+    with pytest.raises(UnsupportedContentError, match="a tool call without a name"):
+        await ask(llm, "chat", [said({"function": {}})])
 
 
 PROMPTS: dict[str, tuple[list[ChatMessage], dict[str, Any]]] = {

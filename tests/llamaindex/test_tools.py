@@ -17,9 +17,10 @@ from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel, ConfigDict, Field
 
 from llamaindex_ollama_dify import OllamaDify
-from ollama_dify import CapabilityError, ConfigurationError, ProtocolError
+from ollama_dify import CapabilityError, ConfigurationError, ProtocolError, Tool
 from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama
-from tests.llamaindex.asking import sent
+from tests.llamaindex.asking import COMPLETE_METHODS, sent
+from tests.llamaindex.asking import ask as ask_any
 
 MakeLLM = Callable[..., OllamaDify]
 FORMS = ("chat_with_tools", "achat_with_tools", "stream_chat_with_tools", "astream_chat_with_tools")
@@ -196,6 +197,24 @@ async def test_history_stays_as_it_was(server: SimulatedOllama, llm: OllamaDify,
     assert [message["content"] for message in sent(server)[-1]["messages"]] == ["Be brief.", "Hello"]
 
 
+@pytest.mark.parametrize("form", COMPLETE_METHODS)
+async def test_calls_of_a_completion(server: SimulatedOllama, llm: OllamaDify, form: str) -> None:
+    for alone, count in ((True, 2), (False, 1)):
+        server.script([Reply(tool_calls=CALLS)])
+        given = {"tools": tools(), "allow_parallel_tool_calls": alone}
+        responses = await ask_any(llm, form, "Weather, and 1+2?", **given)
+        made = [call["function"]["name"] for call in responses[-1].additional_kwargs["tool_calls"]]
+        assert made == ["weather", "add"][:count]
+
+
+def test_a_response_is_not_changed_when_calls_are_left_out(llm: OllamaDify) -> None:
+    blocks = [ToolCallBlock(tool_name="add", tool_kwargs={"a": number}) for number in (1, 1)]
+    answer = ChatResponse(message=ChatMessage(role="assistant", blocks=blocks))
+    first = llm._validate_chat_with_tools_response(answer, [], allow_parallel_tool_calls=False)
+    assert (len(first.message.blocks), len(answer.message.blocks)) == (1, 2)
+    assert llm._validate_chat_with_tools_response(answer, [], allow_parallel_tool_calls=True) is answer
+
+
 def test_no_call_is_an_error_unless_told_otherwise(llm: OllamaDify) -> None:
     answer = ChatResponse(message=ChatMessage(role="assistant", content="No."))
     with pytest.raises(ValueError, match="at least one tool call"):
@@ -235,12 +254,17 @@ async def test_predict_and_call(server: SimulatedOllama, llm: OllamaDify, form: 
 def test_tools_as_plain_arguments(server: SimulatedOllama, llm: OllamaDify, form: str) -> None:
     server.script([Reply(tool_calls=CALLS[:1])])
     asked: Any = [ChatMessage(content="Weather?")] if form == "chat" else "Weather?"
-    definition = {
-        "name": "weather",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-    }
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
+    definition = {"name": "weather", "parameters": parameters}
     response = getattr(llm, form)(asked, tools=[definition])
     message = response.message.additional_kwargs if form == "chat" else response.additional_kwargs
     assert message["tool_calls"][0]["function"] == {"name": "weather", "arguments": {"city": "Oslo"}}
+    core_tool = Tool("weather", "Tell the weather.", parameters)
+    getattr(llm, form)(asked, tools=[core_tool, {"name": "bare"}])
+    bare = {"name": "bare", "description": "", "parameters": {"type": "object", "properties": {}}}
+    assert [tool["function"] for tool in sent(server)[-1]["tools"]] == [
+        {"name": "weather", "description": "Tell the weather.", "parameters": parameters},
+        bare,
+    ]
     with pytest.raises(ConfigurationError, match="has no name"):
         getattr(llm, form)(asked, tools=[object()])
