@@ -34,6 +34,7 @@ from .citizen import Citizen, model_profile, settings_in_use, tracing_params
 from .convert import PROMPT_ARGUMENTS, core_messages, core_prompt
 from .counting import count_text, on_event_loop, token_ids
 from .errors import langchain_errors
+from .repair import RepairedOutput
 from .structured import StructuredParser, answer_format, is_model, response_format
 from .tools import ToolLike, core_tool, core_tool_choice, openai_tools
 
@@ -208,6 +209,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
         method: Literal["json_schema", "json_mode", "function_calling"] = "json_schema",
         include_raw: bool = False,
         strict: bool | None = None,
+        repair: bool = False,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """The model with answers as objects of a schema: a pydantic class, a TypedDict, a dict.
@@ -215,6 +217,8 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
         method: "json_schema" sends the schema as `format`; "json_mode" only asks for JSON, so the prompt has
         to describe it; "function_calling" forces a call of a tool with this schema.
         include_raw: give `{"raw", "parsed", "parsing_error"}` instead of raising.
+        repair: after an answer that is not valid, ask once more with that answer and what is wrong with it;
+            streamed, the object then comes once, at the end.
         """
         if schema is None and method != "json_mode":
             raise ConfigurationError(f"with_structured_output(method={method!r}) needs a schema.")
@@ -231,6 +235,8 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
             raise ConfigurationError(
                 f"method={method!r} is none of json_schema, json_mode and function_calling."
             )
+        if repair:
+            return RepairedOutput(model=model, parser=parser, include_raw=include_raw)
         return _with_raw(model, parser) if include_raw else model | parser
 
     def warmup(self) -> ModelInfo:

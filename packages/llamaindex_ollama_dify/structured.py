@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # re-exported
 from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictEndEvent,
@@ -18,6 +18,8 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 from pydantic import VERSION, BaseModel, ValidationError
 from pydantic_core import from_json
+
+from ollama_dify import ConfigurationError, correction
 
 __all__ = ["PartialReader", "StructuredPrediction", "read_output"]
 
@@ -37,11 +39,20 @@ class StructuredPrediction(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """An object of `output_cls`. Raises ValueError for an answer that is none."""
-        if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
+        """An object of `output_cls`. Raises ValueError for an answer that is none.
+
+        llm_kwargs: arguments of the call; `{"repair": True}` asks once more after an answer that is not
+        valid, with that answer and what is wrong with it.
+        """
+        if not self._by_format(llm_kwargs):
             return cast(Model, super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
         messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
-        output = read_output(output_cls, self.chat(messages, **call))
+        response = self.chat(messages, **call)
+        try:
+            output = read_output(output_cls, response)
+        except ValueError as error:
+            again = _with_correction(messages, response, error, llm_kwargs)
+            output = read_output(output_cls, self.chat(again, **call))
         dispatcher.event(LLMStructuredPredictEndEvent(output=output))
         return output
 
@@ -53,11 +64,16 @@ class StructuredPrediction(FunctionCallingLLM):
         **prompt_args: Any,
     ) -> Model:
         """The async twin of `structured_predict`."""
-        if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
+        if not self._by_format(llm_kwargs):
             made = await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return cast(Model, made)
         messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
-        output = read_output(output_cls, await self.achat(messages, **call))
+        response = await self.achat(messages, **call)
+        try:
+            output = read_output(output_cls, response)
+        except ValueError as error:
+            again = _with_correction(messages, response, error, llm_kwargs)
+            output = read_output(output_cls, await self.achat(again, **call))
         dispatcher.event(LLMStructuredPredictEndEvent(output=output))
         return output
 
@@ -68,9 +84,16 @@ class StructuredPrediction(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Generator[Model | FlexibleModel, None, None]:
-        """The object as it grows, then whole. Raises ValueError when it never becomes one."""
-        if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
+        """The object as it grows, then whole. Raises ValueError when it never becomes one.
+
+        With `{"repair": True}` it comes once, at the end: parts of an answer that may be replaced are not
+        given out.
+        """
+        if not self._by_format(llm_kwargs):
             yield from super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return
+        if _repairs(llm_kwargs):
+            yield self.structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return
         messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
         reader = PartialReader(output_cls)
@@ -91,8 +114,14 @@ class StructuredPrediction(FunctionCallingLLM):
         **prompt_args: Any,
     ) -> AsyncGenerator[Model | FlexibleModel, None]:
         """The async twin of `stream_structured_predict`."""
-        if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
+        if not self._by_format(llm_kwargs):
             return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+
+        async def whole() -> AsyncGenerator[Model | FlexibleModel, None]:
+            yield await self.astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+
+        if _repairs(llm_kwargs):
+            return whole()
         messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
 
         async def grow() -> AsyncGenerator[Model | FlexibleModel, None]:
@@ -108,6 +137,16 @@ class StructuredPrediction(FunctionCallingLLM):
 
         return grow()
 
+    def _by_format(self, llm_kwargs: dict[str, Any] | None) -> bool:
+        """Whether objects come by `format`. Raises ConfigurationError for a repair in another mode."""
+        if self.pydantic_program_mode is PydanticProgramMode.DEFAULT:
+            return True
+        if _repairs(llm_kwargs):
+            raise ConfigurationError(
+                f"repair=True needs pydantic_program_mode=DEFAULT, not {self.pydantic_program_mode.value!r}."
+            )
+        return False
+
     def _structured_question(
         self,
         output_cls: type[BaseModel],
@@ -120,7 +159,32 @@ class StructuredPrediction(FunctionCallingLLM):
             LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
         )
         messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
-        return messages, {**(llm_kwargs or {}), "format": output_cls.model_json_schema()}
+        call = {name: value for name, value in (llm_kwargs or {}).items() if name != "repair"}
+        return messages, {**call, "format": output_cls.model_json_schema()}
+
+
+def _repairs(llm_kwargs: dict[str, Any] | None) -> bool:
+    """Whether one more request was asked for. Raises ConfigurationError for a value that is no boolean."""
+    asked = (llm_kwargs or {}).get("repair", False)
+    if not isinstance(asked, bool):
+        raise ConfigurationError(f"repair={asked!r} is neither True nor False.")
+    return asked
+
+
+def _with_correction(
+    messages: list[ChatMessage], response: ChatResponse, error: ValueError, llm_kwargs: dict[str, Any] | None
+) -> list[ChatMessage]:
+    """The conversation, the answer that is not valid, and what is wrong with it.
+
+    Raises `error` unless `repair` was asked for, and for an answer that the token limit cut: it would cut the
+    next one too.
+    """
+    if not _repairs(llm_kwargs) or response.additional_kwargs.get("done_reason") == "length":
+        raise error
+    told = correction(error if error.__cause__ is None else error.__cause__)
+    # An answer without a word is no turn.
+    said = [response.message] if response.message.content else []
+    return [*messages, *said, ChatMessage(role=MessageRole.USER, content=told)]
 
 
 def read_output(output_cls: type[Model], response: ChatResponse | None) -> Model:

@@ -15,6 +15,7 @@ from .counting import Counter
 from .errors import (
     AuthenticationError,
     CapabilityError,
+    CapabilityWarning,
     ConfigurationError,
     ConnectionFailedError,
     ContextOverflowError,
@@ -36,6 +37,7 @@ from .images import Image, ImageLimits
 from .messages import ImageUrl, Message, TextPart, Tool, ToolCall, assistant, system, user
 from .pictures import read_picture
 from .quick_models import quick_constructor
+from .repair import correction
 from .requests import Prompt
 from .responses import (
     ChatChunk,
@@ -57,6 +59,7 @@ __all__ = [
     "AsyncOllamaClient",
     "AuthenticationError",
     "CapabilityError",
+    "CapabilityWarning",
     "ChatChunk",
     "ChatResult",
     "ChatSettings",
@@ -100,6 +103,7 @@ __all__ = [
     "UnsupportedContentError",
     "Usage",
     "assistant",
+    "correction",
     "inline_refs",
     "quick_constructor",
     "read_picture",

@@ -90,11 +90,13 @@ class Calls:
         return count_conversation(self.context(settings), settings, counted, tools)
 
     def _count_text(self, text: str) -> Flow[TokenCount]:
-        counter = yield from load_counter(self.context(), self._model(None))
+        counter = yield from self.counter()
         return counter.embedding(text) if isinstance(self.settings, EmbeddingSettings) else counter.text(text)
 
     def counter(self) -> Flow[Counter]:
-        return load_counter(self.context(), self._model(None))
+        counter = yield from load_counter(self.context(), self._model(None))
+        self._warn()
+        return counter
 
     def known_model(self) -> ModelInfo | None:
         """What the server said of the model, if it was asked already."""
@@ -124,7 +126,14 @@ class Calls:
         return embedding.embedding_fingerprint(self.context(), self._embedding_settings())
 
     def model_info(self, model: str | None) -> Flow[ModelInfo]:
-        return flows.model_info(self.context(), self._model(model))
+        info = yield from flows.model_info(self.context(), self._model(model))
+        self._warn()
+        return info
+
+    def _warn(self) -> None:
+        """Say once where the settings and the model disagree, as far as that is known."""
+        if isinstance(self.settings, ChatSettings):
+            flows.warn_of_disagreement(self.context(), self.settings)
 
     def show(self, model: str | None, *, verbose: bool) -> Flow[dict[str, Any]]:
         request = show_request(self._model(model), verbose=verbose)

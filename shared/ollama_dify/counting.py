@@ -13,7 +13,8 @@ from typing import Any
 from .chat_tokens import ChatOverhead, count_rendered, image_tokens
 from .errors import ConfigurationError, InvalidRequestError, ServerError
 from .flows import Compute, Context, Flow, fetch, model_info
-from .messages import Message, Tool
+from .images import Image
+from .messages import ImageUrl, Message, TextPart, Tool
 from .requests import WireRequest, chat_request, show_request, wire_message, wire_tool
 from .settings import ChatSettings
 from .token_cache import TokenizerCache
@@ -74,23 +75,27 @@ class Counter:
         self, messages: Sequence[Message], tools: Sequence[Tool], think: bool | str | None, tokens: int
     ) -> None:
         """Keep an answer's prompt count; it is looked at when the next bound is asked for."""
-        if not any(message.images for message in messages):
+        if not _pictures(messages):
             self._answers = [
                 *self._answers[1 - _KEPT_ANSWERS :],
                 (tuple(messages), tuple(tools), think, tokens),
             ]
 
     def image_costs(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens that each picture costs at most."""
+        """Tokens that each picture costs at most; one still to be fetched may have any size."""
         return [
-            image_tokens(self.show, (image.width, image.height))
-            for message in messages
-            for image in message.images
+            image_tokens(self.show, (picture.width, picture.height) if isinstance(picture, Image) else None)
+            for picture in _pictures(messages)
         ]
 
 
+def _pictures(messages: Sequence[Message]) -> list[Image | ImageUrl]:
+    return [part for message in messages for part in message.content if not isinstance(part, TextPart)]
+
+
 def _wire(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    return [{**wire_message(message), "images": []} for message in messages]
+    pictured = bool(_pictures(messages))
+    return [{**wire_message(message, pictured=pictured), "images": []} for message in messages]
 
 
 def load_counter(context: Context, model: str) -> Flow[Counter]:
@@ -118,6 +123,9 @@ def count_conversation(
 ) -> Flow[TokenCount]:
     """Tokens of the conversation's prompt: exact where the server renders it for us, else the bound."""
     counter = yield from load_counter(context, settings.model)
+    if any(isinstance(picture, ImageUrl) for picture in _pictures(messages)):
+        # Nothing is fetched to be counted.
+        return counter.bound(messages, tools, settings.think)
     request = chat_request(settings, messages, tools=tools)
     # Without truncate:false the server would render what it would keep, not what was sent.
     body = {**(request.body or {}), "_debug_render_only": True, "truncate": False}

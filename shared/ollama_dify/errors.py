@@ -19,6 +19,8 @@
     │   └── EmptyResponseError        200 with nothing in it
     └── EmbeddingError                some inputs have no usable vector: `indexes`
 
+`CapabilityWarning`, a UserWarning, is given where the settings claim what the server denies of a model.
+
 `str(error)` says what happened, then what to do (`hint`). Every error pickles.
 """
 
@@ -29,6 +31,7 @@ from typing import Any, TypeVar
 __all__ = [
     "AuthenticationError",
     "CapabilityError",
+    "CapabilityWarning",
     "ConfigurationError",
     "ConnectionFailedError",
     "ContextOverflowError",
@@ -160,6 +163,10 @@ class ContextOverflowError(InvalidRequestError):
 
 class CapabilityError(InvalidRequestError):
     """The model, or the settings for it, cannot do what was asked."""
+
+
+class CapabilityWarning(UserWarning):
+    """The settings say that the model can do something, and the server says that it cannot."""
 
 
 class ModelNotFoundError(OllamaError):

@@ -7,12 +7,13 @@ error in. `OllamaClient` and `AsyncOllamaClient` drive the same flows, one by ca
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .advice import capability_advice, model_missing_advice
-from .errors import CapabilityError, EmptyResponseError, ModelNotFoundError, OllamaError
+from .errors import CapabilityError, CapabilityWarning, EmptyResponseError, ModelNotFoundError, OllamaError
 from .requests import WireRequest
 from .responses import (
     ChatChunk,
@@ -28,6 +29,7 @@ from .streaming import MAX_LINE, ChatDecoder
 if TYPE_CHECKING:
     from .counting import Counter
     from .image_urls import ParsedUrl
+    from .settings import ChatSettings
 
 __all__ = [
     "Answer",
@@ -47,11 +49,13 @@ __all__ = [
     "Sleep",
     "Step",
     "Stream",
+    "TimeLeft",
     "begin",
     "check_capability",
     "complete",
     "fetch",
     "model_info",
+    "warn_of_disagreement",
     "with_retries",
 ]
 
@@ -110,12 +114,20 @@ class Compute:
     work: Callable[[], Any]
 
 
+@dataclass(slots=True)
+class TimeLeft:
+    """Seconds that several steps may take together; the driver takes off what each took."""
+
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Resolve:
     """Look a host up → its IP addresses, or UnsupportedContentError thrown in."""
 
     host: str
     port: int
+    within: TimeLeft
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +140,12 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class FetchPinned:
-    """GET a picture from exactly this IP address, within 10 s and `limit` bytes → Fetched."""
+    """GET a picture of at most `limit` bytes from exactly this IP address → Fetched."""
 
     target: ParsedUrl
     ip: str
     limit: int
+    within: TimeLeft
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +168,7 @@ class Lookups:
     models: dict[str, ModelInfo] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
     counter_names: dict[str, str] = field(default_factory=dict)
+    warned: set[tuple[str, str]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,4 +309,28 @@ def check_capability(context: Context, model: str, capability: str, setting: str
             f"{', '.join(sorted(info.capabilities or ()))}.",
             model=model,
             hint=f"{capability_advice(model, capability)}\nIf you know better, set {setting}=True.",
+        )
+
+
+def warn_of_disagreement(context: Context, settings: ChatSettings) -> None:
+    """Warn, once per model, of a capability that the settings claim and the server denies; asks nobody.
+
+    What the settings say is done all the same: the server may be wrong about its model.
+    """
+    info = known_model(context, settings.model)
+    if info is None:
+        return
+    for setting, capability in (("vision_support", "vision"), ("function_call_support", "tools")):
+        key = (info.digest or info.name, setting)
+        if getattr(settings, setting) is not True or info.can(capability) is not False:
+            continue
+        if key in context.lookups.warned:
+            continue
+        context.lookups.warned.add(key)
+        warnings.warn(
+            f"The settings say {setting}=True, but the server says that {settings.model!r} has "
+            f"{', '.join(sorted(info.capabilities or ()))} and lacks {capability!r}. Unset {setting} to go "
+            "by the server, or choose a model that can.",
+            CapabilityWarning,
+            stacklevel=2,
         )

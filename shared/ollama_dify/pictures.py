@@ -6,11 +6,12 @@ only with `allow_image_urls=True`, from public addresses.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin
 
 from .errors import UnsupportedContentError
-from .flows import Fetched, FetchPinned, Flow, Resolve
+from .flows import Compute, Fetched, FetchPinned, Flow, Resolve, TimeLeft
 from .image_urls import check_image_url, check_public_address
 from .images import DEFAULT_LIMITS, Image, read_image_file
 from .messages import ImageUrl
@@ -19,6 +20,8 @@ from .settings import ChatSettings
 __all__ = ["fetch_picture", "read_picture"]
 
 REDIRECTS = 3
+FETCH_S = 10.0
+"""A picture's address may be slow or hostile: names, redirects and body come within this time."""
 
 
 def read_picture(
@@ -51,16 +54,17 @@ def _checked(source: Image | bytes | str, settings: ChatSettings, where: str) ->
 def fetch_picture(address: ImageUrl, settings: ChatSettings) -> Flow[Image]:
     """Fetch a picture: every address of the host must be public, the connection goes to the one that was
     checked, each redirect is checked anew, and no credentials are sent."""
-    url = address.url
+    url, within = address.url, TimeLeft(FETCH_S)
     for _ in range(REDIRECTS + 1):
         target = check_image_url(url, where=address.where)
-        found = yield Resolve(target.host, target.port)
+        found = yield Resolve(target.host, target.port, within)
         for ip in found:
             check_public_address(ip, where=address.where)
         if not found:
             raise UnsupportedContentError(f"{address.where}: the host {target.host!r} has no address.")
-        answer: Fetched = yield FetchPinned(target, found[0], DEFAULT_LIMITS.max_bytes)
+        answer: Fetched = yield FetchPinned(target, found[0], DEFAULT_LIMITS.max_bytes, within)
         if answer.location is None:
-            return _checked(answer.body, settings, address.where)
+            image: Image = yield Compute(partial(_checked, answer.body, settings, address.where))
+            return image
         url = urljoin(url, answer.location)
     raise UnsupportedContentError(f"{address.where}: the address redirects more than {REDIRECTS} times.")

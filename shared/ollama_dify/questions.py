@@ -59,7 +59,6 @@ class Question:
             may_cut=settings.context_overflow == "truncate",
             dropped=self.dropped,
             expected=self.expected,
-            limit=prompt_limit(settings.context_size, 0),
             learn=self._learn if self.counter is not None else None,
         )
         return ChatDecoder(

@@ -6,7 +6,6 @@ Facts about the API: Ollama's docs/api.md and recorded exchanges. What is unset 
 from __future__ import annotations
 
 import math
-import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import orjson
 
 from .errors import CapabilityError, ConfigurationError, UnsupportedContentError
 from .images import Image, check_image_count
-from .messages import Content, Message, TextPart, Tool
+from .messages import Message, TextPart, Tool
+from .picture_places import placed_text
 from .schema import inline_refs
 from .setting_names import unknown_name
 from .settings import LOAD_OPTIONS, ChatSettings, EmbeddingSettings, Timeouts
@@ -223,7 +223,7 @@ def generate_request(settings: ChatSettings, prompt: Prompt, *, streamed: bool =
     _check_pictures(settings, len(prompt.images))
     text = prompt.text
     if prompt.images and not (prompt.raw or prompt.template is not None or prompt.suffix is not None):
-        text = _placed((*prompt.images, TextPart(text)))
+        text = placed_text((*prompt.images, TextPart(text)))
     body: dict[str, Any] = {"model": settings.model, "prompt": text, "stream": streamed}
     for name in ("suffix", "system", "template"):
         value = getattr(prompt, name)
@@ -268,7 +268,7 @@ def wire_message(message: Message, *, pictured: bool | None = None) -> dict[str,
     """
     images = message.images
     pictured = bool(images) if pictured is None else pictured
-    content = _placed(message.content) if pictured else message.text
+    content = placed_text(message.content) if pictured else message.text
     wire: dict[str, Any] = {"role": message.role, "content": content}
     if message.thinking:
         wire["thinking"] = message.thinking
@@ -287,27 +287,6 @@ def wire_message(message: Message, *, pictured: bool | None = None) -> dict[str,
     if message.tool_call_id:
         wire["tool_call_id"] = message.tool_call_id
     return wire
-
-
-# The server puts the pictures of a message in the places of "[img]" in its text, one after the other, those
-# without a place before it, and then reads "[img-0]" as the first picture of the conversation.
-_PLACE = "[img]"
-_MARK = re.compile(r"\[(?=img(?:-\d+)?\])")
-_WORD_JOINER = "\u2060"
-
-
-def _placed(content: Sequence[Content]) -> str:
-    """The texts of a content, each on its own line, with the places of its pictures where they are several.
-
-    A picture alone needs no place. Two of them side by side make servers since 0.30 fail with "Chunk not
-    found" once an earlier prompt began with the first alone, so a line break stands between them. What looks
-    like a place in a text of the caller gets an invisible character, so that no picture goes there.
-    """
-    texts = [_MARK.sub(f"[{_WORD_JOINER}", part.text) for part in content if isinstance(part, TextPart)]
-    if len(content) - len(texts) < 2:
-        return "\n".join(texts)
-    left = iter(texts)
-    return "\n".join(next(left) if isinstance(part, TextPart) else _PLACE for part in content)
 
 
 def wire_tool(tool: Tool) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+# ruff: noqa: PT017  the error is the subject
 """What the rows of the fault table are made of."""
 
 from __future__ import annotations

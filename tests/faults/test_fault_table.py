@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from .table import ROWS, Row, try_row
+from .rows import ROWS, Row
+from .table import try_row
 from .targets import Target, targets
 
 

@@ -160,9 +160,9 @@ def test_504_when_the_server_is_slow(start: Any) -> None:
 def test_413_is_not_retried(start: Any) -> None:
     with FaultServer() as server:
         nginx = start(server.port)
-        with OllamaClient(ChatSettings(model="m", base_url=nginx.url)) as client:
-            with pytest.raises(OllamaError) as caught:
-                client.chat([user("x" * 2_000_000)])
+        client = OllamaClient(ChatSettings(model="m", base_url=nginx.url))
+        with client, pytest.raises(OllamaError) as caught:
+            client.chat([user("x" * 2_000_000)])
         assert (caught.value.status, caught.value.attempts) == (413, 1)
         assert not server.generations
 

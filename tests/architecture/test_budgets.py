@@ -1,0 +1,260 @@
+"""What importing costs and what one streamed token costs, counted instead of timed: a slow machine changes nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+)
+from pydantic import BaseModel, Field, model_validator
+
+from langchain_ollama_dify import ChatOllamaDify, answers
+from llamaindex_ollama_dify import OllamaDify
+from llamaindex_ollama_dify.answers import GrowingAnswer
+from ollama_dify import ChatChunk, ChatSettings, OllamaClient, quick_constructor, user
+
+ROOT = Path(__file__).parents[2]
+OURS = tuple(str(ROOT / part) for part in ("shared", "packages"))
+
+# Importing these takes longer than all of ours, and a program that never needs them must not pay.
+HEAVY = ("httpx", "httpcore", "anyio", "aiohttp", "tokenizers", "PIL", "rich", "typer", "yaml", "tenacity")
+
+# An adapter is imported into a program that has its framework's class already.
+IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
+    "core": ("", "import ollama_dify", HEAVY, 50),
+    "langchain": (
+        "from langchain_core.language_models import BaseChatModel",
+        "import langchain_ollama_dify",
+        ("httpcore", "anyio", "aiohttp", "tokenizers", "yaml", "tenacity"),
+        75,
+    ),
+    "llamaindex": (
+        "from llama_index.core.llms.function_calling import FunctionCallingLLM",
+        "import llamaindex_ollama_dify",
+        ("httpcore", "httpx", "rich", "tokenizers"),
+        70,
+    ),
+}
+
+_ADDED = """
+import json, sys
+{base}
+before = set(sys.modules)
+{statement}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def added_modules(base: str, statement: str) -> list[str]:
+    script = _ADDED.format(base=base, statement=statement)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=120)
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", IMPORTS)
+def test_an_import_stays_small(name: str) -> None:
+    base, statement, unwanted, budget = IMPORTS[name]
+    added = added_modules(base, statement)
+    assert sorted({module.partition(".")[0] for module in added} & set(unwanted)) == []
+    ours = [module for module in added if "ollama_dify" in module]
+    assert 10 < len(ours) <= budget, ours
+
+
+def test_the_completion_model_comes_when_it_is_asked_for() -> None:
+    assert "langchain_ollama_dify.llms" in added_modules("", "from langchain_ollama_dify import OllamaDifyLLM")
+
+
+class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """An answer of `tokens` pieces, each as one read."""
+
+    def __init__(self, tokens: int) -> None:
+        line = {"model": "m", "created_at": "2026-01-02T03:04:05Z", "done": False}
+        word = orjson.dumps({**line, "message": {"role": "assistant", "content": " sky"}}) + b"\n"
+        end = {"role": "assistant", "content": ""}
+        last = orjson.dumps({**line, "message": end, "done": True, "done_reason": "stop"}) + b"\n"
+        self._pieces = [word] * tokens + [last]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+def answering(tokens: int) -> httpx.MockTransport:
+    return httpx.MockTransport(lambda request: httpx.Response(200, stream=Pieces(tokens)))
+
+
+class Calls:
+    """Counts calls of our functions, and what these call themselves."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def _note(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event == "c_call" or (event == "call" and frame.f_back is not None):
+            caller = frame if event == "c_call" else frame.f_back
+            own = frame.f_code.co_filename.startswith(OURS)
+            self.count += own or caller.f_code.co_filename.startswith(OURS)
+
+    def __enter__(self) -> Calls:
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+
+def client_stream(client: httpx.Client) -> None:
+    for _chunk in OllamaClient(ChatSettings(model="m", http_client=client)).chat_stream([user("Hello")]):
+        pass
+
+
+def langchain_stream(client: httpx.Client) -> None:
+    for _chunk in ChatOllamaDify(model="m", http_client=client).stream([HumanMessage("Hello")]):
+        pass
+
+
+def llamaindex_stream(client: httpx.Client) -> None:
+    for _chunk in OllamaDify(model="m", http_client=client).stream_chat([ChatMessage("Hello")]):
+        pass
+
+
+# Calls per token, some 15 % above what is needed today. A rise is no accident: say why, or find it.
+TOKEN_BUDGETS: dict[str, tuple[Callable[[httpx.Client], None], int]] = {
+    "client": (client_stream, 0),
+    "langchain": (langchain_stream, 0),
+    "llamaindex": (llamaindex_stream, 0),
+}
+
+
+def calls_of(stream: Callable[[httpx.Client], None], tokens: int) -> int:
+    with httpx.Client(transport=answering(tokens)) as client, Calls() as calls:
+        stream(client)
+    return calls.count
+
+
+@pytest.mark.skipif(sys.getprofile() is not None, reason="another profiler is counting")
+@pytest.mark.parametrize("name", TOKEN_BUDGETS)
+def test_a_token_stays_cheap(name: str) -> None:
+    stream, budget = TOKEN_BUDGETS[name]
+    calls_of(stream, 10)
+    few, many = calls_of(stream, 100), calls_of(stream, 300)
+    per_token = (many - few) / 200
+    assert 5 < per_token <= budget
+    # No growth with the answer's length either.
+    assert calls_of(stream, 500) - many == pytest.approx(many - few, rel=0.02)
+
+
+def validated_langchain(text: str) -> ChatGenerationChunk:
+    message = AIMessageChunk(content=text, response_metadata={"model_provider": "ollama"})
+    return ChatGenerationChunk(message=message)
+
+
+def validated_llamaindex(text: str, thinking: str = "") -> ChatResponse:
+    blocks: list[Any] = [ThinkingBlock(content=thinking)] if thinking else []
+    message = ChatMessage(role=MessageRole.ASSISTANT, blocks=[*blocks, TextBlock(text=text)])
+    return ChatResponse(message=message, delta=text)
+
+
+QUICK: dict[str, tuple[Callable[[], BaseModel], Callable[[], BaseModel]]] = {
+    "langchain": (
+        lambda: answers.StreamedAnswer().chunk(ChatChunk("Grüße")),
+        lambda: validated_langchain("Grüße"),
+    ),
+    "langchain, no text": (
+        lambda: answers.StreamedAnswer().chunk(ChatChunk("")),
+        lambda: validated_langchain(""),
+    ),
+    "llamaindex": (lambda: GrowingAnswer().chat(ChatChunk("Grüße")), lambda: validated_llamaindex("Grüße")),
+    "llamaindex, completion": (
+        lambda: GrowingAnswer().completion(ChatChunk("Grüße")),
+        lambda: CompletionResponse(text="Grüße", delta="Grüße"),
+    ),
+}
+
+
+def parts(model: BaseModel) -> Iterator[BaseModel]:
+    yield model
+    for value in model.__dict__.values():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, BaseModel):
+                yield from parts(item)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_quick_chunk_is_what_validation_makes(name: str) -> None:
+    quick, validated = (make() for make in QUICK[name])
+    assert quick == validated
+    assert quick.model_dump() == validated.model_dump()
+    for ours, theirs in zip(parts(quick), parts(validated), strict=True):
+        assert type(ours) is type(theirs)
+        assert ours.model_fields_set == theirs.model_fields_set
+        assert {name: type(value) for name, value in ours.__dict__.items()} == {
+            name: type(value) for name, value in theirs.__dict__.items()
+        }
+        assert ours.model_copy(deep=True) == theirs
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_chunks_share_nothing(name: str) -> None:
+    one, other = QUICK[name][0](), QUICK[name][0]()
+    for ours, theirs in zip(parts(one), parts(other), strict=True):
+        for field, value in ours.__dict__.items():
+            if isinstance(value, (list, dict, set)):
+                assert value is not theirs.__dict__[field], field
+        assert ours.model_fields_set is not theirs.model_fields_set
+
+
+def test_the_quick_way_is_the_one_in_use() -> None:
+    assert answers.text_chunk.__name__ == answers.text_generation.__name__ == "quick"
+
+
+class Derived(BaseModel):
+    text: str
+    length: int = 0
+
+    @model_validator(mode="after")
+    def _measure(self) -> Derived:
+        self.__dict__["length"] = len(self.text)
+        return self
+
+
+class Shared(BaseModel):
+    text: str
+    nested: dict[str, list[int]] = Field(default_factory=lambda: {"a": []})
+
+
+class Stamped(BaseModel):
+    text: str
+    number: list[int] = Field(default_factory=lambda: [len(_made)])
+
+    def model_post_init(self, context: Any) -> None:
+        _made.append(self.text)
+
+
+_made: list[str] = []
+
+
+@pytest.mark.parametrize("kind", [Derived, Shared, Stamped])
+def test_what_cannot_be_made_quickly_is_validated(kind: type[BaseModel]) -> None:
+    assert quick_constructor(kind, {"text": "a"}, {"text": "bb"}) is kind
