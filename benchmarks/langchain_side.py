@@ -73,10 +73,12 @@ class Prebuilt(BaseChatModel):
 
     def prepare(self, tokens: int) -> None:
         words = [
-            ChatGenerationChunk(message=AIMessageChunk(" word", response_metadata={"model_provider": "none"}))
+            ChatGenerationChunk(
+                message=AIMessageChunk(content=" word", response_metadata={"model_provider": "none"})
+            )
             for _ in range(tokens)
         ]
-        last = AIMessageChunk("", response_metadata={"done": True}, chunk_position="last")
+        last = AIMessageChunk(content="", response_metadata={"done": True}, chunk_position="last")
         self.chunks = [*words, ChatGenerationChunk(message=last)]
 
     @property
@@ -105,9 +107,9 @@ class Fresh(Prebuilt):
 
     def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
         for _index in self.chunks:
-            message = AIMessageChunk(" word", response_metadata={"model_provider": "none"})
+            message = AIMessageChunk(content=" word", response_metadata={"model_provider": "none"})
             yield ChatGenerationChunk(message=message)
-        yield ChatGenerationChunk(message=AIMessageChunk("", chunk_position="last"))
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", chunk_position="last"))
 
 
 class EmbeddingsSubject:

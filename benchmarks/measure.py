@@ -142,7 +142,7 @@ def _measure(
 
 
 def measure_imports(rounds: int) -> Samples:
-    """CPU seconds of importing an adapter where its framework is imported already; each in a fresh process."""
+    """CPU seconds of importing an adapter after its framework, each in a fresh process."""
     samples = Samples()
     for _round in range(rounds):
         for framework, (base, statements) in IMPORTS.items():
@@ -156,7 +156,7 @@ def measure_imports(rounds: int) -> Samples:
 def count_connections(server: Server, framework: str) -> dict[str, dict[str, int]]:
     """Connections that our object opens: for calls in a row, in ten event loops, and for 200 streams."""
     counts = {}
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "50 calls": {"work": "call", "arguments": {"calls": 50}},
         "ten asyncio.run": {
             "work": "acall",

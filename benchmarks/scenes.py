@@ -37,8 +37,8 @@ class Scene:
 class Figure:
     """A number with a goal, read from a scene; most are `ours` ÷ `other`, per unit.
 
-    how: "ratio"; "inverse", other ÷ ours, a lower bound; "absolute", µs of ours; "growth", ours here ÷ ours in
-    `start`, over the same of other; "memory", peak of ours above other's, ÷ the picture of `megabytes`.
+    how: "ratio"; "inverse", other ÷ ours, a lower bound; "absolute", µs of ours; "growth", ours here ÷ ours
+    in `start`, over the same of other; "memory", peak of ours above other's, ÷ the picture of `megabytes`.
     other: several subjects count as their sum.
     """
 

@@ -1,8 +1,8 @@
 """The measured process: one subject, told line by line what to do, answering with its own CPU time.
 
-`python -m benchmarks.worker SUBJECT URL` reads {"work": …, "arguments": {…}} per line and answers {"cpu_s", "wall_s",
-"units"}, with "memory": true {"peak_bytes"} too. `… --import STATEMENT [STATEMENT]` measures the last statement
-in a fresh process, after the others.
+`python -m benchmarks.worker SUBJECT URL` reads {"work": …, "arguments": {…}} per line and answers {"cpu_s",
+"wall_s", "units"}, with "memory": true {"peak_bytes"} too. `… --import STATEMENT [STATEMENT]` measures the
+last statement in a fresh process, after the others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _serve(name: str, url: str) -> None:
     for line in sys.stdin:
         order = json.loads(line)
         try:
-            answer = _do(subject, loop, order)
+            answer: dict[str, Any] = _do(subject, loop, order)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)

@@ -34,6 +34,7 @@ from .citizen import Citizen, model_profile, settings_in_use, tracing_params
 from .convert import PROMPT_ARGUMENTS, core_messages, core_prompt
 from .counting import count_text, on_event_loop, token_ids
 from .errors import langchain_errors
+from .pictures import picture_settings
 from .repair import RepairedOutput
 from .structured import StructuredParser, answer_format, is_model, response_format
 from .tools import ToolLike, core_tool, core_tool_choice, openai_tools
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from langchain_core.language_models.model_profile import ModelProfile
 
 __all__ = ["ChatOllamaDify"]
-
-
-PICTURE_SETTINGS = ("allow_image_paths", "allow_image_urls", "convert_images", "max_image_edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +162,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
     ) -> _Question:
         call = _settings_of_call(stop, kwargs)
         tools, choice = call.pop("tools", None) or (), call.pop("tool_choice", None)
-        settings = self._picture_settings(call)
+        settings = picture_settings(self, call)
         if self.mode == "completion":
             if tools:
                 raise CapabilityError(
@@ -176,11 +174,6 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
             return _Question(core_prompt(messages, settings, **extra), {}, call)
         given = _given_tools(tools, choice)
         return _Question(core_messages(messages, settings), given, call)
-
-    def _picture_settings(self, call: Mapping[str, Any]) -> ChatSettings:
-        """The settings that say what pictures are taken, of one call."""
-        changed = {name: call[name] for name in PICTURE_SETTINGS if name in call}
-        return ChatSettings.from_settings(self, **changed) if changed else self
 
     def bind_tools(
         self,

@@ -220,14 +220,7 @@ def core_prompt(messages: Sequence[BaseMessage], settings: ChatSettings, **extra
         text = turns[0].text
     else:
         text = get_buffer_string([_plain(turn) for turn in turns])
-    pictures = [part for turn in converted for part in turn.content if not isinstance(part, TextPart)]
-    for address in pictures:
-        if isinstance(address, ImageUrl):
-            raise UnsupportedContentError(
-                f'{address.where}: mode="completion" fetches no picture.',
-                hint='Send its bytes or base64, or use mode="chat".',
-            )
-    images = tuple(image for image in pictures if isinstance(image, Image))
+    images = tuple(part for turn in converted for part in turn.content if not isinstance(part, TextPart))
     values = {"system": "\n\n".join(system) if system else None, "images": images, **extra}
     return Prompt(text, **values)
 

@@ -19,10 +19,10 @@ from ollama_dify import (
     ChatSettings,
     Connected,
     Finish,
-    Image,
     Prompt,
     TextPart,
     UnsupportedContentError,
+    read_picture,
 )
 
 from .answers import facts, usage
@@ -30,6 +30,7 @@ from .citizen import Citizen, settings_in_use, tracing_params
 from .convert import PROMPT_ARGUMENTS, core_messages
 from .counting import count_text, token_ids
 from .errors import langchain_errors
+from .pictures import picture_settings
 from .structured import answer_format
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
     """Text in, text out, always by /api/generate.
 
     A call takes, beside the settings, `system`, `suffix` (text after the gap to fill), `raw` (no template),
-    `template` and `images` (bytes, base64, data: URLs or `Image` objects).
+    `template` and `images` (bytes, base64, data: URLs, path or `Image` objects).
     """
 
     @field_validator("format", mode="before")
@@ -75,7 +76,7 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        extra, call = _arguments(stop, kwargs)
+        extra, call = _arguments(self, stop, kwargs)
 
         def complete(text: str) -> Generation:
             with langchain_errors():
@@ -93,7 +94,7 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        extra, call = _arguments(stop, kwargs)
+        extra, call = _arguments(self, stop, kwargs)
 
         async def complete(text: str) -> Generation:
             with langchain_errors():
@@ -109,7 +110,7 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         with langchain_errors():
-            extra, call = _arguments(stop, kwargs)
+            extra, call = _arguments(self, stop, kwargs)
             with self.client.generate_stream(Prompt(prompt, **extra), **call) as stream:
                 for piece in stream:
                     chunk = _chunk(piece)
@@ -125,7 +126,7 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         with langchain_errors():
-            extra, call = _arguments(stop, kwargs)
+            extra, call = _arguments(self, stop, kwargs)
             async with self.async_client.generate_stream(Prompt(prompt, **extra), **call) as stream:
                 async for piece in stream:
                     chunk = _chunk(piece)
@@ -152,13 +153,16 @@ def _refuse_pictures(value: ChatPromptValue, settings: ChatSettings) -> None:
             )
 
 
-def _arguments(stop: list[str] | None, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _arguments(
+    model: ChatSettings, stop: list[str] | None, kwargs: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What of a call's arguments belongs to the prompt, and what to the settings."""
     call = {name: value for name, value in kwargs.items() if name != "stream"}
     extra = {name: call.pop(name) for name in PROMPT_ARGUMENTS if name in call}
     if "images" in call:
+        settings = picture_settings(model, call)
         extra["images"] = tuple(
-            image if isinstance(image, Image) else Image.parse(image, where=f"images[{index}]")
+            read_picture(image, settings, where=f"images[{index}]")
             for index, image in enumerate(call.pop("images"))
         )
     if stop is not None:

@@ -14,9 +14,17 @@ from typing import Any
 
 from ollama_dify import ChatSettings, Image, ImageUrl, UnsupportedContentError, read_picture
 
-__all__ = ["is_picture", "picture"]
+__all__ = ["is_picture", "picture", "picture_settings"]
+
+_SETTINGS = ("allow_image_paths", "allow_image_urls", "convert_images", "max_image_edge")
 
 _TYPES = frozenset({"image", "image_url", "input_image"})
+
+
+def picture_settings(model: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
+    """The settings that say what pictures are taken, of one call."""
+    changed = {name: call[name] for name in _SETTINGS if name in call}
+    return ChatSettings.from_settings(model, **changed) if changed else model
 
 
 def is_picture(block: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from pydantic import ConfigDict
 
 from ollama_dify import ChatResult, IncompleteResponseError, ProtocolError, correction
 
@@ -36,6 +37,8 @@ class RepairedOutput(RunnableSerializable[LanguageModelInput, Any]):
 
     Streamed, the object comes at the end: parts of an answer that may be replaced are not given out.
     """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     model: Runnable[LanguageModelInput, AIMessage]
     parser: Runnable[Any, Any]
@@ -119,7 +122,9 @@ def _with_correction(asked: LanguageModelInput, attempt: _Attempt) -> list[BaseM
     """The conversation, the answer that is not valid, and what is wrong with it."""
     problem = attempt.problem
     assert problem is not None
-    told = correction(problem if problem.__cause__ is None else problem.__cause__)
+    # Under a parser's error stands the one that says where; a missing call says all itself.
+    cause = None if isinstance(problem, ProtocolError) else problem.__cause__
+    told = correction(problem if cause is None else cause)
     raw, calls = attempt.raw, attempt.raw.tool_calls
     if calls:
         results = [ToolMessage(told, tool_call_id=call["id"] or "", name=call["name"]) for call in calls]

@@ -91,14 +91,7 @@ def to_prompt(
         text = messages_to_prompt([message for message in messages if ROLES[message.role] != "system"])
     else:
         text = ""
-    pictures = [part for turn in converted for part in turn.content if not isinstance(part, TextPart)]
-    for address in pictures:
-        if isinstance(address, ImageUrl):
-            raise UnsupportedContentError(
-                f'{address.where}: mode="completion" fetches no picture.',
-                hint='Send its bytes or base64, or use mode="chat".',
-            )
-    images = tuple(picture for picture in pictures if isinstance(picture, Image))
+    images = tuple(part for turn in converted for part in turn.content if not isinstance(part, TextPart))
     return Prompt(text, system="\n\n".join(system) if system else None, images=images)
 
 

@@ -139,9 +139,10 @@ class StructuredPrediction(FunctionCallingLLM):
 
     def _by_format(self, llm_kwargs: dict[str, Any] | None) -> bool:
         """Whether objects come by `format`. Raises ConfigurationError for a repair in another mode."""
+        repairs = _repairs(llm_kwargs)
         if self.pydantic_program_mode is PydanticProgramMode.DEFAULT:
             return True
-        if _repairs(llm_kwargs):
+        if repairs:
             raise ConfigurationError(
                 f"repair=True needs pydantic_program_mode=DEFAULT, not {self.pydantic_program_mode.value!r}."
             )

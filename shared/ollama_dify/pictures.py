@@ -17,7 +17,7 @@ from .images import DEFAULT_LIMITS, Image, read_image_file
 from .messages import ImageUrl
 from .settings import ChatSettings
 
-__all__ = ["fetch_picture", "read_picture"]
+__all__ = ["check_fetching_allowed", "fetch_picture", "read_picture"]
 
 REDIRECTS = 3
 FETCH_S = 10.0
@@ -32,15 +32,20 @@ def read_picture(
     where: names the picture in errors, for example "message 2, image 1". Raises UnsupportedContentError.
     """
     if isinstance(source, str) and source[:8].lower().startswith(("http://", "https://")):
-        if not settings.allow_image_urls:
-            raise UnsupportedContentError(
-                f"{where}: this picture is a web address, and those are not fetched unless that is allowed.",
-                hint="Send the picture's bytes or base64, or set allow_image_urls=True (public hosts only).",
-            )
+        check_fetching_allowed(settings, where)
         return ImageUrl(check_image_url(source, where=where).url, where)
     if isinstance(source, Path):
         source = read_image_file(source, allowed=settings.allow_image_paths, where=where)
     return _checked(source, settings, where)
+
+
+def check_fetching_allowed(settings: ChatSettings, where: str) -> None:
+    """Refuse a picture's address unless the settings allow fetching."""
+    if not settings.allow_image_urls:
+        raise UnsupportedContentError(
+            f"{where}: this picture is a web address, and those are not fetched unless that is allowed.",
+            hint="Send the picture's bytes or base64, or set allow_image_urls=True (public hosts only).",
+        )
 
 
 def _checked(source: Image | bytes | str, settings: ChatSettings, where: str) -> Image:

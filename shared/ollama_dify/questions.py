@@ -11,7 +11,7 @@ from .counting import Counter, count_conversation, known_counter, load_counter
 from .errors import ConfigurationError, ContextOverflowError
 from .flows import Compute, Context, Decoding, Flow, check_capability, warn_of_disagreement
 from .messages import Content, ImageUrl, Message, TextPart, Tool, system, user
-from .pictures import fetch_picture
+from .pictures import check_fetching_allowed, fetch_picture
 from .requests import Prompt, WireRequest, chat_request, check_call, generate_request
 from .settings import ChatSettings
 from .streaming import ChatDecoder, ChunkFilter
@@ -117,6 +117,7 @@ def chat_question(
     elif plan.tools and settings.format is not None:
         plan = plan_calls_or_answer(plan, settings.format)
         settings = check_call(settings, {"format": plan.format})
+    _check_addresses(settings, [part for message in messages for part in message.content])
     request = chat_request(settings, messages, tools=plan.tools, streamed=streamed)
     has_images = any(not isinstance(part, TextPart) for message in messages for part in message.content)
     return Question(settings, request, plan, has_images, tuple(messages))
@@ -128,8 +129,15 @@ def prompt_question(
     """Check a prompt for /api/generate and what the call overrides; nothing is sent."""
     settings = check_call(settings, call)
     prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
+    _check_addresses(settings, prompt.images)
     request = generate_request(settings, prompt, streamed=streamed)
     return Question(settings, request, ToolPlan(), bool(prompt.images), prompt=prompt)
+
+
+def _check_addresses(settings: ChatSettings, parts: Sequence[Content]) -> None:
+    for part in parts:
+        if isinstance(part, ImageUrl):
+            check_fetching_allowed(settings, part.where)
 
 
 def ask(
@@ -156,19 +164,28 @@ def ask(
 
 
 def _fetched(question: Question) -> Flow[Question]:
-    """Replace picture addresses by the pictures; the settings allowed it when the messages were made."""
+    """Replace picture addresses by the pictures."""
+    settings, prompt = question.settings, question.prompt
+    if prompt is not None and any(isinstance(part, ImageUrl) for part in prompt.images):
+        pictures = yield from _with_pictures(prompt.images, settings)
+        prompt = replace(prompt, images=pictures)
+        request = generate_request(settings, prompt, streamed=question.request.streamed)
+        return replace(question, prompt=prompt, request=request)
     if not any(isinstance(part, ImageUrl) for message in question.messages for part in message.content):
         return question
     messages = []
     for message in question.messages:
-        content: list[Content] = []
-        for part in message.content:
-            if isinstance(part, ImageUrl):
-                content.append((yield from fetch_picture(part, question.settings)))
-            else:
-                content.append(part)
-        messages.append(replace(message, content=tuple(content)))
+        content = yield from _with_pictures(message.content, settings)
+        messages.append(replace(message, content=content))
     return replace(question, messages=tuple(messages)).without(question.dropped)
+
+
+def _with_pictures(parts: Sequence[Content], settings: ChatSettings) -> Flow[tuple[Any, ...]]:
+    """The parts with what the addresses among them lead to."""
+    found: list[Content] = []
+    for part in parts:
+        found.append((yield from fetch_picture(part, settings)) if isinstance(part, ImageUrl) else part)
+    return tuple(found)
 
 
 def _check_capabilities(context: Context, question: Question) -> Flow[None]:

@@ -15,7 +15,7 @@ import orjson
 
 from .errors import CapabilityError, ConfigurationError, UnsupportedContentError
 from .images import Image, check_image_count
-from .messages import Message, TextPart, Tool
+from .messages import ImageUrl, Message, TextPart, Tool
 from .picture_places import placed_text
 from .schema import inline_refs
 from .setting_names import unknown_name
@@ -92,7 +92,7 @@ class Prompt:
     suffix: str | None = None
     template: str | None = None
     raw: bool = False
-    images: tuple[Image, ...] = ()
+    images: tuple[Image | ImageUrl, ...] = ()
 
 
 class StreamedBody:

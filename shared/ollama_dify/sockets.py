@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC109  the signatures are httpcore's
 """Below HTTP: what httpx has no word for, done on the socket itself.
 
 A deadline that holds to the byte however slowly an answer drips, a bound for an answer's head, whether a
@@ -19,7 +20,7 @@ from typing import Any
 import anyio
 import httpcore
 
-__all__ = ["Exchange", "Sockets", "sweep", "watch"]
+__all__ = ["AsyncSockets", "Exchange", "Sockets", "sweep", "watch"]
 
 HEAD_LIMIT = 256 * 1024
 _WRITE_SIZE = 256 * 1024
@@ -225,7 +226,7 @@ class Sockets(httpcore.NetworkBackend):
         self._inner.sleep(seconds)
 
 
-class _AsyncSockets(httpcore.AsyncNetworkBackend):
+class AsyncSockets(httpcore.AsyncNetworkBackend):
     """The async twin of `Sockets`."""
 
     def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
@@ -267,7 +268,7 @@ def watch(transport: object) -> Sockets | None:
         pool._network_backend = sockets = Sockets(backend)
         return sockets
     if isinstance(backend, httpcore.AsyncNetworkBackend):
-        pool._network_backend = _AsyncSockets(backend)
+        pool._network_backend = AsyncSockets(backend)
     return None
 
 

@@ -33,6 +33,7 @@ from .flows import (
     Step,
 )
 from .picture_fetch import fetch, fetch_async, resolve, resolve_async
+from .pool import AsyncPool, Pool
 from .requests import WireRequest
 from .settings import ConnectionSettings
 from .sockets import Exchange, Sockets, current, sweep, watch
@@ -118,12 +119,21 @@ class Transport:
         self._client: httpx.Client | None = settings.http_client
         self._pool: httpx.BaseTransport | None = None
         if self._client is None:
-            try:
-                self._pool = pool = httpx.HTTPTransport(**self.endpoint.pool_options())
-            except (ValueError, ImportError, httpx.InvalidURL) as error:
-                raise ConfigurationError(f"The proxy cannot be used: {error}.") from error
+            pool, sockets = self._make_pool()
+            self._pool = pool
             # Sockets of a client nobody closed are closed when it is collected.
-            self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool, watch(pool))
+            self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool, sockets)
+
+    def _make_pool(self) -> tuple[httpx.BaseTransport, Sockets | None]:
+        options = self.endpoint.pool_options()
+        if self.endpoint.proxy is None:
+            direct = Pool(httpx.URL(self.endpoint.url), options["verify"], options["socket_options"])
+            return direct, direct.sockets
+        try:
+            pool = httpx.HTTPTransport(**options)
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
+            raise ConfigurationError(f"The proxy cannot be used: {error}.") from error
+        return pool, watch(pool)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -411,16 +421,21 @@ class AsyncTransport:
             options = self.endpoint.pool_options()
         if self._pool is not None:
             return
+        self._pool = pool = self._make_pool(options)
+        # Garbage collection then finds the pool alive, and its sockets are closed by the guard, not dropped.
+        weakref.finalize(self, _let_go, pool)
+        self._guard = _closing(pool)
+        await self._guard.__anext__()
+
+    def _make_pool(self, options: dict[str, Any]) -> httpx.AsyncBaseTransport:
+        if self.endpoint.proxy is None and not self._uses_aiohttp:
+            return AsyncPool(httpx.URL(self.endpoint.url), options["verify"], options["socket_options"])
         try:
             pool = _aiohttp_pool(options) if self._uses_aiohttp else httpx.AsyncHTTPTransport(**options)
         except (ValueError, ImportError, httpx.InvalidURL) as error:
             raise ConfigurationError(f"The proxy cannot be used: {error}.") from error
         watch(pool)
-        self._pool = pool
-        # Garbage collection then finds the pool alive, and its sockets are closed by the guard, not dropped.
-        weakref.finalize(self, _let_go, pool)
-        self._guard = _closing(pool)
-        await self._guard.__anext__()
+        return pool
 
     async def aclose(self) -> None:
         if self._guard is not None:

@@ -1,4 +1,4 @@
-"""What importing costs and what one streamed token costs, counted instead of timed: a slow machine changes nothing."""
+"""What importing and one streamed token cost, counted, not timed: a slow machine changes nothing."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def test_an_import_stays_small(name: str) -> None:
 
 
 def test_the_completion_model_comes_when_it_is_asked_for() -> None:
-    assert "langchain_ollama_dify.llms" in added_modules("", "from langchain_ollama_dify import OllamaDifyLLM")
+    assert "langchain_ollama_dify.llms" in added_modules(
+        "", "from langchain_ollama_dify import OllamaDifyLLM"
+    )
 
 
 class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -141,9 +143,9 @@ def llamaindex_stream(client: httpx.Client) -> None:
 
 # Calls per token, some 15 % above what is needed today. A rise is no accident: say why, or find it.
 TOKEN_BUDGETS: dict[str, tuple[Callable[[httpx.Client], None], int]] = {
-    "client": (client_stream, 0),
-    "langchain": (langchain_stream, 0),
-    "llamaindex": (llamaindex_stream, 0),
+    "client": (client_stream, 33),
+    "langchain": (langchain_stream, 54),
+    "llamaindex": (llamaindex_stream, 56),
 }
 
 

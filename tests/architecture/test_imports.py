@@ -30,7 +30,7 @@ ROWS = (
     ("classify", "context", "embedding_vectors", "think_tags", "tool_choice"),
     ("streaming", "endpoint"),
     ("flows",),
-    ("counting", "embedding_batch", "picture_fetch", "pictures"),
+    ("counting", "embedding_batch", "picture_fetch", "pictures", "pool"),
     ("embedding", "questions", "transport"),
     ("calls",),
     ("client",),
@@ -39,7 +39,7 @@ ROWS = (
 PLACE = {name: place for place, row in enumerate(ROWS) for name in row}
 
 # Speak HTTP; only these may know the libraries that do.
-NETWORK = {"endpoint", "picture_fetch", "sockets", "transport"}
+NETWORK = {"endpoint", "picture_fetch", "pool", "sockets", "transport"}
 HTTP_LIBRARIES = {"httpx", "httpcore", "httpx_aiohttp", "aiohttp", "h11", "anyio"}
 
 

@@ -173,7 +173,9 @@ def test_settings_on_the_wire(values: dict[str, Any], body: dict[str, Any]) -> N
             id="picture between texts",
         ),
         pytest.param(
-            user(PICTURE, PICTURE), {"role": "user", "content": "", "images": [TEXT, TEXT]}, id="pictures"
+            user(PICTURE, PICTURE),
+            {"role": "user", "content": "[img]\n[img]", "images": [TEXT, TEXT]},
+            id="pictures",
         ),
         pytest.param(
             user("a", Image.from_data_url("data:image/png;base64," + TEXT)),

@@ -47,7 +47,7 @@ def _raw(*steps: Step) -> Callable[[], Iterable[Step]]:
 
 
 def _body(body: bytes, **headers: str) -> Callable[[], Iterable[Step]]:
-    return lambda: [whole(body, **headers)]
+    return lambda: [whole(body, 200, **headers)]
 
 
 HEL, LO, DONE = line("Hel"), line("lo"), last_line()

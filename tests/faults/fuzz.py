@@ -2,8 +2,8 @@
 """A bounded, coverage-guided fuzz of the stream decoder and of the form parser.
 
 `python -m tests.faults.fuzz --seconds 600`. Inputs that reach new lines or branches join the corpus in
-memory; `--keep` writes a small set that covers the same to tests/faults/corpus. A crash is anything but one of our
-errors, a call over a second, or an answer that depends on how the bytes were cut; it is written to
+memory; `--keep` writes a small set that covers the same to tests/faults/corpus. A crash is anything but one
+of our errors, a call over a second, or an answer that depends on how the bytes were cut; it is written to
 tests/faults/corpus too, where the tests replay it.
 """
 
@@ -168,12 +168,13 @@ def mutate(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
 
 
 _FORM_KEYS = ("model", "base_url", "mode", "context_size", "max_tokens", "vision_support", "api_key",
-              "format", "function_call_support", "temperature", "stop", "keep_alive", "num_predict", "think", "seed",
-              "top_k", "mirostat", "num_gpu", "dimensions", "batch_size", "__model_type", "x")  # fmt: skip
+              "format", "function_call_support", "temperature", "stop", "keep_alive", "num_predict", "think",
+              "seed", "top_k", "mirostat", "num_gpu", "dimensions", "batch_size", "x")  # fmt: skip
 _FORM_VALUES: list[Any] = [
     "", "4096", "-1", "0", "1e3", "4096.0", " 4096 ", "true", "True", "false", "on", "1", "none", "null",
-    "chat", "completion", "Chat", "http://h", "https://me:pw@h:1/api", "[::1]:80", "h:70000", "ftp://x", "\ud800",
-    "\0", "٤٠٩٦", "9" * 400, "json", '{"type":"object"}', "5m", "high", None, True, 5, 1.5, 10**30, [], {}, ["a"],
+    "chat", "completion", "Chat", "http://h", "https://me:pw@h:1/api", "[::1]:80", "h:70000", "ftp://x",
+    "\ud800", "\0", "٤٠٩٦", "9" * 400, "json", '{"type":"object"}', "5m", "high", None,
+    True, 5, 1.5, 10**30, [], {}, ["a"],
 ]  # fmt: skip
 
 

@@ -11,7 +11,8 @@ import pickle
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import ollama_dify as od
@@ -64,7 +65,7 @@ def _(t: Target, s: FaultServer) -> str:
         s.script(script)
         before, start = len(s.generations), time.monotonic()
         call = t.stream if streaming else t.chat
-        fails(od.RequestTimeoutError, lambda call=call, model=model: call(model), phase=phase)
+        fails(od.RequestTimeoutError, partial(call, model), phase=phase)
         equal(len(s.generations) - before, 1, f"requests ({phase})")
         assert time.monotonic() - start < 2.5, f"{phase} took {time.monotonic() - start:.1f} s"
     return "first_byte, idle, total: named, not retried"
@@ -336,7 +337,7 @@ async def _embed(embedder: Any) -> Any:
 @row(23, "bad base_url", "ConfigurationError at construction; a bare host is completed")
 def _(t: Target, s: FaultServer) -> str:
     for url in ("gpu-box:70000", "ftp://x", "http://", "http://[::1", "http://a b", "http://x:y"):
-        fails(od.ConfigurationError, lambda url=url: t._chat_model({"model": "m", "base_url": url}))
+        fails(od.ConfigurationError, partial(t._chat_model, {"model": "m", "base_url": url}))
     made = t._chat_model({"model": "m", "base_url": "gpu-box"})
     settings = made.settings if hasattr(made, "settings") else made
     equal(settings.address.url, "http://gpu-box:11434")
@@ -352,7 +353,9 @@ def _(t: Target, s: FaultServer) -> str:
         one = [whole(json.dumps(body).encode())]
         many = list(streamed(json.dumps(body).encode() + b"\n")(Request("", "", {}, b"", 0, 0)))
 
-        def either(request: Request, one: list[Step] = one, many: list[Step] = many) -> Iterable[Step]:
+        def either(
+            request: Request, one: Sequence[Step] = one, many: Sequence[Step] = many
+        ) -> Iterable[Step]:
             return many if request.json.get("stream") else one
 
         s.script(

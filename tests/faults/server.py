@@ -233,7 +233,11 @@ class _Connection(asyncio.Protocol):
 
     async def _serve(self) -> None:
         for number in itertools.count():
-            request = await self._read(number)
+            try:
+                request = await self._read(number)
+            except ValueError:
+                self.transport.abort()
+                return
             if request is None:
                 return
             if request.path == CONTROL:
@@ -244,6 +248,8 @@ class _Connection(asyncio.Protocol):
             try:
                 if await self._play(self._server.script(request)):
                     return
+            except json.JSONDecodeError:
+                self.transport.write(whole(b'{"error":"no JSON"}', 400))
             except Exception:
                 # A script with a mistake must not look like a silent server.
                 traceback.print_exc()

@@ -1,5 +1,5 @@
 # ruff: noqa: PT017  an error is one of two good outcomes
-"""Whatever a server sends or a caller gives: one of our errors or a correct answer; nothing hangs or leaks."""
+"""Whatever a server sends or a caller gives: one of our errors or a right answer; nothing hangs or leaks."""
 
 from __future__ import annotations
 

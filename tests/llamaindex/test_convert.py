@@ -81,7 +81,11 @@ async def test_pictures_are_the_same_bytes(
     message = ChatMessage(blocks=[TextBlock(text="What is it?"), block, TextBlock(text="Be brief."), block])
     await ask(make_llm("llava"), method, [message])
     assert sent(server)[-1]["messages"] == [
-        {"role": "user", "content": "What is it?\nBe brief.", "images": [PIXEL_BASE64, PIXEL_BASE64]}
+        {
+            "role": "user",
+            "content": "What is it?\n[img]\nBe brief.\n[img]",
+            "images": [PIXEL_BASE64, PIXEL_BASE64],
+        }
     ]
 
 
@@ -185,10 +189,10 @@ async def test_allowed_addresses_must_be_public(
     assert server.requests == []
 
 
-async def test_completion_mode_fetches_no_address(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+async def test_completion_mode_checks_addresses_too(server: SimulatedOllama, make_llm: MakeLLM) -> None:
     llm = make_llm("llava", mode="completion", allow_image_urls=True)
-    block = ImageBlock(url="https://example.com/cat.png")
-    with pytest.raises(UnsupportedContentError, match='mode="completion" fetches no picture'):
+    block = ImageBlock(url=f"{server.base_url}/cat.png")
+    with pytest.raises(UnsupportedContentError, match=r"blocks\[1\].*not on the public internet"):
         await ask(llm, "chat", [ChatMessage(blocks=[TextBlock(text="What?"), block])])
     assert server.requests == []
 

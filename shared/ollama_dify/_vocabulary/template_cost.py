@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from . import go_template, jinja_template
 from .template_facts import Facts, Loop, Sizes
@@ -219,9 +220,9 @@ class TemplateCost:
 
     def _condition(self, text: str) -> Condition:
         if self.jinja:
-            return lambda facts: jinja_template.decide(text, facts)
+            return partial(jinja_template.decide, text)
         tree = go_template.tree_of(text)
-        return lambda facts: go_template.decide(tree, facts, self._idioms)
+        return partial(go_template.decide, tree, idioms=self._idioms)
 
 
 def _strings(expression: str) -> Iterator[str]:

@@ -214,6 +214,9 @@ def _make(
     fitted = fitting.fit(
         model, conversation, body, context=runner.context, modern=modern, late=late, render=render
     )
+    images = [image for turn in fitted.conversation.messages for image in turn.get("images") or ()]
+    if modern and images:
+        runner.pictures.admit(render(model, fitted.conversation).text, images, late=late)
     made = answers.compose(_question(fitted.conversation, wanted, body)) if reply is None else reply
     if conversation.think is not True:
         made = replace(made, thinking=None)
