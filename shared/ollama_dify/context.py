@@ -10,7 +10,7 @@ from .messages import Message, TextPart
 from .responses import ChatChunk, Finish
 from .tokens import TokenCount
 
-__all__ = ["ContextReport", "drop_oldest", "droppable", "kept", "prompt_limit", "with_numbers"]
+__all__ = ["ContextReport", "drop_oldest", "droppable", "kept", "length", "prompt_limit", "with_numbers"]
 
 
 def prompt_limit(context_size: int | None, reserve: int | None) -> int | None:
@@ -76,40 +76,45 @@ def kept(messages: Sequence[Message], dropped: Sequence[int]) -> list[Message]:
 
 
 def drop_oldest(
-    messages: Sequence[Message], dropped: Sequence[int], excess: float | None = None
+    messages: Sequence[Message],
+    dropped: Sequence[int],
+    wanted: float = 0.0,
+    size: Callable[[Sequence[Message]], float] | None = None,
 ) -> tuple[int, ...] | None:
     """Positions to drop next: at least one more exchange than `dropped`; None when there is none left.
 
-    excess: the share of the remaining conversation that is too much (0.25 = a quarter), None when unknown:
-        then one exchange is dropped. Shares are of characters, which is close enough to need few tries.
+    wanted: how much is to be freed, in the unit of `size`. size: what an exchange frees at most (`length`
+    where nothing else is known), so that never more is dropped than needed.
     """
     gone = set(dropped)
     left = [group for group in droppable(messages) if not gone.issuperset(group)]
     if not left:
         return None
-    total = sum(_length(message) for index, message in enumerate(messages) if index not in gone)
-    wanted = 0.0 if excess is None else excess * total
-    freed = 0
+    freed = 0.0
     for group in left:
         gone.update(group)
-        freed += sum(_length(messages[index]) for index in group)
+        freed += (length if size is None else size)([messages[index] for index in group])
         if freed >= wanted:
             break
     return tuple(sorted(gone))
 
 
-def _length(message: Message) -> int:
-    """Characters of a message, with some for its frame and what pictures are worth."""
-    calls = sum(len(call.name) + len(str(call.arguments)) for call in message.tool_calls)
-    pictures = sum(not isinstance(part, TextPart) for part in message.content)
-    return 16 + len(message.text) + len(message.thinking or "") + calls + 2000 * pictures
+def length(messages: Sequence[Message]) -> int:
+    """Characters of messages, with some for their frames and what pictures are worth."""
+    total = 0
+    for message in messages:
+        total += 16 + len(message.text) + len(message.thinking or "")
+        total += sum(len(call.name) + len(str(call.arguments)) for call in message.tool_calls)
+        total += 2000 * sum(not isinstance(part, TextPart) for part in message.content)
+    return total
 
 
 class ContextReport:
     """Puts what became of the prompt into the last chunk.
 
-    Where the server was told not to cut and yet reports a prompt as long as the context, the answer was
-    made from half a prompt (servers before 0.30 do that): ContextOverflowError.
+    Where the server was told not to cut and yet reports a prompt as long as the context, the answer is none
+    to rely on: servers before 0.30 have cut it, later ones round the context up to 256 tokens and go over the
+    number of the settings. ContextOverflowError.
     """
 
     def __init__(
@@ -137,7 +142,7 @@ class ContextReport:
             finish = replace(finish, truncated=self._was_cut(finish))
         elif self._context_size is not None and finish.usage.input_tokens >= self._context_size:
             raise ContextOverflowError(
-                f"The prompt filled the context of {self._context_size} tokens, so the server cut it.",
+                f"The prompt does not fit into the context: it fills all {self._context_size} tokens.",
                 prompt_tokens=finish.usage.input_tokens,
                 limit=self._context_size - 1,
                 hint='Raise context_size, shorten the prompt, or set context_overflow="trim" or "truncate".',

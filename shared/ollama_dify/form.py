@@ -210,7 +210,8 @@ def _count(key: str, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         count = value
     elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
-        count = int(value)
+        # int() leaves some separators that strip() takes away.
+        count = int(value.strip())
     if not 1 <= count <= _MOST_TOKENS:
         raise _bad(key, value, f"is no number of tokens (a whole number from 1 to {_MOST_TOKENS})")
     return count

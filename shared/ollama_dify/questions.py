@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
-from .context import ContextReport, drop_oldest, kept, prompt_limit, with_numbers
+from .context import ContextReport, drop_oldest, kept, length, prompt_limit, with_numbers
 from .counting import Counter, count_conversation, known_counter, load_counter
 from .errors import ConfigurationError, ContextOverflowError
 from .flows import Compute, Context, Decoding, Flow, check_capability, warn_of_disagreement
@@ -82,11 +83,11 @@ class Question:
         """The question with more of its oldest turns dropped, where that is wanted and possible."""
         if self.settings.context_overflow != "trim":
             return None
-        excess = None
+        wanted = 0.0
         if error.prompt_tokens and error.limit:
             room = error.limit - (self.settings.answer_reserve or 0)
-            excess = 1 - room / error.prompt_tokens
-        dropped = drop_oldest(self.messages, self.dropped, excess)
+            wanted = (1 - room / error.prompt_tokens) * length(kept(self.messages, self.dropped))
+        dropped = drop_oldest(self.messages, self.dropped, wanted)
         return None if dropped is None else self.without(dropped)
 
     def _learn(self, prompt_tokens: int) -> None:
@@ -211,11 +212,18 @@ def _counted(context: Context, question: Question) -> Flow[Question]:
         question = replace(question, expected=expected)
         if expected is None or expected.tokens <= limit:
             break
-        dropped = drop_oldest(question.messages, question.dropped, 1 - limit / expected.tokens)
+        dropped = yield Compute(partial(_next_dropped, question, expected.tokens - limit))
         if dropped is None:
             break
         question = question.without(dropped)
     return question
+
+
+def _next_dropped(question: Question, excess: int) -> tuple[int, ...] | None:
+    """What to drop to be rid of about `excess` tokens; rather too little, since it is counted again."""
+    counter = question.counter
+    size = None if counter is None else lambda group: counter.bound(group).tokens
+    return drop_oldest(question.messages, question.dropped, excess, size)
 
 
 def _tokens(context: Context, question: Question, limit: int) -> Flow[TokenCount | None]:

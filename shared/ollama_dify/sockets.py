@@ -1,10 +1,10 @@
-# ruff: noqa: ASYNC109  the signatures are httpcore's
 """Below HTTP: what httpx has no word for, done on the socket itself.
 
 A deadline that holds to the byte however slowly an answer drips, a bound for an answer's head, whether a
 connection had served before, and a close that the server sees even while a forked child holds a copy.
 """
 
+# ruff: noqa: ASYNC109  the signatures are httpcore's
 from __future__ import annotations
 
 import contextlib

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
-from .scripted_server import END_OF_FILE, NAN, STOPPED, TOO_LONG, Body, Server, good, refused, vector_of
 
 from ollama_dify import (
     CapabilityError,
@@ -28,6 +27,8 @@ from ollama_dify import (
 from ollama_dify.embedding import embed
 from ollama_dify.flows import Context, Lookups
 from ollama_dify.retry import RetryQuota
+
+from .scripted_server import END_OF_FILE, NAN, STOPPED, TOO_LONG, Body, Server, good, refused, vector_of
 
 
 # How a server fails over one text: what it answers to a request that holds a bad one.

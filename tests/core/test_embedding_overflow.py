@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import pytest
-from .scripted_server import NAN, TOO_LONG, Body, Server, good, refused, vector_of
 
 from ollama_dify import EmbeddingError
 from ollama_dify.embedding_vectors import mean_vector
+
+from .scripted_server import NAN, TOO_LONG, Body, Server, good, refused, vector_of
 
 
 def limited(limit: int) -> Server:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
-from .scripted_server import Server, good
 
 from ollama_dify import ConfigurationError, EmbeddingSettings
 from ollama_dify.embedding import fingerprint
 from ollama_dify.embedding_prefixes import FAMILIES
+
+from .scripted_server import Server, good
 
 WEB_SEARCH = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 PASSAGES = "Represent this sentence for searching relevant passages: "

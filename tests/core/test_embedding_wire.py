@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 import pytest
-from .scripted_server import END_OF_FILE, NAN
 
 from ollama_dify import (
     AsyncOllamaClient,
@@ -23,6 +22,8 @@ from ollama_dify import (
 )
 from ollama_dify.embedding import fingerprint
 from ollama_dify.testing import Fault, RecordedRequest, Reply, SimulatedOllama
+
+from .scripted_server import END_OF_FILE, NAN
 
 Run = Callable[..., EmbedResult]
 LONG = "The cat sat on the mat and looked at the dog. " * 300

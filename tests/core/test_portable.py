@@ -84,6 +84,9 @@ ERRORS: dict[str, Any] = {
     for name, kind in vars(od).items()
     if isinstance(kind, type) and issubclass(kind, od.OllamaError)
 }
+WARNINGS: dict[str, Any] = {
+    name: kind for name, kind in vars(od).items() if isinstance(kind, type) and issubclass(kind, Warning)
+}
 COUNTED = {"Counter"}
 # Half of an answer and the connection it comes over; what has arrived, `result`, moves.
 STREAMS = {"AsyncChatStream", "ChatStream"}
@@ -107,7 +110,7 @@ def test_every_public_class_is_in_a_table() -> None:
     public = {
         name for package in PACKAGES for name in package.__all__ if isinstance(getattr(package, name), type)
     }
-    tables: list[Any] = [VALUES, SETTINGS, MODELS, CLIENTS, ERRORS, COUNTED, STREAMS, MIXED_IN]
+    tables: list[Any] = [VALUES, SETTINGS, MODELS, CLIENTS, ERRORS, WARNINGS, COUNTED, STREAMS, MIXED_IN]
     assert {name for table in tables for name in table} == public
 
 
@@ -154,6 +157,13 @@ def test_errors(name: str, world: Any, copied: Callable[[Any], Any]) -> None:
     again = copied(made)
     assert type(again) is type(made)
     assert (str(again), vars(again)) == (str(made), vars(made))
+
+
+@each_way
+@pytest.mark.parametrize("kind", WARNINGS.values(), ids=WARNINGS)
+def test_warnings(kind: Any, copied: Callable[[Any], Any]) -> None:
+    again = copied(kind("It may break."))
+    assert (type(again), str(again)) == (kind, "It may break.")
 
 
 def use(made: Any) -> Any:
@@ -252,7 +262,7 @@ def test_after_a_fork(objects: dict[str, Any], name: str) -> None:
 def test_in_a_process_pool(objects: dict[str, Any], method: str) -> None:
     context = multiprocessing.get_context(method)
     expected = [use(objects[name]) for name in NAMES]
-    with ProcessPoolExecutor(2, mp_context=context) as pool:
+    with ProcessPoolExecutor(2 if method == "fork" else 1, mp_context=context) as pool:
         assert list(pool.map(use, [objects[name] for name in NAMES])) == expected
 
 

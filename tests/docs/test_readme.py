@@ -26,18 +26,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedOllama]:
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.split("\n", 1)[0][:60])
-def test_snippet_runs(
-    snippet: str, server: SimulatedOllama, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_snippet_runs(snippet: str, server: SimulatedOllama, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(snippet, "README.md", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out.strip()
     assert server.requests
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(
-    example: Path, server: SimulatedOllama, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_example_runs(example: Path, server: SimulatedOllama, capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(example), run_name="__main__")
     said = capsys.readouterr().out
     expected = {"chat": "PNG image", "rag": "Dublin", "agent": "22 degrees"}[example.stem.partition("_")[2]]

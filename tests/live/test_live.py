@@ -1,6 +1,6 @@
 """The same promises against a real Ollama: set OLLAMA_LIVE_URL, and the models by name if yours differ.
 
-    OLLAMA_LIVE_URL=http://localhost:11434 OLLAMA_LIVE_CHAT=llama3.2 pytest tests/live
+OLLAMA_LIVE_URL=http://localhost:11434 OLLAMA_LIVE_CHAT=llama3.2 pytest tests/live
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ import json
 import re
 
 import pytest
-from .recordings import VERSIONS, Recording, models, neutral, recordings, script
 
 from ollama_dify.testing import SimulatedOllama
+
+from .recordings import VERSIONS, Recording, models, neutral, recordings, script
 
 # What a recording holds that the simulator does not claim, and why.
 NOT_REPLAYED = {

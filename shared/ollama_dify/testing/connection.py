@@ -209,7 +209,7 @@ class Connection(asyncio.Protocol):
                 return head
             await write(head + (b"%x\r\n%b\r\n" % (len(body), body) if framed else body))
             return b""
-        async with contextlib.aclosing(body) as chunks:  # type: ignore[type-var]
+        async with contextlib.aclosing(body) as chunks:  # type: ignore[type-var]  # it is a generator
             async for chunk in chunks:
                 await write(b"%b%x\r\n%b\r\n" % (head, len(chunk), chunk) if framed else head + chunk)
                 head = b""

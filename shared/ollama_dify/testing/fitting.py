@@ -72,7 +72,7 @@ def _mark_images(messages: Sequence[Message]) -> tuple[list[Message], int]:
             if "[img]" in content:
                 content = content.replace("[img]", mark, 1)
             else:
-                at = len(re.match(r"(?:\[img-\d+\])*", content)[0])  # type: ignore[index]
+                at = len(re.match(r"(?:\[img-\d+\])*", content)[0])  # type: ignore[index]  # matches any text
                 content = content[:at] + mark + content[at:]
             number += 1
         marked.append({**message, "content": content})

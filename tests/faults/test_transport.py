@@ -1,0 +1,235 @@
+"""What the fault table has no row for: closing from elsewhere, forks that hold copies, proxies, aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import ollama_dify as od
+from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
+
+from .rows_connections import endless
+from .server import End, FaultServer, Request, Step, answer, chunk, head, in_turn, last_line, line
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as running:
+        yield running
+
+
+def chat(url: str, **values: Any) -> ChatSettings:
+    return ChatSettings(model="m", base_url=url, **values)
+
+
+def test_another_thread_stops_a_stream(server: FaultServer) -> None:
+    server.script(endless)
+    with OllamaClient(chat(server.url)) as client:
+        stream = client.chat_stream([user("hi")])
+        first = next(stream)
+        stopper = threading.Timer(0.1, stream.close)
+        stopper.start()
+        with pytest.raises(od.OllamaError) as caught:
+            for _ in stream:
+                pass
+        stopper.join()
+    assert first.text == "x"
+    assert caught.value.partial.text.startswith("x")
+    assert server.wait(lambda counts: counts.open == 0, 1.0)
+
+
+def held_open(request: Request) -> Iterable[Step]:
+    """Says that it is done, and does not end the body."""
+    if request.path != "/api/chat":
+        return answer(request)
+    return [head(Content_Type="application/x-ndjson"), chunk(line("Hello")), chunk(last_line()), End.STALL]
+
+
+def test_a_body_that_does_not_end_after_done(server: FaultServer) -> None:
+    server.script(held_open)
+    start = time.monotonic()
+    with OllamaClient(chat(server.url)) as client:
+        assert "".join(it.text for it in client.chat_stream([user("hi")])) == "Hello"
+    assert time.monotonic() - start < 30, "waited for the idle limit"
+    assert server.wait(lambda counts: counts.open == 0, 1.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_close_is_seen_though_a_child_holds_copies(server: FaultServer, mode: str) -> None:
+    server.script(endless)
+    release, hold = os.pipe()
+
+    def fork() -> int:
+        pid = os.fork()
+        if pid == 0:
+            os.close(hold)
+            os.read(release, 1)
+            os._exit(0)
+        return pid
+
+    async def leave() -> int:
+        async with AsyncOllamaClient(chat(server.url)) as client:
+            stream = client.chat_stream([user("hi")])
+            await stream.__anext__()
+            pid = fork()
+            await stream.aclose()
+            return pid
+
+    if mode == "async":
+        pid = asyncio.run(leave())
+    else:
+        with OllamaClient(chat(server.url)) as client:
+            stream = client.chat_stream([user("hi")])
+            next(stream)
+            pid = fork()
+            stream.close()
+    try:
+        assert server.wait(lambda counts: counts.open == 0, 1.0), "the child's copy keeps the connection"
+    finally:
+        os.close(hold)
+        os.waitpid(pid, 0)
+        os.close(release)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_that_closes_does_not_end_the_parents_stream(server: FaultServer) -> None:
+    server.script(endless)
+    with OllamaClient(chat(server.url)) as client:
+        stream = client.chat_stream([user("hi")])
+        next(stream)
+        pid = os.fork()
+        if pid == 0:
+            stream.close()
+            client.close()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert [next(stream).text for _ in range(20)] == ["x"] * 20
+        stream.close()
+
+
+def proxied(request: Request) -> Iterable[Step]:
+    """A forward proxy that answers by itself."""
+    path = "/" + request.path.partition("://")[2].partition("/")[2]
+    return answer(replace(request, path=path))
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_through_a_proxy(server: FaultServer, mode: str) -> None:
+    server.script(proxied)
+    settings = chat("http://server.invalid", proxy=server.url, timeout=Timeouts(total=5), max_retries=0)
+
+    async def awaited() -> list[str]:
+        async with AsyncOllamaClient(settings) as client:
+            whole = (await client.chat([user("hi")])).text
+            pieces = [it.text async for it in client.chat_stream([user("hi")])]
+            return [whole, "".join(pieces)]
+
+    if mode == "async":
+        said = asyncio.run(awaited())
+    else:
+        with OllamaClient(settings) as client:
+            said = [
+                client.chat([user("hi")]).text,
+                "".join(it.text for it in client.chat_stream([user("hi")])),
+            ]
+    assert said == ["Hello", "Hello"]
+    assert {request.path for request in server.requests} == {"http://server.invalid/api/chat"}
+    assert server.counts.connections == 1
+
+
+def test_cancelled_calls_take_no_place_in_a_proxys_pool(server: FaultServer) -> None:
+    server.script(lambda request: [End.STALL] if b"wait" in request.body else proxied(request))
+    settings = chat("http://server.invalid", proxy=server.url, max_connections=4, max_retries=0)
+
+    async def awaited() -> str:
+        async with AsyncOllamaClient(settings) as client:
+            for steps in range(300):
+                task = asyncio.ensure_future(client.chat([user("wait")]))
+                # Cancelled after each possible number of turns of the loop, connecting included.
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            return (await asyncio.wait_for(client.chat([user("hi")]), 10)).text
+
+    assert asyncio.run(awaited()) == "Hello"
+    assert server.wait(lambda counts: counts.open == 0, 1.0)
+
+
+def test_calls_cancelled_at_any_moment_leave_no_connection(server: FaultServer) -> None:
+    server.script(lambda request: [End.STALL] if b"wait" in request.body else answer(request))
+
+    async def awaited() -> None:
+        async with AsyncOllamaClient(chat(server.url, max_connections=2, max_retries=0)) as client:
+            for steps in range(300):
+                task = asyncio.ensure_future(client.chat([user("wait")]))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            await asyncio.sleep(0.05)
+            assert server.wait(lambda counts: counts.open == 0, 1.0), f"{server.counts.open} left"
+            assert (await asyncio.wait_for(client.chat([user("hi")]), 10)).text == "Hello"
+
+    asyncio.run(awaited())
+
+
+def test_a_cancelled_wait_loses_no_slot(server: FaultServer) -> None:
+    server.script(in_turn(then=lambda request: [0.02, *answer(request)]))
+
+    async def awaited() -> None:
+        settings = chat(server.url, max_connections=1, timeout=Timeouts(pool=20))
+        async with AsyncOllamaClient(settings) as client:
+            for _ in range(5):
+                tasks = [asyncio.ensure_future(client.chat([user("hi")])) for _ in range(4)]
+                await asyncio.sleep(0.021)
+                for task in tasks[1:3]:
+                    task.cancel()
+                found = await asyncio.gather(*tasks, return_exceptions=True)
+                assert [isinstance(it, BaseException) for it in found] in (
+                    [False, True, True, False],
+                    [False, False, True, False],
+                )
+
+    asyncio.run(asyncio.wait_for(awaited(), 30))
+
+
+def test_a_reused_connection_keeps_no_deadline(server: FaultServer) -> None:
+    with OllamaClient(chat(server.url, timeout=0.3)) as client:
+        client.chat([user("hi")])
+        time.sleep(0.4)
+        assert client.chat([user("hi")]).text == "Hello"
+    assert server.counts.connections == 1
+
+
+def test_the_aiohttp_backend(server: FaultServer) -> None:
+    pytest.importorskip("httpx_aiohttp")
+
+    async def awaited() -> str:
+        async with AsyncOllamaClient(chat(server.url, http_backend="aiohttp")) as client:
+            whole = (await client.chat([user("hi")])).text
+            return whole + "".join([it.text async for it in client.chat_stream([user("hi")])])
+
+    assert asyncio.run(awaited()) == "HelloHello"
+
+
+def test_a_closed_client_of_ones_own_is_named(server: FaultServer) -> None:
+    httpx = pytest.importorskip("httpx")
+    own = httpx.Client()
+    own.close()
+    client = OllamaClient(chat(server.url, http_client=own))
+    with client, pytest.raises(od.ConnectionFailedError, match="closed") as caught:
+        client.version()
+    assert isinstance(caught.value.__cause__, RuntimeError)
