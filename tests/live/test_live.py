@@ -120,6 +120,8 @@ def test_vectors_are_the_same_in_both_frameworks() -> None:
 
 
 def test_missing_model_names_what_there_is() -> None:
-    with OllamaClient(settings(model="no-such-model-here")) as client:
-        with pytest.raises(ModelNotFoundError, match="ollama pull"):
-            client.chat([user("Hello")])
+    with (
+        OllamaClient(settings(model="no-such-model-here")) as client,
+        pytest.raises(ModelNotFoundError, match="ollama pull"),
+    ):
+        client.chat([user("Hello")])

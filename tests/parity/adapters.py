@@ -108,10 +108,8 @@ class LlamaIndex:
         return _from_llamaindex(last)
 
     async def astream(self) -> Outcome:
-        last: Any = None
-        async for last in await self.model.astream_chat(self.messages, **self._call()):
-            pass
-        return _from_llamaindex(last)
+        stream = await self.model.astream_chat(self.messages, **self._call())
+        return _from_llamaindex([answer async for answer in stream][-1])
 
     def close(self) -> None:
         self.model.close()

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import trim_messages
-from llama_index.core import Settings
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.memory import ChatMemoryBuffer, Memory
 from llama_index.core.prompts import PromptTemplate
@@ -213,28 +212,37 @@ def test_langchains_trim_messages(server: SimulatedOllama) -> None:
         assert model.invoke(kept).response_metadata["prompt_eval_count"] <= 1000
 
 
-def test_llamaindex_memories_and_prompt_helper(
-    server: SimulatedOllama, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with llamaindex(server, context_size=1024) as llm:
-        monkeypatch.setattr(Settings, "_tokenizer", None)
-        Settings.tokenizer = llm.tokenizer
-        history = llamaindex_messages([turn for turn in TALK if not turn.tool_calls and turn.role != "tool"])
-        buffer = ChatMemoryBuffer.from_defaults(history, token_limit=700, tokenizer_fn=llm.tokenizer)
-        kept = buffer.get()
+async def test_llamaindex_memories(server: SimulatedOllama) -> None:
+    llm = llamaindex(server, context_size=1024)
+    await llm.awarmup()
+    history = llamaindex_messages([turn for turn in TALK if not turn.tool_calls and turn.role != "tool"])
+    buffer = ChatMemoryBuffer.from_defaults(history, token_limit=700, tokenizer_fn=llm.tokenizer)
+    memory = Memory.from_defaults(session_id="s", token_limit=700, tokenizer_fn=llm.tokenizer)
+    await memory.aput_messages(history)
+    remembered = await memory.aget()
+    engine = memory.sql_store._async_engine
+    assert engine is not None
+    await engine.dispose()
+    for kept in (buffer.get(), remembered):
         assert 0 < len(kept) < len(history)
         assert sum(len(llm.tokenizer(message.content or "")) for message in kept) <= 700
-        memory = Memory.from_defaults(
-            session_id="s", token_limit=700, tokenizer_fn=llm.tokenizer, chat_history=history
-        )
-        assert 0 < len(memory.get()) <= len(history)
+    llm.close()
+    await llm.aclose()
+
+
+def test_llamaindexs_prompt_helper_fills_the_context_and_no_more(server: SimulatedOllama) -> None:
+    with llamaindex(server, context_size=1024) as llm:
         helper = PromptHelper.from_llm_metadata(llm.metadata, tokenizer=llm.tokenizer)
         template = PromptTemplate("Use this: {context_str}\nAnswer: {query_str}")
         chunks = ["cat " * 400, "dog " * 400]
-        for packed in helper.repack(template.partial_format(query_str="q"), chunks, llm=llm):
-            prompt = template.format(context_str=packed, query_str="q")
-            tokens = llm.complete(prompt).additional_kwargs["prompt_tokens"]
-            assert tokens <= 1024 - 256
+        packed = helper.repack(template.partial_format(query_str="q"), chunks, llm=llm)
+        assert len(packed) >= 2
+        for text in packed:
+            prompt = template.format(context_str=text, query_str="q")
+            answer = llm.complete(prompt)
+            # The helper knows nothing of the model's chat template, which the reserve pays for.
+            assert answer.additional_kwargs["prompt_tokens"] <= 1024 - llm.metadata.num_output + 16
+            assert answer.text
 
 
 def test_the_metadata_of_both_tell_the_same(server: SimulatedOllama) -> None:

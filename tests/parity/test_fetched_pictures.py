@@ -1,4 +1,4 @@
-"""Pictures by address (`allow_image_urls=True`): fetched from what counts as public, and from nowhere else."""
+"""Pictures by address (`allow_image_urls=True`): fetched from what counts as public, from nowhere else."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_a_picture_is_fetched(
     ("path", "settings", "told"),
     [
         ("/inside", {"allow_image_urls": True}, "not on the public internet"),
-        ("/page", {"allow_image_urls": True}, "picture"),
+        ("/page", {"allow_image_urls": True}, "this is HTML"),
         ("/cat.png", {}, "allow_image_urls=True"),
     ],
     ids=["redirected inside", "no picture", "not allowed"],

@@ -1,0 +1,65 @@
+"""docs/comparison.md: each yes links a test that is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "comparison.md"
+COLUMNS = ["Capability", "ollama-dify", "langchain-ollama", "LlamaIndex", "Dify", "litellm"]
+LINK = re.compile(r"\[(\w+)\]\(([^)]+\.py)\)")
+ROWS = [
+    [cell.strip() for cell in line.strip("|\n").split("|")]
+    for line in PAGE.read_text("utf-8").splitlines()
+    if re.match(r"\|[^-]", line) and not line.startswith("|**")
+]
+HEAD, *BODY = ROWS
+
+
+@cache
+def tests_of(path: Path) -> set[str]:
+    """Names of test functions in a file, those inside classes too."""
+    tree = ast.parse(path.read_text("utf-8"))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.walk(tree) if isinstance(node, kinds) and node.name.startswith("test")}
+
+
+def test_the_table_is_whole() -> None:
+    assert HEAD == COLUMNS
+    assert len(BODY) > 100
+    assert all(len(row) == len(COLUMNS) for row in BODY)
+    # "Async" and "keep_alive" are asked of chat and of embeddings.
+    names = [row[0] for row in BODY]
+    assert {name for name in names if names.count(name) > 1} == {"Async", "keep_alive"}
+
+
+@pytest.mark.parametrize("row", BODY, ids=lambda row: row[0])
+def test_a_link_leads_to_a_test(row: list[str]) -> None:
+    word, links = row[1], LINK.findall(row[1])
+    assert re.match(r"(yes|no|partial)\b", word)
+    assert links or word.startswith("no")
+    for name, target in links:
+        path = (PAGE.parent / target).resolve()
+        assert path.is_file(), target
+        assert path.is_relative_to(ROOT / "tests")
+        assert name in tests_of(path), f"{target} has no {name}"
+
+
+def test_each_verdict_about_others_is_one_of_three() -> None:
+    for row in BODY:
+        assert all(re.match(r"(yes|no|partial)\b", cell) for cell in row[2:]), row
+
+
+def test_the_readme_links_here() -> None:
+    section = (ROOT / "README.md").read_text("utf-8").split("## How it compares")[1].split("\n## ")[0]
+    assert "(docs/comparison.md)" in section
+
+
+def test_every_other_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGE.read_text("utf-8")):
+        assert (PAGE.parent / target).exists(), target
