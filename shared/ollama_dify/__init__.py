@@ -9,7 +9,8 @@ Adapters: `langchain_ollama_dify`, `llamaindex_ollama_dify`.
 """
 
 from .address import Address
-from .client import AsyncChatStream, AsyncOllamaClient, ChatStream, OllamaClient
+from .async_client import AsyncChatStream, AsyncOllamaClient
+from .client import ChatStream, OllamaClient
 from .connected import Connected
 from .counting import Counter
 from .errors import (

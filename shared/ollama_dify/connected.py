@@ -8,7 +8,8 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, PrivateAttr
 
-from .client import AsyncOllamaClient, OllamaClient
+from .async_client import AsyncOllamaClient
+from .client import OllamaClient
 from .counting import Counter
 from .errors import ConfigurationError
 from .responses import ModelInfo

@@ -29,18 +29,29 @@ ROWS = (
     ("responses", "embedding_prefixes", "picture_places"),
     ("requests",),
     ("classify", "context", "embedding_vectors", "think_tags", "tool_choice"),
-    ("streaming", "endpoint"),
+    ("streaming", "http_errors"),
+    ("endpoint",),
     ("flows",),
     ("counting", "embedding_batch", "picture_fetch", "pictures", "pool"),
     ("embedding", "questions", "transport"),
+    ("async_transport",),
     ("calls",),
     ("client",),
+    ("async_client",),
     ("connected",),
 )
 PLACE = {name: place for place, row in enumerate(ROWS) for name in row}
 
 # Speak HTTP; only these may know the libraries that do.
-NETWORK = {"endpoint", "picture_fetch", "pool", "sockets", "transport"}
+NETWORK = {
+    "async_transport",
+    "endpoint",
+    "http_errors",
+    "picture_fetch",
+    "pool",
+    "sockets",
+    "transport",
+}
 HTTP_LIBRARIES = {"httpx", "httpcore", "httpx_aiohttp", "aiohttp", "h11", "anyio"}
 
 

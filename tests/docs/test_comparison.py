@@ -22,7 +22,7 @@ HEAD, *BODY = ROWS
 
 
 @cache
-def tests_of(path: Path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     """Names of test functions in a file, those inside classes too."""
     tree = ast.parse(path.read_text("utf-8"))
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -47,7 +47,7 @@ def test_a_link_leads_to_a_test(row: list[str]) -> None:
         path = (PAGE.parent / target).resolve()
         assert path.is_file(), target
         assert path.is_relative_to(ROOT / "tests")
-        assert name in tests_of(path), f"{target} has no {name}"
+        assert name in names_in(path), f"{target} has no {name}"
 
 
 def test_each_verdict_about_others_is_one_of_three() -> None:
