@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
 from collections.abc import Callable, Iterable
@@ -48,7 +49,8 @@ ROWS: list[Row] = []
 
 def row(number: int, fault: str, must: str) -> Callable[[Check], Check]:
     def add(check: Check) -> Check:
-        ROWS.append(Row(number, fault, must, check))
+        # In the order of the table, whichever file is read first.
+        bisect.insort(ROWS, Row(number, fault, must, check), key=lambda one: one.number)
         return check
 
     return add

@@ -1,0 +1,742 @@
+"""Pictures through both frameworks: every shape to the same bytes, everything else refused unopened."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage, ToolMessage
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    ChatMessage,
+    DocumentBlock,
+    ImageBlock,
+    TextBlock,
+    VideoBlock,
+)
+
+import ollama_dify
+from langchain_ollama_dify import ChatOllamaDify, OllamaDifyLLM
+from llamaindex_ollama_dify import OllamaDify
+from ollama_dify import Image, UnsupportedContentError
+from ollama_dify.image_urls import check_public_address
+from ollama_dify.testing import SimulatedOllama
+
+from .picture_server import Names, PictureServer, picture_server
+from .ways import CHAT
+
+IMAGES = Path(__file__).parent.parent / "data" / "images"
+FILE = IMAGES / "png_rgb.png"
+PNG = FILE.read_bytes()
+TEXT = base64.b64encode(PNG).decode()
+URL = f"data:image/png;base64,{TEXT}"
+
+FOUR_WAYS = ("langchain invoke", "langchain astream", "llamaindex chat", "llamaindex achat")
+OPENED: list[str] = []
+
+
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(arguments[0], str) and "canary" in arguments[0]:
+        OPENED.append(arguments[0])
+
+
+sys.addaudithook(_note_opened)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SimulatedOllama]:
+    with SimulatedOllama() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _fresh(server: SimulatedOllama) -> None:
+    server.reset()
+
+
+@pytest.fixture
+def pictures() -> Iterator[PictureServer]:
+    with picture_server() as running:
+        yield running
+
+
+def from_openai(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+LANGCHAIN: dict[str, Callable[[], Any]] = {
+    "openai": lambda: from_openai(URL),
+    "openai with detail": lambda: {"type": "image_url", "image_url": {"url": URL, "detail": "low"}},
+    "openai text": lambda: {"type": "image_url", "image_url": URL},
+    "openai plain base64": lambda: from_openai(TEXT),
+    "openai wrong label": lambda: from_openai(f"data:image/jpeg;base64,{TEXT}"),
+    "openai no label": lambda: from_openai(f"data:;base64,{TEXT}"),
+    "openai capital scheme": lambda: from_openai(f"DATA:image/png;base64,{TEXT}"),
+    "openai with parameters": lambda: from_openai(f"data:image/png;name=a.png;base64,{TEXT}"),
+    "openai responses": lambda: {"type": "input_image", "image_url": URL, "detail": "auto"},
+    "v1 base64": lambda: {"type": "image", "base64": TEXT, "mime_type": "image/png"},
+    "v1 base64 wrong label": lambda: {"type": "image", "base64": TEXT, "mime_type": "image/webp"},
+    "v1 data url": lambda: {"type": "image", "url": URL},
+    "v1 made by langchain": lambda: _created_block(),
+    "v0 base64": lambda: {"type": "image", "source_type": "base64", "data": TEXT, "mime_type": "image/png"},
+    "v0 data url": lambda: {"type": "image", "source_type": "url", "url": URL},
+    "anthropic": lambda: {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": TEXT},
+    },
+    "anthropic url": lambda: {"type": "image", "source": {"type": "url", "url": URL}},
+    "bedrock": lambda: {"image": {"format": "png", "source": {"bytes": PNG}}},
+    "google": lambda: {"type": "media", "mime_type": "image/png", "data": PNG},
+    "google base64": lambda: {"type": "media", "mime_type": "image/png", "data": TEXT},
+    "bytes": lambda: {"type": "image", "image": PNG},
+    "bytearray": lambda: {"type": "image", "image": bytearray(PNG)},
+    "memoryview": lambda: {"type": "image", "image": memoryview(PNG)},
+    "path object": lambda: {"type": "image", "path": FILE},
+    "our image": lambda: {"type": "image", "image": Image.from_path(FILE)},
+    "our image from text": lambda: {"type": "image", "image": Image.from_base64(TEXT)},
+}
+
+
+def _created_block() -> Any:
+    from langchain_core.messages.content import create_image_block
+
+    return create_image_block(base64=TEXT, mime_type="image/png")
+
+
+def restored(block: ImageBlock) -> ImageBlock:
+    return ImageBlock.model_validate_json(block.model_dump_json())
+
+
+LLAMAINDEX: dict[str, Callable[[], Any]] = {
+    "bytes": lambda: ImageBlock(image=PNG),
+    "base64": lambda: ImageBlock(image=TEXT.encode()),
+    "bytes with a label": lambda: ImageBlock(image=PNG, image_mimetype="image/png"),
+    "bytes with a wrong label": lambda: ImageBlock(image=PNG, image_mimetype="image/webp"),
+    "bytes with detail": lambda: ImageBlock(image=PNG, detail="high"),
+    "unvalidated": lambda: ImageBlock.model_construct(image=PNG, path=None, url=None),
+    "dumped": lambda: ImageBlock.model_validate(ImageBlock(image=PNG).model_dump()),
+    "json": lambda: restored(ImageBlock(image=PNG)),
+    "file object": lambda: ImageBlock(image=io.BytesIO(PNG)),
+    "file object, read": lambda: ImageBlock(image=_read_through(io.BytesIO(PNG))),
+    "resolved": lambda: ImageBlock(image=ImageBlock(path=FILE).resolve_image().read()),
+    "path": lambda: ImageBlock(path=FILE),
+    "path as text": lambda: ImageBlock(path=str(FILE)),
+    "path with a label": lambda: ImageBlock(path=FILE, image_mimetype="image/jpeg"),
+    "path, json": lambda: restored(ImageBlock(path=FILE)),
+    "relative path": lambda: ImageBlock(path=os.path.relpath(FILE)),
+    "data url": lambda: ImageBlock(url=URL),
+    "data url wrong label": lambda: ImageBlock(url=f"data:image/gif;base64,{TEXT}"),
+    "data url with parameters": lambda: ImageBlock(url=f"data:image/png;name=a.png;base64,{TEXT}"),
+    "data url, json": lambda: restored(ImageBlock(url=URL)),
+    "data url as text": lambda: ImageBlock.model_construct(image=None, path=None, url=URL),
+}
+
+
+def _read_through(file: io.BytesIO) -> io.BytesIO:
+    file.read()
+    return file
+
+
+def langchain_message(*blocks: Any) -> list[Any]:
+    return [HumanMessage([{"type": "text", "text": "What is it?"}, *blocks])]
+
+
+def llamaindex_message(*blocks: Any) -> list[Any]:
+    return [ChatMessage(blocks=[TextBlock(text="What is it?"), *blocks])]
+
+
+async def ask(server: SimulatedOllama, way: str, messages: list[Any], **values: Any) -> list[bytes]:
+    """The bodies of what was asked of /api/chat."""
+    kind, how = CHAT[way]
+    given = {"model": "llava", "base_url": server.base_url, "max_retries": 0, **values}
+    model = kind(**given)
+    before = len(server.requests)
+    try:
+        await how(model, messages)
+    finally:
+        model.close()
+        await model.aclose()
+    return [request.raw for request in server.requests[before:] if request.path == "/api/chat"]
+
+
+WIRE = {"role": "user", "content": "What is it?", "images": [TEXT]}
+SHAPES = [
+    *(pytest.param("langchain invoke", name, id=f"langchain-{name}") for name in LANGCHAIN),
+    *(pytest.param("llamaindex chat", name, id=f"llamaindex-{name}") for name in LLAMAINDEX),
+]
+
+
+def made(way: str, name: str) -> list[Any]:
+    if way.startswith("langchain"):
+        return langchain_message(LANGCHAIN[name]())
+    return llamaindex_message(LLAMAINDEX[name]())
+
+
+def test_there_are_enough_shapes() -> None:
+    assert len(LANGCHAIN) >= 20
+    assert len(LLAMAINDEX) >= 20
+
+
+@pytest.mark.parametrize(("way", "name"), SHAPES)
+async def test_each_shape_is_the_same_body(server: SimulatedOllama, way: str, name: str) -> None:
+    (raw,) = await ask(server, way, made(way, name))
+    (plain,) = await ask(server, "langchain invoke", langchain_message(from_openai(URL)))
+    assert raw == plain
+    assert json.loads(raw)["messages"] == [WIRE]
+
+
+@pytest.mark.parametrize("way", CHAT)
+async def test_each_way_sends_the_same_picture(server: SimulatedOllama, way: str) -> None:
+    shape = "openai" if way.startswith("langchain") else "bytes"
+    (raw,) = await ask(server, way, made(way, shape))
+    assert json.loads(raw)["messages"] == [WIRE]
+
+
+async def test_a_web_address_is_the_same_body(
+    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch, {"pictures.example.com": [["127.0.0.1"]]})
+    address = pictures.address("/cat.png")
+    bodies = []
+    for way in CHAT:
+        messages = (
+            langchain_message(from_openai(address))
+            if way.startswith("langchain")
+            else llamaindex_message(ImageBlock(url=address))
+        )
+        (raw,) = await ask(server, way, messages, allow_image_urls=True)
+        bodies.append(json.loads(raw)["messages"])
+    assert bodies == [[WIRE]] * len(CHAT)
+    assert pictures.paths == ["/cat.png"] * len(CHAT)
+
+
+@pytest.mark.parametrize("frame", ["langchain invoke", "llamaindex chat"])
+async def test_pictures_in_tool_results_and_several_per_message(server: SimulatedOllama, frame: str) -> None:
+    if frame.startswith("langchain"):
+        tool = ToolMessage(
+            [{"type": "text", "text": "seen"}, from_openai(URL)], tool_call_id="c", name="look"
+        )
+        messages = [tool, *langchain_message(from_openai(URL), from_openai(URL))]
+    else:
+        blocks = [TextBlock(text="seen"), ImageBlock(image=PNG)]
+        extra = {"tool_call_id": "c", "name": "look"}
+        messages = [
+            ChatMessage(role="tool", blocks=blocks, additional_kwargs=extra),
+            *llamaindex_message(ImageBlock(image=PNG), ImageBlock(image=PNG)),
+        ]
+    (raw,) = await ask(server, frame, messages)
+    assert json.loads(raw)["messages"] == [
+        {"role": "tool", "content": "seen", "images": [TEXT], "tool_name": "look", "tool_call_id": "c"},
+        {"role": "user", "content": "What is it?\n[img]\n[img]", "images": [TEXT, TEXT]},
+    ]
+
+
+async def test_a_completion_model_takes_the_same_forms(server: SimulatedOllama) -> None:
+    with OllamaDifyLLM(model="llava", base_url=server.base_url) as model:
+        for form in (PNG, TEXT, URL, FILE, Image.from_bytes(PNG)):
+            model.invoke("What is it?", images=[form])
+            assert server.requests[-1].body["images"] == [TEXT]
+        with pytest.raises(UnsupportedContentError, match=r"images\[0\].*switched off"):
+            model.invoke("What is it?", images=[FILE], allow_image_paths=False)
+        with pytest.raises(UnsupportedContentError, match=r"images\[1\].*never opened"):
+            model.invoke("What is it?", images=[PNG, str(FILE)])
+
+
+async def test_converting_is_the_same_in_both(server: SimulatedOllama) -> None:
+    tiff = (IMAGES / "tiff.tiff").read_bytes()
+    values = {"convert_images": True, "max_image_edge": 16}
+    (one,) = await ask(
+        server, "langchain invoke", langchain_message({"type": "image", "image": tiff}), **values
+    )
+    (other,) = await ask(server, "llamaindex chat", llamaindex_message(ImageBlock(image=tiff)), **values)
+    assert one == other
+    (sent,) = json.loads(one)["messages"][0]["images"]
+    image = Image.from_base64(sent)
+    assert image.media_type == "image/png"
+    assert max(image.width, image.height) == 16
+
+
+# What must not get in.
+
+TEXTS = {
+    "absolute path": "/etc/passwd",
+    "home": "~/.ssh/id_rsa",
+    "relative path": "./canary.png",
+    "parent": "../canary.png",
+    "name": "canary.png",
+    "name with folders": "images/canary.png",
+    "windows path": "C:\\canary.png",
+    "windows path, slashes": "C:/canary.png",
+    "network share": "\\\\host\\share\\canary.png",
+    "space before": " /etc/canary.png",
+    "dot-less path": "/canary",
+    "proc": "/proc/self/environ",
+    "device": "/dev/zero",
+    "file address": "file:///etc/canary.png",
+    "file address, host": "file://localhost/etc/canary.png",
+    "file address, capitals": "FILE:///etc/canary.png",
+    "ftp": "ftp://example.com/canary.png",
+    "gopher": "gopher://127.0.0.1:11434/_GET",
+    "s3": "s3://bucket/canary.png",
+    "javascript": "javascript:alert(1)",
+    "jar": "jar:file:///canary.jar!/canary.png",
+    "data url without base64": "data:image/png,abc",
+    "data url with a path": "data:image/png;base64,/etc/canary.png",
+    "data url, empty": "data:image/png;base64,",
+    "data url, url-safe": "data:image/png;base64," + TEXT.replace("+", "-").replace("/", "_"),
+    "data url, percent": "data:image/png;base64," + TEXT.replace("=", "%3D") + "%3D",
+    "data url, a line break": f"data:image/png;base64,{TEXT[:40]}\n{TEXT[40:]}",
+    "data url, cut": f"data:image/png;base64,{TEXT[:41]}",
+    "no base64": "%%%",
+    "a sentence": "a picture of a cat",
+    "svg": "data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode(),
+    "html": "data:image/png;base64," + base64.b64encode(b"<html></html>").decode(),
+    "empty": "",
+}
+BAD_FILES = [
+    "tiff.tiff",
+    "avif.avif",
+    "ico.ico",
+    "svg.svg",
+    "pdf.pdf",
+    "heic_header.heic",
+    "webp_animated.webp",
+    "text.txt",
+    "html.html",
+    "wav.wav",
+    "mp3_like.mp3",
+    "mp4_like.mp4",
+    "psd_like.icns",
+    "jp2.jp2",
+    "png_signature_only.png",
+    "png_truncated_header.png",
+    "png_0x0.png",
+    "png_40000x40000_header.png",
+    "zeros.bin",
+]
+
+
+def bad(kind: str, name: str, frame: str) -> list[Any]:
+    """A message with one bad picture, in the words of a framework."""
+    if kind == "text":
+        text = TEXTS[name]
+        if frame.startswith("langchain"):
+            return langchain_message(from_openai(text))
+        return llamaindex_message(ImageBlock.model_construct(image=None, path=None, url=text))
+    data = (IMAGES / name).read_bytes()
+    if frame.startswith("langchain"):
+        encoded = base64.b64encode(data).decode()
+        return langchain_message({"type": "image", "base64": encoded, "mime_type": "image/png"})
+    return llamaindex_message(ImageBlock.model_construct(image=data, path=None, url=None))
+
+
+BAD = [("text", name) for name in TEXTS] + [("file", name) for name in BAD_FILES]
+
+
+def test_there_are_enough_bad_ones() -> None:
+    assert len(BAD) >= 40
+
+
+@pytest.mark.parametrize("frame", ["langchain invoke", "llamaindex chat"])
+@pytest.mark.parametrize(("kind", "name"), BAD, ids=[name for _, name in BAD])
+@pytest.mark.parametrize("allowed", [False, True], ids=["default", "addresses allowed"])
+async def test_bad_ones_are_refused_unopened(
+    server: SimulatedOllama,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: str,
+    name: str,
+    frame: str,
+    allowed: bool,
+) -> None:
+    (tmp_path / "canary.png").write_bytes(PNG)
+    monkeypatch.chdir(tmp_path)
+    OPENED.clear()
+    with pytest.raises(UnsupportedContentError, match=r"messages\[0\]\.(content|blocks)\[1\]"):
+        await ask(server, frame, bad(kind, name, frame), allow_image_urls=allowed)
+    assert OPENED == []
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("frame", ["langchain invoke", "llamaindex chat"])
+@pytest.mark.parametrize("given", [str, os.fspath, lambda path: path.as_uri()], ids=["str", "fspath", "uri"])
+async def test_a_path_as_text_is_not_a_path(
+    server: SimulatedOllama, tmp_path: Path, frame: str, given: Callable[[Path], str]
+) -> None:
+    canary = tmp_path / "canary.png"
+    canary.write_bytes(PNG)
+    OPENED.clear()
+    text = given(canary)
+    messages = (
+        langchain_message(from_openai(text))
+        if frame.startswith("langchain")
+        else llamaindex_message(ImageBlock.model_construct(image=None, path=None, url=text))
+    )
+    with pytest.raises(UnsupportedContentError):
+        await ask(server, frame, messages, allow_image_urls=True)
+    assert OPENED == []
+
+
+@pytest.mark.parametrize("frame", ["langchain invoke", "llamaindex chat"])
+@pytest.mark.parametrize("inside", [True, False], ids=["inside", "outside"])
+async def test_a_directory_limits_path_objects(
+    server: SimulatedOllama, tmp_path: Path, frame: str, inside: bool
+) -> None:
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    canary = (allowed if inside else tmp_path) / "canary.png"
+    canary.write_bytes(PNG)
+    link = allowed / "link.png"
+    link.symlink_to(canary)
+    OPENED.clear()
+    for path in (canary, link, allowed / ".." / canary.relative_to(tmp_path)):
+        messages = (
+            langchain_message({"type": "image", "path": path})
+            if frame.startswith("langchain")
+            else llamaindex_message(ImageBlock(path=path))
+        )
+        if inside:
+            (raw,) = await ask(server, frame, messages, allow_image_paths=allowed)
+            assert json.loads(raw)["messages"] == [WIRE]
+        else:
+            with pytest.raises(UnsupportedContentError, match="outside the allowed directory"):
+                await ask(server, frame, messages, allow_image_paths=allowed)
+    assert bool(OPENED) is inside
+
+
+# Addresses.
+
+DEFAULT_REFUSED = ["http://{}/cat.png", "HTTP://{}/cat.png", " http://{}/cat.png", "https://{}/cat.png"]
+
+
+@pytest.mark.parametrize("way", CHAT)
+async def test_addresses_are_not_fetched_by_themselves(
+    server: SimulatedOllama, pictures: PictureServer, way: str
+) -> None:
+    for form in DEFAULT_REFUSED:
+        address = form.format(f"127.0.0.1:{pictures.port}")
+        with pytest.raises(UnsupportedContentError):
+            await ask(server, way, addressed(way, address))
+    assert pictures.asked == []
+    assert server.requests == []
+
+
+def addressed(way: str, address: str) -> list[Any]:
+    if way.startswith("langchain"):
+        return langchain_message(from_openai(address))
+    return llamaindex_message(ImageBlock.model_construct(image=None, path=None, url=address))
+
+
+FORBIDDEN = [
+    "http://127.0.0.1:{port}/cat.png",
+    "http://127.1:{port}/cat.png",
+    "http://127.255.255.254:{port}/cat.png",
+    "http://2130706433:{port}/cat.png",
+    "http://0x7f000001:{port}/cat.png",
+    "http://0x7f.1:{port}/cat.png",
+    "http://0177.0.0.1:{port}/cat.png",
+    "http://017700000001:{port}/cat.png",
+    "http://0.0.0.0:{port}/cat.png",
+    "http://0:{port}/cat.png",
+    "http://[::1]:{port}/cat.png",
+    "http://[::]:{port}/cat.png",
+    "http://[::ffff:127.0.0.1]:{port}/cat.png",
+    "http://[::ffff:7f00:1]:{port}/cat.png",
+    "http://[0:0:0:0:0:ffff:127.0.0.1]:{port}/cat.png",
+    "http://[64:ff9b::7f00:1]:{port}/cat.png",
+    "http://[2002:7f00:1::]:{port}/cat.png",
+    "http://[fe80::1%25lo]:{port}/cat.png",
+    "http://[fd00::1]:{port}/cat.png",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://[fd00:ec2::254]/latest/meta-data/",
+    "http://metadata.google.internal/computeMetadata/v1/",
+    "http://100.100.100.200/latest/meta-data/",
+    "http://10.0.0.1:{port}/cat.png",
+    "http://172.16.0.1:{port}/cat.png",
+    "http://192.168.1.1:{port}/cat.png",
+    "http://100.64.0.1:{port}/cat.png",
+    "http://localhost:{port}/cat.png",
+    "http://LOCALHOST.:{port}/cat.png",
+    "http://a.localhost:{port}/cat.png",
+    "http://host.docker.internal:{port}/cat.png",
+    "http://gpu-box:{port}/cat.png",
+    "http://user:secret@127.0.0.1:{port}/cat.png",
+    "http://example.com@127.0.0.1:{port}/cat.png",
+    "http://127.0.0.1:{port}\\@example.com/cat.png",
+    "http://１２７.0.0.1:{port}/cat.png",
+    "http://ⓛocalhost:{port}/cat.png",
+    "http://example.com:99999/cat.png",
+]
+# Names, and what they lead to.
+PRIVATE_NAMES = {
+    "loopback": [["127.0.0.1"]],
+    "loopback six": [["::1"]],
+    "mapped": [["::ffff:127.0.0.1"]],
+    "link local": [["169.254.169.254"]],
+    "ten": [["10.1.2.3"]],
+    "unique local": [["fd00::1"]],
+    "one of two": [["93.184.216.34", "127.0.0.1"]],
+    "the second": [["2606:4700::1", "10.0.0.1"]],
+    "any": [["0.0.0.0"]],
+    "nothing": [[]],
+}
+
+
+def test_there_are_enough_addresses() -> None:
+    assert len(FORBIDDEN) + len(PRIVATE_NAMES) >= 25
+
+
+@pytest.mark.parametrize(
+    "way", ["langchain invoke", "langchain astream", "llamaindex chat", "llamaindex achat"]
+)
+@pytest.mark.parametrize("address", FORBIDDEN)
+async def test_private_addresses_are_never_fetched(
+    server: SimulatedOllama, pictures: PictureServer, address: str, way: str
+) -> None:
+    messages = addressed(way, address.format(port=pictures.port))
+    with pytest.raises(UnsupportedContentError, match=r"messages\[0\]") as caught:
+        await ask(server, way, messages, allow_image_urls=True)
+    assert "secret" not in str(caught.value)
+    assert pictures.asked == []
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("way", CHAT)
+@pytest.mark.parametrize("name", PRIVATE_NAMES)
+async def test_names_of_private_addresses_are_never_fetched(
+    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch, name: str, way: str
+) -> None:
+    names = Names({"pictures.example.com": [list(found) for found in PRIVATE_NAMES[name]]})
+    monkeypatch.setattr("socket.getaddrinfo", names)
+    with pytest.raises(UnsupportedContentError):
+        await ask(server, way, addressed(way, pictures.address("/cat.png")), allow_image_urls=True)
+    assert names.asked == ["pictures.example.com"]
+    assert pictures.asked == []
+    assert not [request for request in server.requests if request.path == "/api/chat"]
+
+
+def allow_loopback(
+    monkeypatch: pytest.MonkeyPatch, table: dict[str, list[list[str]]], delay_s: float = 0.0
+) -> Names:
+    """Names as in the table, and 127.0.0.1 taken for a public address once it was looked up."""
+    names = Names(table, delay_s)
+    monkeypatch.setattr("socket.getaddrinfo", names)
+
+    def check(ip: str, *, where: str = "image") -> None:
+        if ip != "127.0.0.1":
+            check_public_address(ip, where=where)
+
+    monkeypatch.setattr("ollama_dify.pictures.check_public_address", check)
+    return names
+
+
+REDIRECTS = {
+    "to a private address": ("http://10.0.0.1/", "not on the public internet"),
+    "to loopback": ("http://127.0.0.1:{port}/cat.png", "not on the public internet"),
+    "to link local": ("http://169.254.169.254/", "not on the public internet"),
+    "to a decimal address": ("http://2130706433:{port}/cat.png", "valid host"),
+    "to a private name": ("http://inside.example.com:{port}/cat.png", "not on the public internet"),
+    "to a local name": ("http://localhost:{port}/cat.png", "local network"),
+    "to a file": ("file:///etc/passwd", "not an http or https address"),
+    "to gopher": ("gopher://pictures.example.com/", "not an http or https address"),
+    "with credentials": ("http://a:b@pictures.example.com:{port}/cat.png", "credentials"),
+    "without end": ("/loop", "redirects more than 3 times"),
+}
+
+
+@pytest.mark.parametrize(
+    "way", ["langchain invoke", "langchain ainvoke", "llamaindex chat", "llamaindex achat"]
+)
+@pytest.mark.parametrize("name", REDIRECTS)
+async def test_each_redirect_is_checked_anew(
+    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch, name: str, way: str
+) -> None:
+    target, why = REDIRECTS[name]
+    allow_loopback(
+        monkeypatch, {"pictures.example.com": [["127.0.0.1"]], "inside.example.com": [["10.0.0.7"]]}
+    )
+    address = pictures.address("/to?" + target.format(port=pictures.port).replace("&", "%26"))
+    with pytest.raises(UnsupportedContentError, match=why):
+        await ask(server, way, addressed(way, address), allow_image_urls=True)
+    assert "/cat.png" not in pictures.paths
+    assert len(pictures.paths) <= 4
+
+
+@pytest.mark.parametrize(
+    "way", ["langchain invoke", "langchain ainvoke", "llamaindex chat", "llamaindex achat"]
+)
+async def test_what_a_fetch_sends(
+    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A good redirect is followed; no cookie, no credential, no proxy; one look-up of the name per step."""
+    names = allow_loopback(
+        monkeypatch, {"pictures.example.com": [["127.0.0.1"], ["127.0.0.1"], ["10.0.0.1"]]}
+    )
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    (raw,) = await ask(
+        server,
+        way,
+        addressed(way, pictures.address("/to?/cat.png")),
+        allow_image_urls=True,
+        api_key="secret-key",
+        headers={"X-Secret": "secret-header"},
+    )
+    assert json.loads(raw)["messages"] == [WIRE]
+    assert pictures.paths == ["/to?/cat.png", "/cat.png"]
+    assert names.asked == ["pictures.example.com"] * 2
+    for _, headers in pictures.asked:
+        assert headers["host"] == f"pictures.example.com:{pictures.port}"
+        assert headers["accept-encoding"] == "identity"
+        assert not {"cookie", "authorization", "x-secret", "referer"} & set(headers)
+        assert "secret" not in json.dumps(headers)
+
+
+HOSTILE = {
+    "/text.png": "PNG",
+    "/missing.png": "answers 404",
+    "/big.png": "is over 20971520 bytes",
+}
+
+
+@pytest.mark.parametrize(
+    "way", ["langchain invoke", "langchain ainvoke", "llamaindex chat", "llamaindex achat"]
+)
+@pytest.mark.parametrize("path", HOSTILE)
+async def test_what_is_no_picture_is_refused(
+    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch, path: str, way: str
+) -> None:
+    allow_loopback(monkeypatch, {"pictures.example.com": [["127.0.0.1"]]})
+    with pytest.raises(UnsupportedContentError, match=HOSTILE[path]):
+        await ask(server, way, addressed(way, pictures.address(path)), allow_image_urls=True)
+    assert not [request for request in server.requests if request.path == "/api/chat"]
+
+
+@pytest.mark.parametrize(
+    "way", ["langchain invoke", "langchain ainvoke", "llamaindex chat", "llamaindex achat"]
+)
+@pytest.mark.parametrize(
+    ("path", "delay_s"),
+    [("/slow.png", 0.0), ("/to?/slow.png", 0.1), ("/cat.png", 1.0)],
+    ids=["a slow body", "a slow body after a redirect", "a slow name"],
+)
+async def test_all_steps_share_one_time(
+    server: SimulatedOllama,
+    pictures: PictureServer,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    delay_s: float,
+    way: str,
+) -> None:
+    monkeypatch.setattr("ollama_dify.pictures.FETCH_S", 0.3)
+    allow_loopback(monkeypatch, {"pictures.example.com": [["127.0.0.1"]]}, delay_s)
+    with pytest.raises(UnsupportedContentError, match=r"fetched|too long"):
+        await ask(server, way, addressed(way, pictures.address(path)), allow_image_urls=True)
+
+
+@pytest.mark.parametrize("way", CHAT)
+@pytest.mark.parametrize(
+    "values", [{"vision_support": False}, {"model": "llama3.2"}], ids=["switched off", "a blind model"]
+)
+async def test_without_vision_nothing_is_fetched(
+    server: SimulatedOllama,
+    pictures: PictureServer,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, Any],
+    way: str,
+) -> None:
+    names = allow_loopback(monkeypatch, {"pictures.example.com": [["127.0.0.1"]]})
+    with pytest.raises(ollama_dify.CapabilityError):
+        await ask(server, way, addressed(way, pictures.address("/cat.png")), allow_image_urls=True, **values)
+    assert names.asked == pictures.asked == []
+    assert "/api/chat" not in [request.path for request in server.requests]
+    if "model" not in values:
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("way", CHAT)
+async def test_too_many_pictures_are_refused_before_any_is_fetched(
+    server: SimulatedOllama, pictures: PictureServer, way: str
+) -> None:
+    messages = addressed(way, "http://pictures.example.com/cat.png")
+    if way.startswith("langchain"):
+        messages[0].content = messages[0].content[1:] * 17
+    else:
+        messages[0].blocks = messages[0].blocks[1:] * 17
+    with pytest.raises(UnsupportedContentError, match="17 images; at most 16"):
+        await ask(server, way, messages, allow_image_urls=True)
+    assert server.requests == []
+
+
+async def test_the_core_asks_for_permission_too(server: SimulatedOllama, pictures: PictureServer) -> None:
+    address = ollama_dify.ImageUrl("http://93.184.216.34/cat.png")
+    settings = ollama_dify.ChatSettings(model="llava", base_url=server.base_url)
+    with ollama_dify.OllamaClient(settings) as client:
+        with pytest.raises(UnsupportedContentError, match="not fetched unless that is allowed"):
+            client.chat([ollama_dify.user(address)])
+        with pytest.raises(UnsupportedContentError, match="not fetched unless that is allowed"):
+            client.generate(ollama_dify.Prompt("a", images=(address,)))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("kind", [ChatOllamaDify, OllamaDify], ids=["langchain", "llamaindex"])
+async def test_completion_mode_fetches_too(
+    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch, kind: type[Any]
+) -> None:
+    allow_loopback(monkeypatch, {"pictures.example.com": [["127.0.0.1"]]})
+    model = kind(model="llava", base_url=server.base_url, mode="completion", allow_image_urls=True)
+    way = "langchain" if kind is ChatOllamaDify else "llamaindex"
+    await (model.ainvoke if way == "langchain" else model.achat)(addressed(way, pictures.address("/cat.png")))
+    assert server.requests[-1].path == "/api/generate"
+    assert server.requests[-1].body["images"] == [TEXT]
+    await model.aclose()
+
+
+# What Ollama takes in no form.
+
+WAV = base64.b64encode((IMAGES / "wav.wav").read_bytes()).decode()
+LANGCHAIN_OTHERS = {
+    "audio": {"type": "audio", "base64": WAV, "mime_type": "audio/wav"},
+    "input_audio": {"type": "input_audio", "input_audio": {"data": WAV, "format": "wav"}},
+    "media": {"type": "media", "mime_type": "audio/wav", "data": WAV},
+    "file": {"type": "file", "base64": WAV, "mime_type": "application/pdf"},
+    "document": {
+        "type": "document",
+        "source": {"type": "base64", "media_type": "application/pdf", "data": WAV},
+    },
+    "video": {"type": "video", "url": "https://example.com/a.mp4"},
+}
+LLAMAINDEX_OTHERS = {
+    "AudioBlock": lambda: AudioBlock(audio=b"RIFF"),
+    "DocumentBlock": lambda: DocumentBlock(data=b"%PDF-1.4", title="a"),
+    "VideoBlock": lambda: VideoBlock(video=b"0000ftyp"),
+}
+
+
+@pytest.mark.parametrize("way", [way for way in CHAT if way.startswith("langchain")])
+@pytest.mark.parametrize("kind", LANGCHAIN_OTHERS)
+async def test_langchains_other_blocks_are_refused_by_name(
+    server: SimulatedOllama, way: str, kind: str
+) -> None:
+    # LangChain itself calls OpenAI's `input_audio` an `audio` block.
+    name = kind.removeprefix("input_")
+    with pytest.raises(UnsupportedContentError, match=rf"messages\[0\]\.content\[1\].*'{name}'"):
+        await ask(server, way, langchain_message(LANGCHAIN_OTHERS[kind]))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("way", [way for way in CHAT if way.startswith("llamaindex")])
+@pytest.mark.parametrize("kind", LLAMAINDEX_OTHERS)
+async def test_llamaindexs_other_blocks_are_refused_by_name(
+    server: SimulatedOllama, way: str, kind: str
+) -> None:
+    with pytest.raises(UnsupportedContentError, match=rf"messages\[0\]\.blocks\[1\].*{kind}"):
+        await ask(server, way, llamaindex_message(LLAMAINDEX_OTHERS[kind]()))
+    assert server.requests == []
