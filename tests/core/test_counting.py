@@ -1,0 +1,226 @@
+"""Counting through the client's own flows, against the prompts and counts of a real server."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from ollama_dify import ChatSettings, Image, ImageUrl, Message, TextPart, TokenCount, Tool, ToolCall, user
+from ollama_dify.counting import Counter, count_conversation, known_counter, load_counter
+from ollama_dify.errors import ConfigurationError, InvalidRequestError, OllamaError
+from ollama_dify.flows import Answer, Compute, Context, Flow, Lookups, Send
+from ollama_dify.retry import RetryQuota
+
+DATA = Path(__file__).parent.parent / "data"
+MODELS: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokens" / "chats.json.gz").read_bytes()))[
+    "models"
+]
+VOCABULARIES = json.loads(gzip.decompress((DATA / "tokens" / "tokenizers.json.gz").read_bytes()))[
+    "tokenizers"
+]
+
+
+@cache
+def show(model: str) -> dict[str, Any]:
+    """What /api/show says, verbose: the recorded template with the model's recorded vocabulary."""
+    return {**MODELS[model]["show"], **_information(model)}
+
+
+def _information(model: str) -> dict[str, Any]:
+    vocabulary = VOCABULARIES[MODELS[model]["tokenizer"]]
+    own = MODELS[model]["show"].get("model_info") or {}
+    return {"model_info": {**own, **vocabulary["model_info"]}}
+
+
+class Server:
+    """Drives flows; renders as the recorded server did, or not at all."""
+
+    def __init__(self, model: str, rendered: str | None) -> None:
+        self.model = model
+        self.rendered = rendered
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.context = Context(0, RetryQuota(), Lookups())
+
+    def run(self, flow: Flow[Any]) -> Any:
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result = self._perform(step)
+                except OllamaError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(result)
+        except StopIteration as stop:
+            return stop.value
+
+    def _perform(self, step: object) -> Any:
+        if isinstance(step, Compute):
+            return step.work()
+        assert isinstance(step, Send)
+        body = dict(step.request.body or {})
+        self.asked.append((step.request.path, body))
+        if step.request.path == "/api/tags":
+            return Answer(b'{"models":[]}', {})
+        if step.request.path == "/api/show":
+            return Answer(orjson.dumps(show(self.model)), {})
+        assert body["_debug_render_only"] is True
+        assert body["truncate"] is False
+        if self.rendered is None:
+            raise InvalidRequestError("The server refused the request.")
+        return Answer(orjson.dumps({"_debug_info": {"rendered_template": self.rendered}}), {})
+
+
+def message(turn: dict[str, Any]) -> Message:
+    pictures = [Image.from_path(DATA / "images" / name) for name in turn.get("images", ())]
+    return Message(
+        turn["role"],
+        (*pictures, TextPart(turn.get("content", ""))),
+        thinking=turn.get("thinking"),
+        tool_calls=tuple(
+            ToolCall(call["function"]["name"], call["function"]["arguments"], call.get("id"))
+            for call in turn.get("tool_calls", ())
+        ),
+        tool_name=turn.get("tool_name"),
+        tool_call_id=turn.get("tool_call_id"),
+    )
+
+
+def tool(given: dict[str, Any]) -> Tool:
+    function = given["function"]
+    return Tool(function["name"], function.get("description", ""), function.get("parameters", {}))
+
+
+def count(model: str, talk: dict[str, Any], rendered: str | None) -> tuple[TokenCount, Server]:
+    server = Server(model, rendered)
+    settings = ChatSettings(model=model, think=talk.get("think"))
+    messages = [message(turn) for turn in talk["messages"]]
+    tools = [tool(given) for given in talk.get("tools", ())]
+    return server.run(count_conversation(server.context, settings, messages, tools)), server
+
+
+def talks(model: str) -> list[dict[str, Any]]:
+    return [talk for talk in MODELS[model]["conversations"] if talk["prompt_eval_count"]]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_conversation_counts_what_the_server_counts(model: str) -> None:
+    exact = 0
+    for talk in talks(model):
+        counted, _ = count(model, talk, talk["rendered"])
+        assert counted.tokens == talk["prompt_eval_count"]
+        assert counted.exact is (talk["image_count"] == 0)
+        exact += counted.exact
+    assert exact >= 10
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_without_rendering_the_count_is_an_upper_bound(model: str) -> None:
+    for talk in talks(model):
+        counted, _ = count(model, talk, None)
+        assert not counted.exact
+        assert counted.tokens >= talk["prompt_eval_count"], talk["messages"]
+
+
+def test_the_server_is_looked_at_once() -> None:
+    talk = talks("tiny-chat")[0]
+    server = Server("tiny-chat", talk["rendered"])
+    settings = ChatSettings(model="tiny-chat", context_size=2048)
+    messages = [message(turn) for turn in talk["messages"]]
+    for _ in range(3):
+        server.run(count_conversation(server.context, settings, messages, ()))
+        server.run(load_counter(server.context, "tiny-chat"))
+    paths = [path for path, _ in server.asked]
+    # Without a digest in /api/tags the model is described anew, the vocabulary is not.
+    assert sum(bool(body.get("verbose")) for _, body in server.asked) == 1
+    assert {path for path in paths} == {"/api/tags", "/api/show", "/api/chat"}
+    assert {body["options"]["num_ctx"] for path, body in server.asked if path == "/api/chat"} == {2048}
+
+
+def test_a_counter_is_known_once_it_was_loaded() -> None:
+    server = Server("tiny-chat", None)
+    assert known_counter(server.context, "tiny-chat") is None
+    loaded = server.run(load_counter(server.context, "tiny-chat"))
+    assert known_counter(server.context, "tiny-chat") is loaded
+
+
+def test_a_picture_still_to_be_fetched_is_counted_and_not_fetched() -> None:
+    talk = {"messages": [], "think": None}
+    server = Server("tiny-vision", "[img-0]a")
+    settings = ChatSettings(model="tiny-vision", allow_image_urls=True)
+    address = ImageUrl("https://example.com/cat.png")
+    plain = server.run(count_conversation(server.context, settings, [user("a")], ()))
+    counted = server.run(count_conversation(server.context, settings, [user("a", address)], ()))
+    assert not counted.exact
+    assert counted.tokens >= plain.tokens + 16
+    assert talk["messages"] == []
+    assert "/api/chat" in [path for path, _ in server.asked]
+    assert sum(path == "/api/chat" for path, _ in server.asked) == 1
+
+
+def test_what_answers_report_makes_the_bound_tighter() -> None:
+    for model in ("tiny-native", "chat-llama3"):
+        for talk in talks(model)[:10]:
+            if talk["image_count"]:
+                continue
+            counter = Counter.from_show(show(model))
+            messages = [message(turn) for turn in talk["messages"]]
+            tools = [tool(given) for given in talk.get("tools", ())]
+            counter.learn(messages, tools, talk.get("think"), talk["prompt_eval_count"])
+            assert counter.bound(messages, tools, talk.get("think")).tokens == talk["prompt_eval_count"]
+
+
+def test_without_a_vocabulary_there_are_bounds_and_no_ids() -> None:
+    counter = Counter.from_show({"template": "{{ .Prompt }}", "model_info": {}})
+    assert counter.text("Hello") == TokenCount(9, False)
+    with pytest.raises(ConfigurationError, match="shows no vocabulary"):
+        counter.token_ids("Hello")
+
+
+NEVER_COUNTS = """
+import sys
+from ollama_dify import ChatSettings, OllamaClient, Image, user
+from ollama_dify.testing import SimulatedOllama
+{imports}
+with SimulatedOllama() as server:
+    {body}
+print("tokenizers" in sys.modules)
+"""
+PROGRAMS = {
+    "core": ("", "OllamaClient(ChatSettings(model='llava', base_url=server.base_url)).chat([user('Hi')])"),
+    "langchain": (
+        "from langchain_ollama_dify import ChatOllamaDify",
+        "ChatOllamaDify(model='llava', base_url=server.base_url).invoke('Hi')",
+    ),
+    "llamaindex": (
+        "from llamaindex_ollama_dify import OllamaDify",
+        "OllamaDify(model='llava', base_url=server.base_url).complete('Hi')",
+    ),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_process_that_never_counts_never_imports_tokenizers(program: str) -> None:
+    imports, body = PROGRAMS[program]
+    script = NEVER_COUNTS.format(imports=imports, body=body)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_a_process_that_counts_imports_tokenizers() -> None:
+    body = "OllamaClient(ChatSettings(model='llava', base_url=server.base_url)).count_tokens('Hi')"
+    script = NEVER_COUNTS.format(imports="", body=body)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "True"
