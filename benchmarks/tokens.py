@@ -31,7 +31,7 @@ def vocabulary(size: int) -> dict[str, Any]:
     short = [letter for letter in letters[:94] if letter.isalpha()] + ["Ġ"]
     pairs = itertools.product(short, repeat=2)
     while len(tokens) < size - 3:
-        left, right = next(pairs, None) or (chance.choice(tokens[-4000:]), chance.choice(short))
+        left, right = next(pairs, None) or (chance.choice(tokens), chance.choice(short))
         if left + right not in known and len(left + right) < 16:
             known.add(left + right)
             tokens.append(left + right)

@@ -143,6 +143,12 @@ def _by_text(said: ServerMessage, model: str | None) -> OllamaError | None:
             f"The server could not read a picture: {text}",
             hint="Send PNG, JPEG, static WebP, GIF or BMP; older servers read no WebP.",
         )
+    if "Chunk not found" in text:
+        return ServerError(
+            f"The server could not go on from an earlier prompt with pictures: {text}.",
+            hint="Another program sent two pictures side by side, and this prompt begins like that one. Put "
+            "a text before the picture, or have the server load the model anew (keep_alive=0).",
+        )
     if _NO_MODEL.search(text):
         return ModelNotFoundError(
             f"The server has no such model: {text}.", hint=f"Get it: ollama pull {model}"

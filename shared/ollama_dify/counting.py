@@ -15,6 +15,7 @@ from .errors import ConfigurationError, InvalidRequestError, ServerError
 from .flows import Compute, Context, Flow, fetch, model_info
 from .images import Image
 from .messages import ImageUrl, Message, TextPart, Tool
+from .picture_places import placed_text
 from .requests import WireRequest, chat_request, show_request, wire_message, wire_tool
 from .settings import ChatSettings
 from .token_cache import TokenizerCache
@@ -23,6 +24,7 @@ from .tokens import ModelTokenizer, TokenCount, TokenEstimator, tokenizer_from_s
 __all__ = ["Counter", "count_conversation", "known_counter", "load_counter"]
 
 _KEPT_ANSWERS = 16
+_AROUND_A_PLACE = 3
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class Counter:
             _wire(messages),
             tools=[wire_tool(tool) for tool in tools],
             think=think,
-            image_costs=self.image_costs(messages),
+            image_costs=[*self.image_costs(messages), *_separators(messages)],
         )
 
     def learn(
@@ -94,8 +96,24 @@ def _pictures(messages: Sequence[Message]) -> list[Image | ImageUrl]:
 
 
 def _wire(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages with their texts alone; pictures and what stands between them are counted apart."""
     pictured = bool(_pictures(messages))
-    return [{**wire_message(message, pictured=pictured), "images": []} for message in messages]
+    return [
+        {
+            **wire_message(message, pictured=pictured),
+            "content": placed_text([part for part in message.content if isinstance(part, TextPart)]),
+            "images": [],
+        }
+        if pictured
+        else wire_message(message)
+        for message in messages
+    ]
+
+
+def _separators(messages: Sequence[Message]) -> list[int]:
+    """Tokens for the line breaks around the places of several pictures, and for texts that are cut there."""
+    several = (len(_pictures([message])) for message in messages)
+    return [_AROUND_A_PLACE * count for count in several if count > 1]
 
 
 def load_counter(context: Context, model: str) -> Flow[Counter]:
@@ -137,7 +155,10 @@ def count_conversation(
         return counter.bound(messages, tools, settings.think)
     if not isinstance(rendered, str):
         return counter.bound(messages, tools, settings.think)
-    return count_rendered(counter.tokenizer, rendered, counter.image_costs(messages))
+    counted = count_rendered(counter.tokenizer, rendered, counter.image_costs(messages))
+    if counted.exact:
+        counter.learn(messages, tools, settings.think, counted.tokens)
+    return counted
 
 
 def known_counter(context: Context, model: str) -> Counter | None:

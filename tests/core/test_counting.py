@@ -18,6 +18,7 @@ from ollama_dify.counting import Counter, count_conversation, known_counter, loa
 from ollama_dify.errors import ConfigurationError, InvalidRequestError, OllamaError
 from ollama_dify.flows import Answer, Compute, Context, Flow, Lookups, Send
 from ollama_dify.retry import RetryQuota
+from ollama_dify.testing import SimulatedOllama
 
 DATA = Path(__file__).parent.parent / "data"
 MODELS: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokens" / "chats.json.gz").read_bytes()))[
@@ -119,7 +120,7 @@ def test_a_conversation_counts_what_the_server_counts(model: str) -> None:
         assert counted.tokens == talk["prompt_eval_count"]
         assert counted.exact is (talk["image_count"] == 0)
         exact += counted.exact
-    assert exact >= 10
+    assert exact >= 7
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -141,7 +142,7 @@ def test_the_server_is_looked_at_once() -> None:
     paths = [path for path, _ in server.asked]
     # Without a digest in /api/tags the model is described anew, the vocabulary is not.
     assert sum(bool(body.get("verbose")) for _, body in server.asked) == 1
-    assert {path for path in paths} == {"/api/tags", "/api/show", "/api/chat"}
+    assert set(paths) == {"/api/tags", "/api/show", "/api/chat"}
     assert {body["options"]["num_ctx"] for path, body in server.asked if path == "/api/chat"} == {2048}
 
 
@@ -153,7 +154,6 @@ def test_a_counter_is_known_once_it_was_loaded() -> None:
 
 
 def test_a_picture_still_to_be_fetched_is_counted_and_not_fetched() -> None:
-    talk = {"messages": [], "think": None}
     server = Server("tiny-vision", "[img-0]a")
     settings = ChatSettings(model="tiny-vision", allow_image_urls=True)
     address = ImageUrl("https://example.com/cat.png")
@@ -161,8 +161,6 @@ def test_a_picture_still_to_be_fetched_is_counted_and_not_fetched() -> None:
     counted = server.run(count_conversation(server.context, settings, [user("a", address)], ()))
     assert not counted.exact
     assert counted.tokens >= plain.tokens + 16
-    assert talk["messages"] == []
-    assert "/api/chat" in [path for path, _ in server.asked]
     assert sum(path == "/api/chat" for path, _ in server.asked) == 1
 
 
@@ -178,6 +176,17 @@ def test_what_answers_report_makes_the_bound_tighter() -> None:
             assert counter.bound(messages, tools, talk.get("think")).tokens == talk["prompt_eval_count"]
 
 
+def test_an_exact_count_makes_the_bound_tighter_too() -> None:
+    talk = next(talk for talk in talks("tiny-native") if len(talk["messages"]) > 6)
+    _, server = count("tiny-native", talk, talk["rendered"])
+    counter = known_counter(server.context, "tiny-native")
+    assert counter is not None
+    tools = [tool(given) for given in talk.get("tools", ())]
+    longer = [*map(message, talk["messages"]), user("Go on.")]
+    fresh = Counter.from_show(show("tiny-native")).bound(longer, tools, talk.get("think")).tokens
+    assert talk["prompt_eval_count"] < counter.bound(longer, tools, talk.get("think")).tokens < fresh
+
+
 def test_without_a_vocabulary_there_are_bounds_and_no_ids() -> None:
     counter = Counter.from_show({"template": "{{ .Prompt }}", "model_info": {}})
     assert counter.text("Hello") == TokenCount(9, False)
@@ -185,42 +194,36 @@ def test_without_a_vocabulary_there_are_bounds_and_no_ids() -> None:
         counter.token_ids("Hello")
 
 
-NEVER_COUNTS = """
+PROGRAM = """
 import sys
-from ollama_dify import ChatSettings, OllamaClient, Image, user
-from ollama_dify.testing import SimulatedOllama
 {imports}
-with SimulatedOllama() as server:
-    {body}
+{asked}
 print("tokenizers" in sys.modules)
 """
+CORE = "from ollama_dify import ChatSettings, OllamaClient, user"
+CLIENT = "OllamaClient(ChatSettings(model='llava', base_url={url!r}))"
 PROGRAMS = {
-    "core": ("", "OllamaClient(ChatSettings(model='llava', base_url=server.base_url)).chat([user('Hi')])"),
+    "core": (CORE, f"{CLIENT}.chat([user('Hi')])", False),
     "langchain": (
         "from langchain_ollama_dify import ChatOllamaDify",
-        "ChatOllamaDify(model='llava', base_url=server.base_url).invoke('Hi')",
+        "ChatOllamaDify(model='llava', base_url={url!r}).invoke('Hi')",
+        False,
     ),
     "llamaindex": (
         "from llamaindex_ollama_dify import OllamaDify",
-        "OllamaDify(model='llava', base_url=server.base_url).complete('Hi')",
+        "OllamaDify(model='llava', base_url={url!r}).complete('Hi')",
+        False,
     ),
+    "one that counts": (CORE, f"{CLIENT}.count_tokens('Hi')", True),
 }
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_process_that_never_counts_never_imports_tokenizers(program: str) -> None:
-    imports, body = PROGRAMS[program]
-    script = NEVER_COUNTS.format(imports=imports, body=body)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert done.stdout.strip() == "False"
-
-
-def test_a_process_that_counts_imports_tokenizers() -> None:
-    body = "OllamaClient(ChatSettings(model='llava', base_url=server.base_url)).count_tokens('Hi')"
-    script = NEVER_COUNTS.format(imports="", body=body)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert done.stdout.strip() == "True"
+def test_only_a_process_that_counts_imports_tokenizers(
+    program: str, simulated_ollama: SimulatedOllama
+) -> None:
+    imports, asked, counts = PROGRAMS[program]
+    script = PROGRAM.format(imports=imports, asked=asked.format(url=simulated_ollama.base_url))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == str(counts), done.stderr
+    assert simulated_ollama.requests

@@ -209,11 +209,13 @@ class Coverage:
         self._known: dict[CodeType, bool] = {}
 
     def run(self, call: Callable[[bytes], None], data: bytes) -> None:
+        # A coverage measurement of the tests may be at work too: it gets its place back.
+        before = sys.gettrace()
         sys.settrace(self._called)
         try:
             call(data)
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
     def _called(self, frame: FrameType, event: str, argument: Any) -> Any:
         code = frame.f_code

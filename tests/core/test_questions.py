@@ -1,0 +1,132 @@
+"""What happens around a question: what is asked of the server before it, once, and what is never asked."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_dify import (
+    AsyncOllamaClient,
+    CapabilityError,
+    CapabilityWarning,
+    ChatSettings,
+    Image,
+    OllamaClient,
+    Prompt,
+    Tool,
+    user,
+)
+from ollama_dify.testing import SimulatedOllama
+
+PICTURE = Image.from_path(Path(__file__).parent.parent / "data" / "images" / "png_rgb.png")
+TOOL = Tool("look")
+SHOWN = ["/api/tags", "/api/show"]
+
+
+def client(server: SimulatedOllama, **values: Any) -> OllamaClient:
+    return OllamaClient(ChatSettings(**{"model": "llava", "base_url": server.base_url, **values}))
+
+
+def paths(server: SimulatedOllama) -> list[str]:
+    return [request.path for request in server.requests]
+
+
+ASKED_BEFORE = [
+    pytest.param({}, [user("Hi")], (), [], id="nothing special"),
+    pytest.param({}, [user(PICTURE)], (), SHOWN, id="a picture"),
+    pytest.param({"vision_support": True}, [user(PICTURE)], (), [], id="a picture, by the form"),
+    pytest.param({"model": "llama3.2"}, [user("Hi")], (TOOL,), SHOWN, id="a tool"),
+    pytest.param(
+        {"model": "llama3.2", "function_call_support": True},
+        [user("Hi")],
+        (TOOL,),
+        [],
+        id="a tool, by the form",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "messages", "tools", "before"), ASKED_BEFORE)
+def test_what_is_looked_up_and_that_it_is_once(
+    simulated_ollama: SimulatedOllama, values: dict[str, Any], messages: Any, tools: Any, before: list[str]
+) -> None:
+    with client(simulated_ollama, **values) as asking:
+        for _ in range(3):
+            asking.chat(messages, tools=tools)
+    assert paths(simulated_ollama) == [*before, *["/api/chat"] * 3]
+
+
+REFUSED = [
+    pytest.param(
+        {"model": "llama3.2"}, [user(PICTURE)], (), SHOWN, "vision_support=True", id="a blind model"
+    ),
+    pytest.param({}, [user("Hi")], (TOOL,), SHOWN, "function_call_support=True", id="a model without tools"),
+    pytest.param({"vision_support": False}, [user(PICTURE)], (), [], "vision_support=False", id="no vision"),
+    pytest.param(
+        {"function_call_support": False},
+        [user("Hi")],
+        (TOOL,),
+        [],
+        "function_call_support=False",
+        id="no tools",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "messages", "tools", "asked", "said"), REFUSED)
+def test_what_cannot_be_done_is_not_sent(
+    simulated_ollama: SimulatedOllama,
+    values: dict[str, Any],
+    messages: Any,
+    tools: Any,
+    asked: Any,
+    said: str,
+) -> None:
+    with client(simulated_ollama, **values) as asking, pytest.raises(CapabilityError, match=said):
+        asking.chat(messages, tools=tools)
+    assert paths(simulated_ollama) == asked
+
+
+def test_a_new_digest_is_asked_again(simulated_ollama: SimulatedOllama) -> None:
+    with client(simulated_ollama) as one, client(simulated_ollama) as other:
+        one.chat([user(PICTURE)])
+        other.chat([user(PICTURE)])
+    assert paths(simulated_ollama).count("/api/show") == 2
+
+
+async def test_a_claim_is_checked_where_a_lookup_happens_anyway(simulated_ollama: SimulatedOllama) -> None:
+    settings = ChatSettings(
+        model="llama3.2", base_url=simulated_ollama.base_url, vision_support=True, context_overflow="trim"
+    )
+    with OllamaClient(settings) as asking:
+        with pytest.warns(CapabilityWarning, match=r"vision_support=True.*'llama3\.2'.*lacks 'vision'"):
+            asking.chat([user("Hi")])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            asking.chat([user("Hi")])
+            asking.warmup()
+    async with AsyncOllamaClient(settings) as asking_async:
+        with pytest.warns(CapabilityWarning, match="vision_support=True"):
+            await asking_async.warmup()
+
+
+def test_a_claim_is_believed(simulated_ollama: SimulatedOllama) -> None:
+    """The warning is no refusal: what the server says of the picture decides."""
+    with client(simulated_ollama, model="llama3.2", vision_support=True) as asking:
+        with pytest.warns(CapabilityWarning):
+            asking.model_info()
+        with pytest.raises(CapabilityError, match="multimodal"):
+            asking.chat([user(PICTURE)])
+    assert paths(simulated_ollama)[-1] == "/api/chat"
+
+
+def test_a_prompt_with_pictures_is_checked_the_same(simulated_ollama: SimulatedOllama) -> None:
+    with client(simulated_ollama) as asking:
+        asking.generate(Prompt("What?", images=(PICTURE,)))
+    assert paths(simulated_ollama) == [*SHOWN, "/api/generate"]
+    body = json.loads(simulated_ollama.requests[-1].raw)
+    assert body["images"] == [PICTURE.base64()]
