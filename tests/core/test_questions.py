@@ -91,7 +91,7 @@ def test_what_cannot_be_done_is_not_sent(
     assert paths(simulated_ollama) == asked
 
 
-def test_a_new_digest_is_asked_again(simulated_ollama: SimulatedOllama) -> None:
+def test_each_client_asks_for_itself(simulated_ollama: SimulatedOllama) -> None:
     with client(simulated_ollama) as one, client(simulated_ollama) as other:
         one.chat([user(PICTURE)])
         other.chat([user(PICTURE)])
