@@ -1,4 +1,4 @@
-"""Pictures by address (`allow_image_urls=True`): fetched from what counts as public, from nowhere else."""
+"""Pictures by address (`allow_image_urls=True`): fetched from what counts as public, and from nowhere."""
 
 from __future__ import annotations
 
