@@ -88,8 +88,7 @@ def test_only_errors_of_the_tree_are_raised() -> None:
 @pytest.mark.parametrize("path", named(SOURCES))
 def test_length(path: Path) -> None:
     source = path.read_text()
-    most = FILE_LINES if path.parent.name == "ollama_dify" else FILE_LINES
-    assert len(source.splitlines()) <= most
+    assert len(source.splitlines()) <= FILE_LINES
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES, node.name
