@@ -60,6 +60,7 @@ class Worker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
+        self._subject = subject
         self._ready = False
 
     def ask(self, order: dict[str, Any]) -> Sample:
@@ -75,7 +76,7 @@ class Worker:
         assert self._process.stdout is not None
         answer: Any = json.loads(self._process.stdout.readline() or '{"error": "the process ended"}')
         if "error" in answer:
-            raise RuntimeError(answer["error"])
+            raise RuntimeError(f"{self._subject}: {answer['error']}")
         return answer  # type: ignore[no-any-return]  # JSON of our own
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import httpx
 
 from .endpoint import Endpoint
 from .errors import ConfigurationError, OllamaError
+from .exchange import Exchange, current
 from .flows import (
     Answer,
     Close,
@@ -27,10 +28,10 @@ from .flows import (
 )
 from .http_errors import Translated
 from .picture_fetch import fetch_async, resolve_async
-from .pool import AsyncPool
+from .pool import AsyncPool, target_of
 from .requests import WireRequest
 from .settings import ConnectionSettings
-from .sockets import Exchange, current, sweep, watch
+from .sockets import sweep, watch
 from .transport import ERROR_BODY_LIMIT, ERROR_BODY_S, FIRST_LINE, LAST_BYTES_S, REDIRECTS
 
 __all__ = ["AsyncTransport"]
@@ -178,7 +179,8 @@ class AsyncTransport:
 
     def _make_pool(self, options: dict[str, Any]) -> httpx.AsyncBaseTransport:
         if self.endpoint.proxy is None and not self._uses_aiohttp:
-            return AsyncPool(httpx.URL(self.endpoint.url), options["verify"], options["socket_options"])
+            target = target_of(httpx.URL(self.endpoint.url), options["verify"])
+            return AsyncPool(target, options["socket_options"])
         try:
             pool = _aiohttp_pool(options) if self._uses_aiohttp else httpx.AsyncHTTPTransport(**options)
         except (ValueError, ImportError, httpx.InvalidURL) as error:

@@ -1,4 +1,7 @@
-"""How many tokens a conversation costs: exactly from the rendered prompt, else as an upper bound.
+"""How many tokens a conversation costs: exactly from the prompt that the server rendered, else as a bound.
+
+The bound comes from the model's template, rendered here as the server does it; where that template is not
+understood to the letter, from its literal text.
 
 Messages and tools are plain wire JSON, so that nothing else of the core is needed. Images are given apart, as
 (width, height) in pixels or None where unknown.
@@ -7,24 +10,21 @@ Messages and tools are plain wire JSON, so that nothing else of the core is need
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ._vocabulary.picture_cost import UNKNOWN_IMAGE_TOKENS, image_tokens
 from .tokens import TokenCount, TokenizerLike
 
 if TYPE_CHECKING:
-    from ._vocabulary.template_cost import TemplateCost
+    from ._templates.literal_cost import TemplateCost
+    from ._templates.prompt_template import PromptTemplate
 
 __all__ = ["UNKNOWN_IMAGE_TOKENS", "ChatOverhead", "count_rendered", "image_tokens"]
 
-Size = tuple[int, int]
 WireMessage = Mapping[str, Any]
-
-UNKNOWN_IMAGE_TOKENS = 4096
-"""Assumed for a picture where nothing tells its cost: llama.cpp's own limit for one."""
 
 _IMAGE_TAG = re.compile(r"\[img-(\d+)\]")
 _OBSERVATIONS = 64
@@ -34,6 +34,13 @@ _CHANGED_SLACK = 2
 """Tokens that a changed text may gain where it meets its neighbours."""
 _MESSAGES_PER_SLACK = 6
 """Texts counted apart can be a token cheaper than joined, about once in a hundred joints."""
+_GUARD, _GUARD_SHARE = 4, 50
+"""Tokens, and one in so many, added to a prompt rendered here: servers differ in a blank here and there."""
+_RENDERER, _RENDERER_MESSAGE, _RENDERER_TOOLS, _RENDERER_TIMES = 64, 24, 600, 3
+"""For a prompt that the server builds in code, which no template shows: tokens around it, around each message
+and around the tools, and how many times as long as in JSON it may write these and the calls."""
+_CUT_SLACK = 3
+"""Tokens that a text may gain where a picture cuts it."""
 
 
 def count_rendered(tokenizer: TokenizerLike, rendered: str, image_costs: Sequence[int] = ()) -> TokenCount:
@@ -41,6 +48,14 @@ def count_rendered(tokenizer: TokenizerLike, rendered: str, image_costs: Sequenc
 
     The server puts `[img-N]` for each picture and reads the texts between them apart.
     """
+    texts, images = _cut_at_images(rendered, image_costs)
+    if len(texts) == 1:
+        return TokenCount(tokenizer.count(rendered), tokenizer.exact)
+    return TokenCount(_around(tokenizer) + sum(map(tokenizer.count_text, texts)) + images, exact=False)
+
+
+def _cut_at_images(rendered: str, image_costs: Sequence[int]) -> tuple[list[str], int]:
+    """The texts between the pictures, and what these pictures cost."""
     texts = [""]
     images = 0
     at = 0
@@ -51,10 +66,7 @@ def count_rendered(tokenizer: TokenizerLike, rendered: str, image_costs: Sequenc
             images += image_costs[int(tag.group(1))]
             at = tag.end()
     texts[-1] += rendered[at:]
-    if len(texts) == 1:
-        return TokenCount(tokenizer.count(rendered), tokenizer.exact)
-    around = _around(tokenizer)
-    return TokenCount(around + sum(map(tokenizer.count_text, texts)) + images, exact=False)
+    return texts, images
 
 
 def _around(tokenizer: TokenizerLike) -> int:
@@ -81,34 +93,30 @@ class _Observation:
 
 @dataclass(frozen=True, slots=True)
 class ChatOverhead:
-    """An upper bound for the prompt tokens of a conversation that nobody rendered.
+    """An upper bound for the prompt tokens of a conversation that the server did not render.
 
-    It starts from the literal text of the model's template and tightens with every answer's count: a
-    conversation that continues or resembles an observed one costs at most what that one cost, plus what is
-    longer or new.
+    It is the cost of the prompt as rendered here, or else of the literal text of the model's template. Each
+    answer's count tightens it: a conversation that continues or resembles an observed one costs at most what
+    that one cost, plus what is longer or new. An answer that cost more than the prompt as rendered here ends
+    the trust in that.
     """
 
     _tokenizer: TokenizerLike
     _template: TemplateCost
-    _system: str
-    _thinks: bool | None
+    _rendering: PromptTemplate | None
+    _show: Mapping[str, Any]
     _observations: tuple[_Observation, ...] = ()
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any], tokenizer: TokenizerLike) -> ChatOverhead:
-        """From the `template` and `system` of a `/api/show` answer; a missing template adds nothing."""
+        """From what a `/api/show` answer says of the template and the model's own messages."""
         # Imported when something is counted, which most programs never do.
-        from ._vocabulary.template_cost import TemplateCost
+        from ._templates.literal_cost import TemplateCost
+        from ._templates.prompt_template import template_of
 
         template = show.get("template")
-        system = show.get("system")
-        capabilities = show.get("capabilities")
-        return cls(
-            tokenizer,
-            TemplateCost(template if isinstance(template, str) else "", tokenizer.count_text),
-            system if isinstance(system, str) else "",
-            "thinking" in capabilities if isinstance(capabilities, Sequence) else None,
-        )
+        cost = TemplateCost(template if isinstance(template, str) else "", tokenizer.count_text)
+        return cls(tokenizer, cost, template_of(show, tokenizer.count_text), show)
 
     def bound(
         self,
@@ -119,13 +127,16 @@ class ChatOverhead:
         image_costs: Sequence[int] = (),
     ) -> TokenCount:
         """At least as many tokens as the server will report. Never exact."""
+        messages = self._with_own(messages)
         prompt = self._prompt(messages, tools, think)
-        candidates = [self._start(prompt)]
+        rendered = self._rendered(messages, tools, think, image_costs)
+        pictures = sum(image_costs) + _CUT_SLACK * len(image_costs)
+        candidates = [self._start(prompt) + pictures if rendered is None else rendered]
         for observation in self._observations:
             continued = self._continued(observation, prompt)
             if continued is not None:
-                candidates.append(continued)
-        return TokenCount(min(candidates) + sum(image_costs), exact=False)
+                candidates.append(continued + pictures)
+        return TokenCount(min(candidates), exact=False)
 
     def observe(
         self,
@@ -143,22 +154,58 @@ class ChatOverhead:
         """
         if image_costs or prompt_tokens <= 0:
             return self
+        messages = self._with_own(messages)
+        rendered = self._rendered(messages, tools, think, ())
+        trusted = rendered is None or prompt_tokens <= rendered
         prompt = self._prompt(messages, tools, think)
         kept = tuple(seen for seen in self._observations if seen.prompt != prompt)
-        return replace(self, _observations=(*kept, _Observation(prompt, prompt_tokens))[-_OBSERVATIONS:])
+        return replace(
+            self,
+            _rendering=self._rendering if trusted else None,
+            _observations=(*kept, _Observation(prompt, prompt_tokens))[-_OBSERVATIONS:],
+        )
+
+    def _with_own(self, messages: Sequence[WireMessage]) -> Sequence[WireMessage]:
+        """The messages behind those that the model brings along, as the server puts them."""
+        own, system = self._show.get("messages"), self._show.get("system")
+        asked = [*(own if isinstance(own, list) else ()), *messages]
+        if isinstance(system, str) and system and not (messages and messages[0].get("role") == "system"):
+            asked = [{"role": "system", "content": system}, *asked]
+        return asked
+
+    def _rendered(
+        self,
+        messages: Sequence[WireMessage],
+        tools: Sequence[Mapping[str, Any]],
+        think: bool | str | None,
+        image_costs: Sequence[int],
+    ) -> int | None:
+        """Tokens of the dearest prompt rendered here, with a guard; None where none can be."""
+        if self._rendering is None or not messages:
+            return None
+        prompts = self._rendering.prompts(messages, tools, think)
+        if not prompts:
+            return None
+        texts = max(self._text_tokens(prompt, image_costs) for prompt in prompts)
+        return texts + _GUARD + texts // _GUARD_SHARE + sum(image_costs)
+
+    def _text_tokens(self, prompt: str, image_costs: Sequence[int]) -> int:
+        texts, _ = _cut_at_images(prompt, image_costs)
+        if len(texts) == 1:
+            return self._tokenizer.count(prompt)
+        return _around(self._tokenizer) + sum(map(self._tokenizer.count_text, texts))
 
     def _prompt(
         self, messages: Sequence[WireMessage], tools: Sequence[Mapping[str, Any]], think: bool | str | None
     ) -> _Prompt:
-        if self._system and not any(message.get("role") == "system" for message in messages):
-            messages = [{"role": "system", "content": self._system}, *messages]
         # Where `think` is left out, the server thinks if the model can.
-        thinks = self._thinks if think is None else bool(think)
+        capabilities = self._show.get("capabilities")
+        able = "thinking" in capabilities if isinstance(capabilities, Sequence) else None
         shared: dict[str, bool | str | None] = {
             "tools": bool(tools),
             "system": any(message.get("role") == "system" and message.get("content") for message in messages),
-            "think": thinks,
-            "think_set": True if think is not None else self._thinks,
+            "think": able if think is None else bool(think),
+            "think_set": True if think is not None else able,
             "messages": True,
             "generation": True,
             "suffix": False,
@@ -184,7 +231,16 @@ class ChatOverhead:
         total += self._template.fixed(facts, prompt.sizes[-1])
         if not self._template.placed & {"tool", "function"}:
             total += prompt.sizes[-1]["tool"]
+        if self._show.get("renderer"):
+            total += self._built_in_code(prompt)
         return total + self._messages(prompt, 0) + 2 + len(prompt.roles) // _MESSAGES_PER_SLACK
+
+    def _built_in_code(self, prompt: _Prompt) -> int:
+        """What a renderer inside the server may add."""
+        tools = prompt.sizes[-1]["tool"]
+        calls = sum(sizes["call"] + sizes["thinking"] + sizes["named"] for sizes in prompt.sizes)
+        around = _RENDERER + _RENDERER_MESSAGE * len(prompt.roles) + _RENDERER_TOOLS * bool(tools)
+        return around + _RENDERER_TIMES * (tools + calls)
 
     def _messages(self, prompt: _Prompt, first: int) -> int:
         placed = self._template.placed
@@ -291,56 +347,3 @@ class _Sizes:
                 + _JSON_SLACK
             )
         return max(self.count(compact), self.count(spaced))
-
-
-def image_tokens(show: Mapping[str, Any], size: Size | None = None) -> int:
-    """Tokens that one picture of `size` (width, height in pixels) costs at most.
-
-    From `projector_info`, or the `<architecture>.vision.*` keys of `model_info` where the model brings its
-    own picture encoder. Geometry as in llama.cpp; `UNKNOWN_IMAGE_TOKENS` where the projector is unknown.
-    """
-    projector = show.get("projector_info") or {}
-    info = show.get("model_info") or {}
-    architecture = str(info.get("general.architecture", ""))
-    prefix, source = ("clip", projector) if projector else (architecture, info)
-
-    def number(name: str, default: int) -> int:
-        value = source.get(f"{prefix}.{name}")
-        return value if isinstance(value, int) and value > 0 else default
-
-    kind = str(projector.get("clip.projector_type", "") or architecture)
-    patch = number("vision.patch_size", 14)
-    edge = number("vision.image_size", 0)
-    grid = math.ceil(edge / patch) ** 2
-    if kind.startswith("gemma3"):
-        return number("mm.tokens_per_image", 256) + 4
-    if kind.startswith(("qwen2vl", "qwen2.5vl", "qwen25vl", "qwen3vl")):
-        return _by_pixels(size, patch * number("vision.spatial_merge_size", 2)) + 2
-    if kind in ("pixtral", "mistral3"):
-        merge = number("vision.spatial_merge_size", number("spatial_merge_size", 1))
-        side = math.ceil((edge or 1540) / (patch * merge))
-        return side * (side + 1)
-    if not edge:
-        return UNKNOWN_IMAGE_TOKENS
-    if kind in ("mlp", "mlp_norm"):
-        pinpoints = source.get("clip.vision.image_grid_pinpoints")
-        return grid * (1 + _tiles(pinpoints, edge))
-    if kind in ("ldp", "ldpv2"):
-        return math.ceil(grid / 4)
-    return max(UNKNOWN_IMAGE_TOKENS, grid)
-
-
-def _by_pixels(size: Size | None, cell: int) -> int:
-    """One token per cell of pixels; small pictures are enlarged, large ones reduced by the server."""
-    if size is None:
-        return UNKNOWN_IMAGE_TOKENS
-    width, height = (math.ceil(edge / cell) + 1 for edge in size)
-    return min(UNKNOWN_IMAGE_TOKENS, max(64, width * height))
-
-
-def _tiles(pinpoints: Any, edge: int) -> int:
-    """Tiles of the largest picture size in a list of width, height, width, height …"""
-    if not isinstance(pinpoints, Sequence) or isinstance(pinpoints, str):
-        return 0
-    pairs = zip(pinpoints[::2], pinpoints[1::2], strict=False)
-    return max((math.ceil(width / edge) * math.ceil(height / edge) for width, height in pairs), default=0)

@@ -15,7 +15,6 @@ from .errors import ConfigurationError, InvalidRequestError, ServerError
 from .flows import Compute, Context, Flow, fetch, model_info
 from .images import Image
 from .messages import ImageUrl, Message, TextPart, Tool
-from .picture_places import placed_text
 from .requests import WireRequest, chat_request, show_request, wire_message, wire_tool
 from .settings import ChatSettings
 from .token_cache import TokenizerCache
@@ -24,7 +23,6 @@ from .tokens import ModelTokenizer, TokenCount, TokenEstimator, tokenizer_from_s
 __all__ = ["Counter", "count_conversation", "known_counter", "load_counter"]
 
 _KEPT_ANSWERS = 16
-_AROUND_A_PLACE = 3
 
 
 @dataclass(slots=True)
@@ -70,7 +68,7 @@ class Counter:
             _wire(messages),
             tools=[wire_tool(tool) for tool in tools],
             think=think,
-            image_costs=[*self.image_costs(messages), *_separators(messages)],
+            image_costs=self.image_costs(messages),
         )
 
     def learn(
@@ -96,24 +94,12 @@ def _pictures(messages: Sequence[Message]) -> list[Image | ImageUrl]:
 
 
 def _wire(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages with their texts alone; pictures and what stands between them are counted apart."""
-    pictured = bool(_pictures(messages))
+    """The messages as they are sent; of the pictures, the number is enough."""
+    pictures = [len(_pictures([message])) for message in messages]
     return [
-        {
-            **wire_message(message, pictured=pictured),
-            "content": placed_text([part for part in message.content if isinstance(part, TextPart)]),
-            "images": [],
-        }
-        if pictured
-        else wire_message(message)
-        for message in messages
+        {**wire_message(message, pictured=any(pictures)), "images": [None] * count}
+        for message, count in zip(messages, pictures, strict=True)
     ]
-
-
-def _separators(messages: Sequence[Message]) -> list[int]:
-    """Tokens for the line breaks around the places of several pictures, and for texts that are cut there."""
-    several = (len(_pictures([message])) for message in messages)
-    return [_AROUND_A_PLACE * count for count in several if count > 1]
 
 
 def load_counter(context: Context, model: str) -> Flow[Counter]:

@@ -25,10 +25,10 @@ from .errors import (
     OllamaError,
     ProtocolError,
 )
+from .exchange import Exchange
 from .http_errors import HttpErrors
 from .requests import StreamedBody, WireRequest, encode
 from .settings import ConnectionSettings, Timeouts
-from .sockets import Exchange
 
 __all__ = ["Endpoint", "system_tls"]
 

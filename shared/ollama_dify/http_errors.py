@@ -21,9 +21,9 @@ from .errors import (
     ProtocolError,
     RequestTimeoutError,
 )
+from .exchange import Exchange
 from .requests import WireRequest
 from .responses import printable
-from .sockets import Exchange
 
 __all__ = ["HttpErrors", "Translated"]
 

@@ -17,10 +17,12 @@ from typing import Any
 
 import httpx
 
+from .connection import Target
 from .endpoint import system_tls
 from .errors import UnsupportedContentError
+from .exchange import Exchange, current
 from .flows import Fetched, FetchPinned, Resolve, TimeLeft
-from .sockets import Exchange, current, watch
+from .pool import AsyncPool, Pool, target_of
 
 __all__ = ["fetch", "fetch_async", "resolve", "resolve_async"]
 
@@ -51,9 +53,8 @@ async def resolve_async(step: Resolve) -> list[str]:
 
 def fetch(step: FetchPinned) -> Fetched:
     """GET a picture; a redirect is given back, not followed."""
-    with _not_fetched(step), _timed(step.within), httpx.HTTPTransport(verify=system_tls()) as pool:
+    with _not_fetched(step), _timed(step.within), Pool(_target(step), ()) as pool:
         picture = _Picture(step)
-        watch(pool)
         current.set(picture.exchange)
         response = pool.handle_request(_request(step))
         try:
@@ -67,11 +68,10 @@ def fetch(step: FetchPinned) -> Fetched:
 
 async def fetch_async(step: FetchPinned) -> Fetched:
     """The async twin of `fetch`."""
-    tls = await asyncio.to_thread(system_tls)
+    await asyncio.to_thread(system_tls)  # reads files the first time
     with _not_fetched(step), _timed(step.within):
-        async with httpx.AsyncHTTPTransport(verify=tls) as pool:
+        async with AsyncPool(_target(step), ()) as pool:
             picture = _Picture(step)
-            watch(pool)
             current.set(picture.exchange)
             response = await pool.handle_async_request(_request(step))
             try:
@@ -116,16 +116,20 @@ class _Picture:
         return UnsupportedContentError(f"The picture at {self._step.target.url[:120]} {what}.")
 
 
+def _target(step: FetchPinned) -> Target:
+    """The checked IP address, under the name of the host."""
+    return target_of(httpx.URL(step.target.url), system_tls())._replace(host=step.ip)
+
+
 def _request(step: FetchPinned) -> httpx.Request:
     """A request to the checked IP address that names the host, for the server and for TLS."""
     target = step.target
     url = httpx.URL(target.url)
     return httpx.Request(
         "GET",
-        url.copy_with(host=step.ip),
+        url,
         headers={"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"},
         extensions={
-            "sni_hostname": target.host,
             "timeout": dict.fromkeys(("connect", "read", "write", "pool"), max(step.within.seconds, 0.001)),
         },
     )

@@ -1,145 +1,102 @@
 """Connections to one server, kept for reuse: the newest idle one first, else a new one.
 
-How many there may be is the business of the semaphore in front. httpcore's own pool looks at all connections
-at every start and end of a request, and keeps a place for ever for a connection whose request was cancelled
+How many there may be is the business of the semaphore in front. httpcore's pool looks at all connections at
+every start and end of a request, and keeps a place for ever for a connection whose request was cancelled
 between connecting and sending; for proxies it is used all the same.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
-import anyio
-import httpcore
 import httpx
 
-from .sockets import AsyncSockets, Sockets
+from .async_connection import AsyncConnection, connect
+from .connection import READ_SIZE, Connection, Target
+from .exchange import current
+from .http1 import Dialogue
 
-__all__ = ["AsyncPool", "Pool"]
+__all__ = ["AsyncPool", "Pool", "target_of"]
 
 KEEP_S = 30.0
-_KINDS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = tuple(
-    (getattr(httpcore, name), getattr(httpx, name))
-    for name in (
-        "ConnectTimeout",
-        "ReadTimeout",
-        "WriteTimeout",
-        "PoolTimeout",
-        "ConnectError",
-        "ReadError",
-        "WriteError",
-        "LocalProtocolError",
-        "RemoteProtocolError",
-        "UnsupportedProtocol",
-    )
-)
 
 
-class _Renamed:
-    """httpcore's errors as httpx's, so that all transports fail alike."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        for theirs, ours in _KINDS if isinstance(error, Exception) else ():
-            if isinstance(error, theirs):
-                raise ours(str(error)) from error
-
-
-_renamed = _Renamed()
-
-
-def _core_request(request: httpx.Request) -> httpcore.Request:
-    url = request.url
-    return httpcore.Request(
-        request.method,
-        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-        headers=request.headers.raw,
-        content=request.stream,
-        extensions=request.extensions,
-    )
-
-
-def _origin(url: httpx.URL) -> httpcore.Origin:
-    port = url.port if url.port is not None else {"http": 80, "https": 443}[url.scheme]
-    return httpcore.Origin(url.raw_scheme, url.raw_host, port)
+def target_of(url: httpx.URL, tls: ssl.SSLContext) -> Target:
+    """Where a URL leads to."""
+    host = url.raw_host.decode("ascii")
+    if url.scheme == "http":
+        return Target(host, url.port or 80, None, host)
+    tls.set_alpn_protocols(["http/1.1"])
+    return Target(host, url.port or 443, tls, host)
 
 
 class _Body(httpx.SyncByteStream):
     """A response's body, which gives its connection back when it is closed."""
 
-    def __init__(self, body: Any, connection: httpcore.HTTPConnection, pool: Pool) -> None:
+    def __init__(self, body: Iterator[bytes], connection: Connection, pool: Pool) -> None:
         self._body = body
         self._connection = connection
         self._pool = pool
 
     def __iter__(self) -> Iterator[bytes]:
-        with _renamed:
-            yield from self._body
+        return self._body
 
     def close(self) -> None:
-        try:
-            self._body.close()
-        finally:
-            self._pool.give_back(self._connection)
+        self._pool.give_back(self._connection)
 
 
 class Pool(httpx.BaseTransport):
-    """Plain and TLS connections to the origin of `url`; safe between threads."""
+    """Connections to one server; safe between threads. A socket for each, until `close`."""
 
-    def __init__(self, url: httpx.URL, tls: ssl.SSLContext, socket_options: Any) -> None:
-        self.sockets = Sockets(httpcore.SyncBackend())
-        self._origin = _origin(url)
-        self._tls = tls
-        self._options = socket_options
+    def __init__(self, target: Target, socket_options: Any) -> None:
+        self._target = target
+        self._options = list(socket_options)
         # Changed by single operations only, which no other thread can come between.
-        self._idle: list[httpcore.HTTPConnection] = []
-        self._busy: set[httpcore.HTTPConnection] = set()
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
         self._closed = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        exchange = current.get()
         connection = self._take()
+        if connection is None:
+            connect_s = request.extensions["timeout"]["connect"]
+            connection = Connection(self._target, self._options, exchange, connect_s)
         self._busy.add(connection)
         try:
-            with _renamed:
-                answered = connection.handle_request(_core_request(request))
+            dialogue = connection.begin(request, exchange)
         except BaseException:
             self._busy.discard(connection)
             connection.close()
             raise
-        return httpx.Response(
-            answered.status,
-            headers=answered.headers,
-            stream=_Body(answered.stream, connection, self),
-            extensions=answered.extensions,
-        )
+        body = _Body(connection.body(dialogue, request, exchange), connection, self)
+        return httpx.Response(dialogue.status, headers=dialogue.headers, stream=body)
 
-    def _take(self) -> httpcore.HTTPConnection:
+    def _take(self) -> Connection | None:
         while self._idle:
             with contextlib.suppress(IndexError):  # another thread was faster
                 connection = self._idle.pop()
-                if not connection.has_expired():
+                if not connection.is_stale(KEEP_S):
                     return connection
                 connection.close()
-        return httpcore.HTTPConnection(
-            self._origin,
-            ssl_context=self._tls,
-            keepalive_expiry=KEEP_S,
-            network_backend=self.sockets,
-            socket_options=self._options,
-        )
+        return None
 
-    def give_back(self, connection: httpcore.HTTPConnection) -> None:
+    def give_back(self, connection: Connection) -> None:
         if connection in self._busy:
             self._busy.discard(connection)
-            if self._closed or not connection.is_idle():
+            if self._closed or not connection.is_idle:
                 connection.close()
             else:
                 self._idle.append(connection)
+
+    def drop(self) -> None:
+        """Let go of what a fork inherited: `Connection.close` leaves the parent's connection alone."""
+        for connection in [*self._idle, *self._busy]:
+            connection.close()
 
     def close(self) -> None:
         self._closed = True
@@ -153,80 +110,70 @@ class Pool(httpx.BaseTransport):
 class _AsyncBody(httpx.AsyncByteStream):
     """The async twin of `_Body`."""
 
-    def __init__(self, body: Any, connection: httpcore.AsyncHTTPConnection, pool: AsyncPool) -> None:
+    def __init__(
+        self, body: AsyncGenerator[bytes, None], connection: AsyncConnection, pool: AsyncPool
+    ) -> None:
         self._body = body
         self._connection = connection
         self._pool = pool
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _renamed:
-            async for data in self._body:
-                yield data
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body
 
     async def aclose(self) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._body.aclose()
-            finally:
-                await self._pool.give_back(self._connection)
+        try:
+            await self._body.aclose()
+        finally:
+            self._pool.give_back(self._connection)
 
 
 class AsyncPool(httpx.AsyncBaseTransport):
     """The async twin of `Pool`, for one event loop."""
 
-    def __init__(self, url: httpx.URL, tls: ssl.SSLContext, socket_options: Any) -> None:
-        self._sockets = AsyncSockets(httpcore.AnyIOBackend())
-        self._origin = _origin(url)
-        self._tls = tls
-        self._options = socket_options
-        self._idle: list[httpcore.AsyncHTTPConnection] = []
-        self._busy: set[httpcore.AsyncHTTPConnection] = set()
+    def __init__(self, target: Target, socket_options: Any) -> None:
+        self._target = target
+        self._options = list(socket_options)
+        self._buffer = bytearray(READ_SIZE)
+        self._idle: list[AsyncConnection] = []
+        self._busy: set[AsyncConnection] = set()
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        connection = await self._take()
+        exchange = current.get()
+        connection = self._take()
+        if connection is None:
+            connect_s = request.extensions["timeout"]["connect"]
+            connection = await connect(self._target, self._options, exchange, connect_s, self._buffer)
         self._busy.add(connection)
         try:
-            with _renamed:
-                answered = await connection.handle_async_request(_core_request(request))
+            dialogue: Dialogue = await connection.begin(request, exchange)
         except BaseException:
             self._busy.discard(connection)
-            with anyio.CancelScope(shield=True):
-                await connection.aclose()
+            connection.close()
             raise
-        return httpx.Response(
-            answered.status,
-            headers=answered.headers,
-            stream=_AsyncBody(answered.stream, connection, self),
-            extensions=answered.extensions,
-        )
+        body = _AsyncBody(connection.body(dialogue, request, exchange), connection, self)
+        return httpx.Response(dialogue.status, headers=dialogue.headers, stream=body)
 
-    async def _take(self) -> httpcore.AsyncHTTPConnection:
+    def _take(self) -> AsyncConnection | None:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.has_expired():
+            if not connection.is_stale(KEEP_S):
                 return connection
-            with anyio.CancelScope(shield=True):
-                await connection.aclose()
-        return httpcore.AsyncHTTPConnection(
-            self._origin,
-            ssl_context=self._tls,
-            keepalive_expiry=KEEP_S,
-            network_backend=self._sockets,
-            socket_options=self._options,
-        )
+            connection.close()
+        return None
 
-    async def give_back(self, connection: httpcore.AsyncHTTPConnection) -> None:
+    def give_back(self, connection: AsyncConnection) -> None:
         if connection in self._busy:
             self._busy.discard(connection)
-            if self._closed or not connection.is_idle():
-                await connection.aclose()
+            if self._closed or not connection.is_idle:
+                connection.close()
             else:
                 self._idle.append(connection)
 
     async def aclose(self) -> None:
         self._closed = True
-        while self._idle:
-            await self._idle.pop().aclose()
-        for connection in list(self._busy):
-            await connection.aclose()
+        for connection in [*self._idle, *self._busy]:
+            connection.close()
+        self._idle.clear()
+        # The event loop closes the sockets in its next round.
+        await asyncio.sleep(0)

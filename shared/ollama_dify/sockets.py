@@ -1,7 +1,8 @@
-"""Below HTTP: what httpx has no word for, done on the socket itself.
+"""Below httpx's own transports, which serve proxies and pictures: what httpx has no word for.
 
 A deadline that holds to the byte however slowly an answer drips, a bound for an answer's head, whether a
-connection had served before, and a close that the server sees even while a forked child holds a copy.
+connection had served before, and a close that the server sees even while a forked child holds a copy. Our
+own connections have all this in `connection`.
 """
 
 # ruff: noqa: ASYNC109  the signatures are httpcore's
@@ -9,92 +10,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import ssl
-import time
 import weakref
 from collections.abc import Iterable
-from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import anyio
 import httpcore
 
-__all__ = ["AsyncSockets", "Exchange", "Sockets", "sweep", "watch"]
+from .connection import shut_down
+from .exchange import Exchange, current
 
-HEAD_LIMIT = 256 * 1024
+__all__ = ["Sockets", "sweep", "watch"]
+
 _WRITE_SIZE = 256 * 1024
 _Options = Iterable[Any] | None
 
 
-class Exchange:
-    """One request and its answer, as the socket sees them.
-
-    deadline: on the monotonic clock, None for none. received: bytes of the answer's head. in_body: the head
-    is complete. reused: the connection had served another exchange before.
-    """
-
-    __slots__ = ("_stream", "deadline", "in_body", "received", "reused")
-
-    def __init__(self, deadline: float | None) -> None:
-        self.deadline = deadline
-        self.received = 0
-        self.in_body = False
-        self.reused = False
-        self._stream: Any = None
-
-    def again(self) -> Exchange:
-        """A fresh exchange for the same request and deadline."""
-        return Exchange(self.deadline)
-
-    @property
-    def is_late(self) -> bool:
-        return self.deadline is not None and time.monotonic() >= self.deadline
-
-    def hurry(self, seconds: float) -> None:
-        """Allow the rest only this long."""
-        soon = time.monotonic() + seconds
-        self.deadline = soon if self.deadline is None else min(self.deadline, soon)
-
-    def limit(self, timeout: float | None) -> float | None:
-        """The timeout of one operation, cut to what is left; raises ReadTimeout when nothing is."""
-        if self.deadline is None:
-            return timeout
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("total")
-        return left if timeout is None else min(timeout, left)
-
-    def count(self, size: int) -> None:
-        """Count received bytes; a head without end is refused (an endless row of 1xx, for example)."""
-        if not self.in_body:
-            self.received += size
-            if self.received > HEAD_LIMIT:
-                raise httpcore.RemoteProtocolError(f"the answer's head is over {HEAD_LIMIT} bytes")
-
-    def use(self, stream: Any) -> None:
-        """Note the connection that the request went out on."""
-        self._stream = stream
-
-    def abort(self) -> None:
-        """Cut the connection from another thread: whoever reads from it gets an error."""
-        if self._stream is not None:
-            _shut_down(self._stream)
-
-
-# Set by the transport right before a request; read at its first write, which is the only place where an
-# exchange meets its connection.
-current: ContextVar[Exchange] = ContextVar("ollama_dify_exchange")
-
-
 def _shut_down(stream: Any) -> None:
     sock = stream.get_extra_info("socket")
-    with contextlib.suppress(OSError, AttributeError):
-        if isinstance(sock, ssl.SSLSocket):
-            # Its own shutdown() would pull the TLS state from under a reading thread.
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        else:
-            sock.shutdown(socket.SHUT_RDWR)
+    if sock is not None:
+        shut_down(sock)
 
 
 class _Stream(httpcore.NetworkStream):
@@ -111,7 +48,7 @@ class _Stream(httpcore.NetworkStream):
         if asked is not exchange:
             asked.reused = True
             self._exchange = exchange = asked
-        exchange.use(self.inner)
+        exchange.cut = partial(_shut_down, self.inner)
         if exchange.deadline is None:
             return self.inner.write(buffer, timeout)
         for start in range(0, len(buffer), _WRITE_SIZE):
@@ -158,7 +95,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         if asked is not exchange:
             asked.reused = True
             self._exchange = exchange = asked
-        exchange.use(self.inner)
+        exchange.cut = partial(_shut_down, self.inner)
         await self.inner.write(buffer, exchange.limit(timeout))
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:

@@ -150,7 +150,8 @@ def tokenizer_from_show(show: Mapping[str, Any]) -> ModelTokenizer | TokenEstima
 
 def tokenizer_part_of_show(show: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a show answer that counting needs, to be kept in a cache: a fraction of the whole."""
-    kept = ("model_info", "projector_info", "template", "capabilities", "details")
+    prompt = ("template", "renderer", "system", "messages", "capabilities")
+    kept = ("model_info", "projector_info", "details", *prompt)
     return {key: show[key] for key in kept if key in show}
 
 

@@ -17,6 +17,7 @@ import httpx
 
 from .endpoint import Endpoint
 from .errors import ConfigurationError, OllamaError
+from .exchange import Exchange, current
 from .flows import (
     Answer,
     Close,
@@ -32,10 +33,10 @@ from .flows import (
 )
 from .http_errors import Translated
 from .picture_fetch import fetch, resolve
-from .pool import Pool
+from .pool import Pool, target_of
 from .requests import WireRequest
 from .settings import ConnectionSettings
-from .sockets import Exchange, Sockets, current, watch
+from .sockets import Sockets, watch
 
 __all__ = ["Transport"]
 
@@ -118,16 +119,19 @@ class Transport:
         self._client: httpx.Client | None = settings.http_client
         self._pool: httpx.BaseTransport | None = None
         if self._client is None:
-            pool, sockets = self._make_pool()
+            pool, inherited = self._make_pool()
             self._pool = pool
             # Sockets of a client nobody closed are closed when it is collected.
-            self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool, sockets)
+            self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool, inherited)
 
-    def _make_pool(self) -> tuple[httpx.BaseTransport, Sockets | None]:
+    def _make_pool(self) -> tuple[httpx.BaseTransport, Pool | Sockets | None]:
+        """A pool, and what lets go of it in a forked child."""
         options = self.endpoint.pool_options()
         if self.endpoint.proxy is None:
-            direct = Pool(httpx.URL(self.endpoint.url), options["verify"], options["socket_options"])
-            return direct, direct.sockets
+            direct = Pool(
+                target_of(httpx.URL(self.endpoint.url), options["verify"]), options["socket_options"]
+            )
+            return direct, direct
         try:
             pool = httpx.HTTPTransport(**options)
         except (ValueError, ImportError, httpx.InvalidURL) as error:
@@ -280,9 +284,9 @@ class Transport:
         return opened
 
 
-def _close_in(pid: int, pool: httpx.BaseTransport, sockets: Sockets | None) -> None:
+def _close_in(pid: int, pool: httpx.BaseTransport, inherited: Pool | Sockets | None) -> None:
     """Close a pool; of one that a forked child inherited only the child's copies of the sockets."""
     if os.getpid() == pid:
         pool.close()
-    elif sockets is not None:
-        sockets.drop()
+    elif inherited is not None:
+        inherited.drop()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, ModuleType
+from typing import Any, get_type_hints
 
 import httpx
 import orjson
@@ -25,6 +26,9 @@ from llama_index.core.base.llms.types import (
 )
 from pydantic import BaseModel, Field, model_validator
 
+import langchain_ollama_dify
+import llamaindex_ollama_dify
+import ollama_dify
 from langchain_ollama_dify import ChatOllamaDify, answers
 from llamaindex_ollama_dify import OllamaDify
 from llamaindex_ollama_dify.answers import GrowingAnswer
@@ -36,20 +40,33 @@ OURS = tuple(str(ROOT / part) for part in ("shared", "packages"))
 # Importing these takes longer than all of ours, and a program that never needs them must not pay.
 HEAVY = ("httpx", "httpcore", "anyio", "aiohttp", "tokenizers", "PIL", "rich", "typer", "yaml", "tenacity")
 
-# An adapter is imported into a program that has its framework's class already.
+# Of ours: what a chat without pictures, counted tokens, vectors and mishaps never needs. It comes when it is used.
+ON_DEMAND = (
+    "form",
+    "image_conversion",
+    "image_formats",
+    "image_reading",
+    "repair",
+    "structured",
+)
+# What advises comes with an error, but the transport may bring it along.
+ADVICE = ("advice", "advice_texts")
+
+# An adapter is imported into a program that has its framework's class already. The numbers are those of
+# modules today and three more; of the framework's own, a sixth one tells of a part that is not needed by all.
 IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
-    "core": ("", "import ollama_dify", HEAVY, 50),
+    "core": ("", "import ollama_dify", HEAVY, 43),
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",
         ("httpcore", "anyio", "aiohttp", "tokenizers", "yaml", "tenacity"),
-        75,
+        54,
     ),
     "llamaindex": (
         "from llama_index.core.llms.function_calling import FunctionCallingLLM",
         "import llamaindex_ollama_dify",
         ("httpcore", "httpx", "rich", "tokenizers"),
-        70,
+        52,
     ),
 }
 
@@ -69,19 +86,111 @@ def added_modules(base: str, statement: str) -> list[str]:
     return found
 
 
+def ours_of(added: list[str]) -> list[str]:
+    return [module for module in added if "ollama_dify" in module]
+
+
+def on_demand(added: list[str], names: tuple[str, ...]) -> list[str]:
+    """Those of our modules that should not be there; a part of LlamaIndex's class bears one of the names."""
+    return [
+        module
+        for module in ours_of(added)
+        if module.rpartition(".")[2] in names and module != "llamaindex_ollama_dify.structured"
+    ]
+
+
 @pytest.mark.parametrize("name", IMPORTS)
 def test_an_import_stays_small(name: str) -> None:
     base, statement, unwanted, budget = IMPORTS[name]
     added = added_modules(base, statement)
     assert sorted({module.partition(".")[0] for module in added} & set(unwanted)) == []
-    ours = [module for module in added if "ollama_dify" in module]
-    assert 10 < len(ours) <= budget, ours
+    assert 10 < len(ours_of(added)) <= budget, ours_of(added)
+    assert on_demand(added, (*ON_DEMAND, *ADVICE)) == []
+    theirs = [module for module in added if module.startswith(("langchain_core", "llama_index"))]
+    assert len(theirs) <= 5, theirs
+    assert "langchain_core.tools" not in added
 
 
-def test_the_completion_model_comes_when_it_is_asked_for() -> None:
-    assert "langchain_ollama_dify.llms" in added_modules(
-        "", "from langchain_ollama_dify import OllamaDifyLLM"
-    )
+# What is imported, and what is called.
+FIRST_CHATS = {
+    "core": (
+        "from ollama_dify import ChatSettings, OllamaClient, user",
+        "OllamaClient(ChatSettings(model='m', http_client=client)).chat([user('Hello')])",
+    ),
+    "langchain": (
+        "from langchain_ollama_dify import ChatOllamaDify",
+        "ChatOllamaDify(model='m', http_client=client).invoke('Hello')",
+    ),
+    "llamaindex": (
+        "from llamaindex_ollama_dify import OllamaDify",
+        "OllamaDify(model='m', http_client=client).complete('Hello')",
+    ),
+}
+_FIRST_CHAT = """
+import httpx
+{words}
+message = {{"role": "assistant", "content": "Hi"}}
+answer = {{"model": "m", "message": message, "done": True, "done_reason": "stop"}}
+client = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=answer)))
+{chat}
+"""
+
+
+@pytest.mark.parametrize("name", FIRST_CHATS)
+def test_a_first_chat_needs_nothing_of_it_either(name: str) -> None:
+    """Else the cost of importing would only have moved."""
+    words, chat = FIRST_CHATS[name]
+    added = added_modules(IMPORTS[name][0], _FIRST_CHAT.format(words=words, chat=chat))
+    assert "ollama_dify.transport" in added
+    assert on_demand(added, ON_DEMAND) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "module"),
+    [
+        ("from ollama_dify import Counter", "ollama_dify.counting"),
+        ("from ollama_dify import TokenCount", "ollama_dify.tokens"),
+        ("from ollama_dify import correction", "ollama_dify.repair"),
+        ("from langchain_ollama_dify import OllamaDifyLLM", "langchain_ollama_dify.llms"),
+    ],
+)
+def test_what_comes_on_demand_is_there(statement: str, module: str) -> None:
+    assert module in added_modules("", statement)
+
+
+PACKAGES = (ollama_dify, langchain_ollama_dify, llamaindex_ollama_dify)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.__name__))
+def test_names_on_demand_are_names_like_others(package: ModuleType) -> None:
+    assert set(package.__all__) <= set(dir(package))
+    for name in package.__all__:
+        assert getattr(package, name) is getattr(package, name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = package.nothing
+
+
+def public_functions(package: ModuleType) -> Iterator[Any]:
+    """Public functions, classes, their public methods and properties, as far as they are ours."""
+    for name in package.__all__:
+        found = getattr(package, name)
+        yield found
+        for part in dir(found) if inspect.isclass(found) else ():
+            held = inspect.getattr_static(found, part)
+            function = getattr(held, "__func__", getattr(held, "fget", held))
+            if (
+                not part.startswith("_")
+                and inspect.isfunction(function)
+                and "ollama_dify" in function.__module__
+            ):
+                yield function
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.__name__))
+def test_type_hints_resolve_though_modules_come_late(package: ModuleType) -> None:
+    for function in public_functions(package):
+        if inspect.isclass(function) or inspect.isfunction(function):
+            assert get_type_hints(function) is not None, function
 
 
 class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):

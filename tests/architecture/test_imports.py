@@ -22,17 +22,19 @@ FRAMEWORKS = ("langchain", "langchain_core", "langgraph", "langsmith", "llama_in
 # Each module imports from rows above its own only. A module that is named nowhere is one that uses the
 # client: it stands below all of them, and none of them imports it.
 ROWS = (
-    ("errors", "advice_texts", "quick_models", "sockets", "text_splitting", "token_cache", "_vocabulary"),
-    ("address", "form", "image_formats", "retry", "schema", "setting_names", "tokens"),
-    ("advice", "chat_tokens", "connection_settings", "image_urls", "images"),
-    ("messages", "image_conversion", "settings"),
+    ("errors", "advice_texts", "exchange", "quick_models", "text_splitting", "token_cache"),
+    ("_templates", "_vocabulary"),
+    ("address", "form", "http1", "image_formats", "retry", "schema", "setting_names", "tokens"),
+    ("advice", "chat_tokens", "connection", "connection_settings", "image_reading", "image_urls"),
+    ("async_connection", "images", "sockets"),
+    ("messages", "image_conversion", "pool", "settings"),
     ("responses", "embedding_prefixes", "picture_places"),
     ("requests",),
     ("classify", "context", "embedding_vectors", "think_tags", "tool_choice"),
     ("streaming", "http_errors"),
     ("endpoint",),
     ("flows",),
-    ("counting", "embedding_batch", "picture_fetch", "pictures", "pool"),
+    ("counting", "embedding_batch", "picture_fetch", "pictures"),
     ("embedding", "questions", "transport"),
     ("async_transport",),
     ("calls",),
@@ -44,8 +46,12 @@ PLACE = {name: place for place, row in enumerate(ROWS) for name in row}
 
 # Speak HTTP; only these may know the libraries that do.
 NETWORK = {
+    "async_connection",
     "async_transport",
+    "connection",
     "endpoint",
+    "exchange",
+    "http1",
     "http_errors",
     "picture_fetch",
     "pool",

@@ -67,8 +67,12 @@ def test_clients_are_made_alike() -> None:
 def test_only_errors_of_the_tree_are_raised() -> None:
     """By name: what the code raises is ours, or Python's own for a wrong use of an object or a validator."""
     allowed = {*errors.__all__, "ValueError", "TypeError", "StopIteration", "StopAsyncIteration", "KeyError"}
+    # what the module of names that come on demand says of others
+    allowed.add("AttributeError")
     # httpx's own, raised where the translation of its errors sees them
     allowed |= {"ReadTimeout", "RemoteProtocolError"}
+    below = {"async_connection.py", "connection.py"}
+    httpx_errors = {"ConnectError", "ReadError", "WriteError"}
     strange = set()
     for path in sorted((ROOT / "shared" / "ollama_dify").glob("*.py")):
         if path.name.startswith("cli"):
@@ -80,6 +84,7 @@ def test_only_errors_of_the_tree_are_raised() -> None:
                     name[:1].isupper()
                     and name not in allowed
                     and not name.endswith(("Timeout", "ProtocolError"))
+                    and not (path.name in below and name in httpx_errors)
                 ):
                     strange.add((path.name, name))
     assert not strange

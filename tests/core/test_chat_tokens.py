@@ -74,6 +74,38 @@ def test_the_bound_stays_one_whatever_was_observed(model: str) -> None:
             assert tokens >= talk["prompt_eval_count"], (seen["messages"], talk["messages"])
 
 
+def cut_by_the_server(talk: dict[str, Any]) -> bool:
+    """Whether the recorded server left messages out: it reckons 768 tokens a picture, and these did not fit.
+
+    The bound is for the whole conversation; the count of a part says nothing about it.
+    """
+    given = sum(len(message.get("images", ())) for message in talk["messages"])
+    return bool(given != talk["image_count"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_bound_is_close_in_every_recorded_conversation(model: str) -> None:
+    start = overhead(model)
+    talks = conversations(model)
+    whole = [talk for talk in talks if not cut_by_the_server(talk)]
+    for talk in whole:
+        bound = start.bound(talk["messages"], **given(model, talk)).tokens
+        assert close(bound, talk["prompt_eval_count"]), talk["messages"]
+    assert len(talks) - len(whole) == (1 if model == "tiny-vision" else 0)
+    assert len(whole) >= 23
+
+
+def as_literal_text(model: str) -> ChatOverhead:
+    """The bound of a template that is not understood: one with a function that is not known."""
+    show = MODELS[model]["show"]
+    unknown = (
+        "{% if false %}{% debug %}{% endif %}"
+        if "{%" in show["template"]
+        else "{{ if false }}{{ x }}{{ end }}"
+    )
+    return ChatOverhead.from_show({**show, "template": show["template"] + unknown}, tokenizer(model))
+
+
 @pytest.mark.parametrize(
     ("model", "share"),
     [
@@ -83,16 +115,42 @@ def test_the_bound_stays_one_whatever_was_observed(model: str) -> None:
         pytest.param("tiny-chat", 0.75, id="go-thinking-tools"),
         pytest.param("tiny-vision", 0.75, id="go-images"),
         pytest.param("chat-prompt", 0.75, id="go-prompt-only"),
+        pytest.param("tiny-native", 0.15, id="jinja"),
     ],
 )
-def test_the_template_alone_comes_close(model: str, share: float) -> None:
-    start = overhead(model)
+def test_a_template_that_is_not_understood_still_bounds(model: str, share: float) -> None:
+    start = as_literal_text(model)
     talks = conversations(model)
-    near = [
-        close(start.bound(talk["messages"], **given(model, talk)).tokens, talk["prompt_eval_count"])
-        for talk in talks
-    ]
-    assert sum(near) / len(near) >= share
+    near = 0
+    for talk in talks:
+        bound = start.bound(talk["messages"], **given(model, talk)).tokens
+        assert bound >= talk["prompt_eval_count"], talk["messages"]
+        near += close(bound, talk["prompt_eval_count"])
+    assert near / len(talks) >= share
+
+
+def test_an_answer_over_the_bound_ends_the_trust_in_the_rendering() -> None:
+    """A server that renders otherwise than this template says is believed."""
+    messages = [{"role": "user", "content": "Hello"}]
+    other = [{"role": "user", "content": "Other"}]
+    start = overhead("tiny-native")
+    bound = start.bound(messages).tokens
+    believed = start.observe(messages, bound)
+    corrected = start.observe(messages, bound + 1)
+    assert believed.bound(other).tokens == start.bound(other).tokens
+    literal = as_literal_text("tiny-native").bound(messages).tokens
+    assert bound + 1 == corrected.bound(messages).tokens <= literal
+    assert corrected.bound(other).tokens > start.bound(other).tokens
+
+
+def test_a_prompt_built_in_code_is_bounded_with_room() -> None:
+    show = {"template": "{{ .Prompt }}", "renderer": "some-model", "capabilities": ["completion", "tools"]}
+    renders_itself = ChatOverhead.from_show(show, tokenizer("tiny-plain"))
+    plain = ChatOverhead.from_show({**show, "renderer": ""}, tokenizer("tiny-plain"))
+    messages = [{"role": "user", "content": "Hello"}] * 3
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    assert renders_itself.bound(messages).tokens >= plain.bound(messages).tokens + 3 * 20
+    assert renders_itself.bound(messages, tools=[tool]).tokens >= renders_itself.bound(messages).tokens + 600
 
 
 @pytest.mark.parametrize("model", [model for model in MODELS if model != "tiny-vision"])
@@ -125,11 +183,17 @@ def test_a_shorter_text_earns_nothing() -> None:
     assert longer > shorter
 
 
-def test_the_models_own_system_text_counts() -> None:
-    show = {**MODELS["tiny-plain"]["show"], "system": "You are a pirate. " * 10}
-    messages = [{"role": "user", "content": "Hi"}]
-    with_system = ChatOverhead.from_show(show, tokenizer("tiny-plain")).bound(messages).tokens
-    assert with_system >= overhead("tiny-plain").bound(messages).tokens + 40
+def test_the_models_own_texts_count_as_if_they_were_sent() -> None:
+    system = {"role": "system", "content": "You are a pirate. " * 10}
+    said = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]
+    show = {**MODELS["tiny-plain"]["show"], "system": system["content"], "messages": said}
+    own = ChatOverhead.from_show(show, tokenizer("tiny-plain"))
+    ask = {"role": "user", "content": "Hi"}
+    plain = overhead("tiny-plain")
+    assert own.bound([ask]) == plain.bound([system, *said, ask])
+    # A system text at the head of the call takes the place of the model's.
+    mine = {"role": "system", "content": "Be brief."}
+    assert own.bound([mine, ask]) == plain.bound([*said, mine, ask])
 
 
 def test_an_unknown_tokenizer_still_bounds() -> None:

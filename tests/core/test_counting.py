@@ -124,11 +124,20 @@ def test_a_conversation_counts_what_the_server_counts(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_without_rendering_the_count_is_an_upper_bound(model: str) -> None:
+def test_without_rendering_the_count_is_an_upper_bound_and_close(model: str) -> None:
+    far = []
     for talk in talks(model):
         counted, _ = count(model, talk, None)
         assert not counted.exact
-        assert counted.tokens >= talk["prompt_eval_count"], talk["messages"]
+        above = counted.tokens - talk["prompt_eval_count"]
+        assert above >= 0, talk["messages"]
+        if above > max(16, talk["prompt_eval_count"] * 0.05):
+            far.append(talk)
+    # Of this one the recorded server kept a part, as the pictures that are missing show.
+    pictures = [sum(len(turn.get("images", ())) for turn in talk["messages"]) for talk in far]
+    assert [(count, talk["image_count"]) for count, talk in zip(pictures, far, strict=True)] == (
+        [(5, 2)] if model == "tiny-vision" else []
+    )
 
 
 def test_the_server_is_looked_at_once() -> None:
@@ -198,7 +207,8 @@ PROGRAM = """
 import sys
 {imports}
 {asked}
-print("tokenizers" in sys.modules)
+readers = [name for name in sys.modules if "._templates." in name]
+print("tokenizers" in sys.modules, bool(readers))
 """
 CORE = "from ollama_dify import ChatSettings, OllamaClient, user"
 CLIENT = "OllamaClient(ChatSettings(model='llava', base_url={url!r}))"
@@ -219,11 +229,11 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_only_a_process_that_counts_imports_tokenizers(
+def test_only_a_process_that_counts_imports_tokenizers_and_template_readers(
     program: str, simulated_ollama: SimulatedOllama
 ) -> None:
     imports, asked, counts = PROGRAMS[program]
     script = PROGRAM.format(imports=imports, asked=asked.format(url=simulated_ollama.base_url))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == str(counts), done.stderr
+    assert done.stdout.strip() == f"{counts} {counts}", done.stderr
     assert simulated_ollama.requests

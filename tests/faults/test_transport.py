@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -184,6 +185,38 @@ def test_calls_cancelled_at_any_moment_leave_no_connection(server: FaultServer) 
             assert (await asyncio.wait_for(client.chat([user("hi")]), 10)).text == "Hello"
 
     asyncio.run(awaited())
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_host_with_several_addresses(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        closed = taken.getsockname()[1]
+    port = int(server.url.rpartition(":")[2])
+    answers = [closed, port]
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", it)) for it in answers],
+    )
+
+    async def awaited() -> str:
+        async with AsyncOllamaClient(settings) as client:
+            return (await client.chat([user("hi")])).text
+
+    def ask() -> str:
+        if mode == "async":
+            return asyncio.run(awaited())
+        with OllamaClient(settings) as client:
+            return client.chat([user("hi")]).text
+
+    settings = chat("http://server.example", trust_env=False, max_retries=0)
+    assert ask() == "Hello"
+    answers[:] = [closed, closed]
+    with pytest.raises(od.ConnectionFailedError, match="connection refused"):
+        ask()
 
 
 def test_a_cancelled_wait_loses_no_slot(server: FaultServer) -> None:

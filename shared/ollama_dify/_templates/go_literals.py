@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .template_facts import Facts, Loop, all_of, any_of, trimmed
+from .literal_facts import Facts, Loop, all_of, any_of, trimmed
 
 _GO = re.compile(r"\{\{(-(?=\s))?(.*?)((?<=\s)-)?\}\}", re.DOTALL)
 _LAST_IDIOM = re.compile(r"(\$\w+)\s*:=\s*eq\s*\(len\s*\(slice\s+\$?\.Messages\s+\$\w+\)\)\s*1\b")

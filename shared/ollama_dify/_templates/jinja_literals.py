@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .template_facts import Facts, all_of, any_of, trimmed
+from .literal_facts import Facts, all_of, any_of, trimmed
 
 _JINJA = re.compile(r"\{([%{#])([-+]?)(.*?)([-+]?)[%}#]\}", re.DOTALL)
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from . import go_template, jinja_template
-from .template_facts import Facts, Loop, Sizes
+from . import go_literals, jinja_literals
+from .literal_facts import Facts, Loop, Sizes
 
 Condition = Callable[[Facts], "bool | None"]
 
@@ -31,6 +31,8 @@ _UNPREDICTABLE = re.compile(r"currentDate|strftime|toTypeScriptType|tojson\(|ind
 _ROLE_OUTPUT = re.compile(r"\.Role\b|\.role\b|\[['\"]role['\"]\]")
 _ROLE_TOKENS, _DATE_TOKENS = 4, 24
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+_MAX_DEPTH, _MAX_LOOPS, _MAX_CONDITION = 40, 5, 2000
+"""Blocks and loops inside one another, and characters of a condition; no known template comes near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,10 @@ def _always(_: Facts) -> bool:
     return True
 
 
+def _unknown(_: Facts) -> None:
+    return None
+
+
 class TemplateCost:
     """Tokens that the template puts: `fixed` around the messages, `of_message` for each of them.
 
@@ -72,14 +78,17 @@ class TemplateCost:
     def __init__(self, template: str, count: Callable[[str], int]) -> None:
         self._count = count
         self.jinja = "{%" in template
-        self._idioms = frozenset() if self.jinja else go_template.idioms_of(template)
+        self._idioms = frozenset() if self.jinja else go_literals.idioms_of(template)
         # Named parts can be put anywhere any number of times: then all literals count for each message.
         self._opaque = bool(
             re.search(r"\{%-?\s*(macro|include|import)|\{\{-?\s*(define|template|block)\b", template)
         )
         self.per_message = self.jinja or ".Messages" in template
-        pieces = jinja_template.pieces(template) if self.jinja else go_template.pieces(template)
+        pieces = jinja_literals.pieces(template) if self.jinja else go_literals.pieces(template)
         self._nodes = self._read(pieces)
+        if self._too_deep(self._nodes):
+            # Every literal text counts, wherever it stands.
+            self._opaque, self._nodes = True, [self._literals]
         self.placed = self._placed(template)
         self.names_tools = self.jinja or self._opaque or "ToolName" in template or "ToolCallID" in template
 
@@ -172,11 +181,14 @@ class TemplateCost:
 
     def _read(self, pieces: Iterator[tuple[str, str]]) -> list[Node]:
         root: list[Node] = []
+        self._literals = 0
         stack: list[tuple[list[Node], Branches | None]] = [(root, None)]
         loops: list[Loop | None] = [None]
         for kind, text in pieces:
             if kind == "text":
-                stack[-1][0].append(self._literal(text))
+                tokens = self._literal(text)
+                stack[-1][0].append(tokens)
+                self._literals += tokens
             elif kind == "output":
                 stack[-1][0].extend(self._output(text, loops[-1]))
             elif kind == "if":
@@ -208,8 +220,22 @@ class TemplateCost:
         contexts = ((text, 0), (f"{text}x", x), (f"x{text}", x), (f"x{text}x", 2 * x))
         return max(self._count(joined) - known for joined, known in contexts)
 
+    @staticmethod
+    def _too_deep(nodes: list[Node]) -> bool:
+        """Whether blocks or loops stand too deeply in one another to be worked through."""
+        left = [(node, 0, 0) for node in nodes]
+        while left:
+            node, depth, loops = left.pop()
+            if depth > _MAX_DEPTH or loops > _MAX_LOOPS:
+                return True
+            if isinstance(node, Repeat):
+                left += [(inner, depth + 1, loops + 1) for inner in node.body]
+            elif isinstance(node, Branches):
+                left += [(inner, depth + 1, loops) for _, body in node.options for inner in body]
+        return False
+
     def _output(self, expression: str, over: Loop | None) -> Iterator[Node]:
-        name = "" if self.jinja else go_template.field_of(expression, over)
+        name = "" if self.jinja else go_literals.field_of(expression, over)
         if name:
             yield Field(name)
             return
@@ -219,10 +245,12 @@ class TemplateCost:
         yield tokens + (_DATE_TOKENS if _UNPREDICTABLE.search(expression) else 0)
 
     def _condition(self, text: str) -> Condition:
+        if len(text) > _MAX_CONDITION:
+            return _unknown
         if self.jinja:
-            return partial(jinja_template.decide, text)
-        tree = go_template.tree_of(text)
-        return partial(go_template.decide, tree, idioms=self._idioms)
+            return partial(jinja_literals.decide, text)
+        tree = go_literals.tree_of(text)
+        return partial(go_literals.decide, tree, idioms=self._idioms)
 
 
 def _strings(expression: str) -> Iterator[str]:

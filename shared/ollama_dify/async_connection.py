@@ -1,0 +1,259 @@
+"""A connection, awaited: the twin of `connection`, as a protocol of asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from typing import Any, cast
+
+import anyio
+import httpx
+
+from .connection import Target, shut_down
+from .exchange import Exchange
+from .http1 import Dialogue
+
+__all__ = ["AsyncConnection", "connect"]
+
+# What may wait here unread before the server is made to wait.
+_HELD_LIMIT = 256 * 1024
+# No limit of asyncio's own: ours is around it.
+_LONG_S = 24 * 3600.0
+
+
+class AsyncConnection(asyncio.BufferedProtocol):
+    """The async twin of `Connection`: use it from one task at a time; only `abort` may come from another."""
+
+    def __init__(self, buffer: bytearray) -> None:
+        """buffer: where the event loop puts what it reads; shared by all connections of one loop."""
+        self._loop = asyncio.get_running_loop()
+        self._buffer = memoryview(buffer)
+        self._transport: asyncio.Transport | None = None
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._reading = True
+        self._writable = True
+        self._ended = False
+        self._error: Exception | None = None
+        # Who waits for bytes, or for room to write; until when; and the timer that looks after it.
+        self._waiter: asyncio.Future[bool] | None = None
+        self._until: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._pid = os.getpid()
+        self._idle_since = 0.0
+        self._used = False
+        self.is_idle = False
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._pieces.append(bytes(self._buffer[:nbytes]))
+        self._held += nbytes
+        if self._held > _HELD_LIMIT and self._reading and self._transport is not None:
+            self._transport.pause_reading()
+            self._reading = False
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = True
+        self._error = exc
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._wake()
+
+    # What the pool calls.
+
+    async def begin(self, request: httpx.Request, exchange: Exchange) -> Dialogue:
+        """Send a request, read the answer's head."""
+        dialogue = Dialogue(request)
+        exchange.cut = self.abort
+        exchange.reused, self._used, self.is_idle = self._used, True, False
+        phases = request.extensions["timeout"]
+        # A server that refuses before it has read everything may close: its answer says more than that.
+        with contextlib.suppress(httpx.WriteError):
+            head = dialogue.head
+            async for data in cast(AsyncIterable[bytes], request.stream):
+                await self._write(head + data if head else data, exchange, phases["write"])
+                head = b""
+            if head:
+                await self._write(head, exchange, phases["write"])
+        while True:
+            data = await self._read(exchange, phases["read"])
+            exchange.count(len(data))
+            if dialogue.feed(data):
+                return dialogue
+
+    async def body(
+        self, dialogue: Dialogue, request: httpx.Request, exchange: Exchange
+    ) -> AsyncGenerator[bytes, None]:
+        """The answer's body as it comes; at its end the connection may be idle."""
+        body = dialogue.body
+        data, dialogue.rest = dialogue.rest, b""
+        if data:
+            data = body.feed(data)
+        while True:
+            if data:
+                yield data
+            if body.finished:
+                break
+            if body.error is not None:
+                raise body.error
+            data = await self._read(exchange, request.extensions["timeout"]["read"])
+            if data:
+                data = body.feed(data)
+            else:
+                body.end()
+        self.is_idle = body.clean and dialogue.keeps
+        self._idle_since = time.monotonic()
+
+    def is_stale(self, keep_s: float) -> bool:
+        """Whether an idle connection is of no more use: too old, or the server said something (its end)."""
+        return self._ended or bool(self._pieces) or time.monotonic() - self._idle_since > keep_s
+
+    def abort(self) -> None:
+        """Cut it, from any task."""
+        self._ended = True
+        self.close()
+        self._wake()
+
+    def close(self) -> None:
+        # In a forked child the event loop's selector is shared with the parent: leave both alone.
+        transport = self._transport
+        if transport is not None and self._pid == os.getpid():
+            sock = transport.get_extra_info("socket")
+            if sock is not None:
+                # A forked child's copy must not keep the connection open.
+                shut_down(sock)
+            transport.abort()
+
+    async def _read(self, exchange: Exchange, limit_s: float | None) -> bytes:
+        if not self._pieces:
+            limit = exchange.limit(limit_s)
+            if not self._ended and not await self._wait(limit):
+                raise httpx.ReadTimeout("no byte in time")
+            if not self._pieces:
+                if self._error is not None:
+                    raise httpx.ReadError(str(self._error)) from self._error
+                return b""
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._held = 0
+        if not self._reading and not self._ended and self._transport is not None:
+            self._transport.resume_reading()
+            self._reading = True
+        return data
+
+    async def _write(self, data: bytes, exchange: Exchange, limit_s: float | None) -> None:
+        limit = exchange.limit(limit_s)
+        if self._transport is None or self._ended:
+            raise httpx.WriteError("the connection was closed")
+        self._transport.write(data)
+        while not self._writable:
+            if not await self._wait(limit):
+                raise httpx.WriteTimeout("no byte taken in time")
+            if self._ended:
+                raise httpx.WriteError(str(self._error or "the connection was closed"))
+
+    async def _wait(self, limit_s: float | None) -> bool:
+        """Until something happens on the connection; False when nothing did in time."""
+        waiter = self._waiter = self._loop.create_future()
+        self._until = None if limit_s is None else self._loop.time() + limit_s
+        if self._until is not None and (self._timer is None or self._timer.when() > self._until):
+            self._look_again(self._until)
+        try:
+            happened: bool = await waiter
+            return happened
+        finally:
+            self._waiter = None
+
+    def _look_again(self, when: float) -> None:
+        """Have one timer go off now and then: setting one for each token costs more than that."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._until is None:
+            return
+        if self._loop.time() < self._until:
+            self._look_again(self._until)
+        elif not self._waiter.done():
+            self._waiter.set_result(False)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(True)
+
+
+async def connect(
+    target: Target, options: Iterable[Any], exchange: Exchange, limit_s: float | None, buffer: bytearray
+) -> AsyncConnection:
+    """Connect. limit_s: for TCP and TLS together; None for none. Raises ConnectError, ConnectTimeout."""
+    limit_s = exchange.limit(limit_s)
+    try:
+        # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes as the connection does.
+        with anyio.fail_after(limit_s):
+            sock = await _connected_socket(target, limit_s)
+            for option in ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *options):
+                sock.setsockopt(*option)
+            tls: dict[str, Any] = {}
+            if target.tls is not None:
+                tls = {"ssl": target.tls, "server_hostname": target.tls_name}
+                tls["ssl_handshake_timeout"] = _LONG_S
+            loop = asyncio.get_running_loop()
+            return (await loop.create_connection(lambda: AsyncConnection(buffer), sock=sock, **tls))[1]
+    except TimeoutError as error:
+        raise httpx.ConnectTimeout(str(error)) from error
+    except (OSError, UnicodeError) as error:
+        raise httpx.ConnectError(str(error)) from error
+
+
+async def _connected_socket(target: Target, limit_s: float | None) -> socket.socket:
+    """A socket connected to the first of the host's addresses that answers; raises what the last one did.
+
+    asyncio's own way loses the socket when it is cancelled at the wrong moment.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    # One address that never answers leaves time for the others.
+    share = None if limit_s is None else limit_s / len(found)
+    for number, (family, kind, proto, _, address) in enumerate(found, 1):
+        last = number == len(found)
+        sock = socket.socket(family, kind, proto)
+        try:
+            sock.setblocking(False)
+            with anyio.move_on_after(None if last else share):
+                await loop.sock_connect(sock, address)
+                return sock
+        except OSError:
+            sock.close()
+            if last:
+                raise
+        except BaseException:
+            sock.close()
+            raise
+        sock.close()
+    raise httpx.ConnectError("none of the host's addresses answered in time")

@@ -1,0 +1,68 @@
+"""One request and its answer as the connection sees them: deadline, progress, a way to cut it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+
+import httpx
+
+__all__ = ["HEAD_LIMIT", "Exchange", "current"]
+
+HEAD_LIMIT = 256 * 1024
+
+
+class Exchange:
+    """One request and its answer.
+
+    deadline: on the monotonic clock, None for none. received: bytes of the answer's head. in_body: the head
+    is complete. reused: the connection had served another exchange before. cut: ends the connection.
+    """
+
+    __slots__ = ("cut", "deadline", "in_body", "received", "reused")
+
+    def __init__(self, deadline: float | None) -> None:
+        self.deadline = deadline
+        self.received = 0
+        self.in_body = False
+        self.reused = False
+        self.cut: Callable[[], None] | None = None
+
+    def again(self) -> Exchange:
+        """A fresh exchange for the same request and deadline."""
+        return Exchange(self.deadline)
+
+    @property
+    def is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def hurry(self, seconds: float) -> None:
+        """Allow the rest only this long."""
+        soon = time.monotonic() + seconds
+        self.deadline = soon if self.deadline is None else min(self.deadline, soon)
+
+    def limit(self, timeout: float | None) -> float | None:
+        """The timeout of one operation, cut to what is left; raises ReadTimeout when nothing is."""
+        if self.deadline is None:
+            return timeout
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise httpx.ReadTimeout("total")
+        return left if timeout is None else min(timeout, left)
+
+    def count(self, size: int) -> None:
+        """Count received bytes; a head without end is refused (an endless row of 1xx, for example)."""
+        if not self.in_body:
+            self.received += size
+            if self.received > HEAD_LIMIT:
+                raise httpx.RemoteProtocolError(f"the answer's head is over {HEAD_LIMIT} bytes")
+
+    def abort(self) -> None:
+        """Cut the connection from another thread or task: whoever reads from it gets an error."""
+        if self.cut is not None:
+            self.cut()
+
+
+# Set by the transport right before a request, read by what sends it: httpx has no other way through.
+current: ContextVar[Exchange] = ContextVar("ollama_dify_exchange")

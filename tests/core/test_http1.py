@@ -1,0 +1,175 @@
+"""HTTP/1.1 without sockets: where a body ends, whatever pieces its bytes come in."""
+
+from __future__ import annotations
+
+import itertools
+
+import h11
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ollama_dify.http1 import Dialogue
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def dialogue(method: str = "POST") -> Dialogue:
+    return Dialogue(httpx.Request(method, "http://server:1/api/chat", content=b"{}"))
+
+
+def read(answer: bytes, cuts: list[int], method: str = "POST") -> tuple[int, bytes, bool, bool]:
+    """Status, body, whether it is complete, whether the connection can serve again."""
+    talk = dialogue(method)
+    edges = [0, *sorted(cut for cut in cuts if 0 < cut < len(answer)), len(answer)]
+    pieces = [answer[a:b] for a, b in itertools.pairwise(edges) if a < b]
+    while not talk.feed(pieces.pop(0)):
+        pass
+    payload = talk.body.feed(talk.rest) if talk.rest else b""
+    for piece in pieces:
+        if talk.body.finished or talk.body.error is not None:
+            break
+        payload += talk.body.feed(piece)
+    if talk.body.error is not None:
+        raise talk.body.error
+    if not talk.body.finished:
+        talk.body.end()
+    return talk.status, payload, talk.body.finished, talk.body.clean and talk.keeps
+
+
+ANSWERS: dict[str, tuple[bytes, bytes, bool]] = {
+    "a length": (OK + b"Content-Length: 5\r\n\r\nhello", b"hello", True),
+    "no length": (OK + b"\r\nhello", b"hello", False),
+    "length nought": (OK + b"Content-Length: 0\r\n\r\n", b"", True),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", b"", True),
+    "the same length twice": (OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi", b"hi", True),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", b"hi", False),
+    "the server closes": (OK + b"Connection: Close\r\nContent-Length: 2\r\n\r\nhi", b"hi", False),
+    "closes, among others": (OK + b"Connection: x, close\r\nContent-Length: 2\r\n\r\nhi", b"hi", False),
+    "after informational heads": (
+        b"HTTP/1.1 102 Wait\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi",
+        b"hi",
+        True,
+    ),
+    "chunks": (CHUNKED + b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n", b"hello!", True),
+    "chunks over a length": (
+        OK + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"hello",
+        True,
+    ),
+    "chunks with line breaks inside": (CHUNKED + b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n", True),
+    "hexadecimal, in both cases": (
+        CHUNKED + b"0B\r\nhello hello\r\na\r\n0123456789\r\n0\r\n\r\n",
+        b"hello hello0123456789",
+        True,
+    ),
+    "extensions": (CHUNKED + b"2;a=b\r\nhi\r\n1 ; c\r\n!\r\n0;last\r\n\r\n", b"hi!", True),
+    "trailers": (CHUNKED + b"2\r\nhi\r\n0\r\nDigest: x\r\nB: y\r\n\r\n", b"hi", True),
+    "bytes after the body": (OK + b"Content-Length: 2\r\n\r\nhi!", b"hi", False),
+    "bytes after the chunks": (CHUNKED + b"2\r\nhi\r\n0\r\n\r\n!", b"hi", False),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_cut_anywhere(name: str) -> None:
+    answer, body, serves_again = ANSWERS[name]
+    whole = read(answer, [])
+    assert whole[1:3] == (body, True)
+    assert whole[3] is serves_again
+    for cut in range(1, len(answer)):
+        assert read(answer, [cut])[:3] == whole[:3], cut
+    assert read(answer, list(range(len(answer))))[:3] == whole[:3]
+
+
+def test_the_answer_to_head_has_no_body() -> None:
+    assert read(OK + b"Content-Length: 5\r\n\r\n", [], "HEAD")[1:] == (b"", True, True)
+
+
+BROKEN: dict[str, tuple[bytes, bytes]] = {
+    "a length that is not reached": (OK + b"Content-Length: 5\r\n\r\nhell", b"hell"),
+    "no last chunk": (CHUNKED + b"5\r\nhello\r\n", b"hello"),
+    "half a chunk": (CHUNKED + b"5\r\nhel", b"hel"),
+    "no end of the trailers": (CHUNKED + b"1\r\nx\r\n0\r\n", b"x"),
+    "a size that is no number": (CHUNKED + b"2\r\nhi\r\nzz\r\n", b"hi"),
+    "a negative size": (CHUNKED + b"-2\r\nhi\r\n", b""),
+    "a size with an underscore": (CHUNKED + b"1_0\r\nhi\r\n", b""),
+    "a size of 21 digits": (CHUNKED + b"0" * 20 + b"2\r\nhi\r\n", b""),
+    "no size": (CHUNKED + b"\r\nhi\r\n", b""),
+    "a bare line feed": (CHUNKED + b"2\nhi\n0\n\n", b""),
+    "a chunk longer than its size": (CHUNKED + b"2\r\nhiho\r\n0\r\n\r\n", b"hi"),
+    "an extension without end": (CHUNKED + b"2\r\nhi\r\n2;" + b"x" * 5000, b"hi"),
+    "trailers without end": (CHUNKED + b"2\r\nhi\r\n0\r\n" + b"A: b\r\n" * 5000, b"hi"),
+    "a trailer without end": (CHUNKED + b"2\r\nhi\r\n0\r\n" + b"A" * 50_000, b"hi"),
+}
+
+
+@pytest.mark.parametrize("cuts", ["whole", "bytes"])
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_came_before_a_break_is_given(name: str, cuts: str) -> None:
+    answer, before = BROKEN[name]
+    talk = dialogue()
+    head = answer.index(b"\r\n\r\n") + 4
+    assert talk.feed(answer[:head])
+    body = answer[head:]
+    given_: list[bytes] = []
+    for piece in [body] if cuts == "whole" else [body[at : at + 1] for at in range(len(body))]:
+        given_.append(talk.body.feed(piece))
+        if talk.body.error is not None:
+            break
+    assert b"".join(given_) == before
+    assert not talk.body.finished
+    with pytest.raises(httpx.RemoteProtocolError):
+        if talk.body.error is not None:
+            raise talk.body.error
+        talk.body.end()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"220 mail.example ESMTP\r\n\r\n",
+        b"",
+    ],
+    ids=["two lengths", "another encoding", "a negative length", "another protocol", "nothing"],
+)
+def test_a_head_that_breaks_the_rules(answer: bytes) -> None:
+    talk = dialogue()
+    with pytest.raises(httpx.RemoteProtocolError):
+        while not talk.feed(answer):
+            answer = b""
+
+
+def test_the_request() -> None:
+    asked = httpx.Request("POST", "http://server:1/a/b?c", headers={"X-Y": "z"}, content=b"{}")
+    head = Dialogue(asked).head
+    assert head.startswith(b"POST /a/b?c HTTP/1.1\r\nHost: server:1\r\n")
+    assert b"\r\nX-Y: z\r\n" in head
+    assert head.endswith(b"\r\nContent-Length: 2\r\n\r\n")
+
+
+@pytest.mark.parametrize("value", ["a\r\nb", "a\nHost: other"])
+def test_a_header_that_breaks_the_line_is_not_sent(value: str) -> None:
+    with pytest.raises(httpx.LocalProtocolError):
+        Dialogue(httpx.Request("GET", "http://server", headers={"X": value}))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.binary(min_size=1, max_size=50), max_size=12),
+    st.lists(st.integers(0, 900), max_size=8),
+)
+def test_as_h11_reads_it(chunks: list[bytes], cuts: list[int]) -> None:
+    answer = CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(it), it) for it in chunks) + b"0\r\n\r\n"
+    theirs = h11.Connection(h11.CLIENT)
+    theirs.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+    theirs.send(h11.EndOfMessage())
+    theirs.receive_data(answer)
+    payload = b""
+    while not isinstance(event := theirs.next_event(), h11.EndOfMessage):
+        payload += bytes(event.data) if isinstance(event, h11.Data) else b""
+    assert read(answer, cuts) == (200, payload, True, True)
