@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable
 from pydantic import Field, field_validator
 
 from ollama_dify import (
@@ -34,9 +32,8 @@ from .citizen import Citizen, model_profile, settings_in_use, tracing_params
 from .convert import PROMPT_ARGUMENTS, core_messages, core_prompt
 from .counting import count_text, on_event_loop, token_ids
 from .errors import langchain_errors
+from .formats import answer_format, response_format
 from .pictures import picture_settings
-from .repair import RepairedOutput
-from .structured import StructuredParser, answer_format, is_model, response_format
 from .tools import ToolLike, core_tool, core_tool_choice, openai_tools
 
 if TYPE_CHECKING:
@@ -213,24 +210,18 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
         repair: after an answer that is not valid, ask once more with that answer and what is wrong with it;
             streamed, the object then comes once, at the end.
         """
-        if schema is None and method != "json_mode":
-            raise ConfigurationError(f"with_structured_output(method={method!r}) needs a schema.")
-        tracing = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
-        parser: Runnable[Any, Any] = StructuredParser(model=schema if is_model(schema) else None)
-        if method == "function_calling" and schema is not None:
-            model = self.bind_tools([schema], tool_choice="any", strict=strict, **tracing, **kwargs)
-            parser = _call_parser(schema)
-        elif method == "json_schema":
-            model = self.bind(format=answer_format(schema, strict=strict), **tracing, **kwargs)
-        elif method == "json_mode":
-            model = self.bind(format="json", **(tracing if schema is not None else {}), **kwargs)
-        else:
-            raise ConfigurationError(
-                f"method={method!r} is none of json_schema, json_mode and function_calling."
-            )
-        if repair:
-            return RepairedOutput(model=model, parser=parser, include_raw=include_raw)
-        return _with_raw(model, parser) if include_raw else model | parser
+        # Its parsers are imported here, since most programs have none.
+        from .structured import structured_output
+
+        return structured_output(
+            self,
+            schema,
+            method=method,
+            include_raw=include_raw,
+            strict=strict,
+            repair=repair,
+            call=kwargs,
+        )
 
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it; `profile` then knows it."""
@@ -297,18 +288,3 @@ def _given_tools(tools: Sequence[Any], choice: Any) -> dict[str, Any]:
 
 def _result(result: CoreResult) -> ChatResult:
     return ChatResult(generations=[ChatGeneration(message=answer(result))])
-
-
-def _call_parser(schema: Any) -> Runnable[Any, Any]:
-    """Reads the arguments of the first call."""
-    if is_model(schema):
-        return PydanticToolsParser(tools=[schema], first_tool_only=True)
-    name = openai_tools([schema])[0]["function"]["name"]
-    return JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
-
-
-def _with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    raw: Callable[[Any], Any] = itemgetter("raw")
-    parsed = RunnablePassthrough.assign(parsed=raw | parser, parsing_error=lambda _: None)
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")

@@ -30,8 +30,8 @@ from .citizen import Citizen, settings_in_use, tracing_params
 from .convert import PROMPT_ARGUMENTS, core_messages
 from .counting import count_text, token_ids
 from .errors import langchain_errors
+from .formats import answer_format
 from .pictures import picture_settings
-from .structured import answer_format
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams

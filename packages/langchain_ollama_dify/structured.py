@@ -1,82 +1,76 @@
-"""Structured output: any schema LangChain knows → Ollama's `format`, and the answer → the schema's object."""
+"""Structured output: the model, asked for a schema, and what reads its answer as the schema's object."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from operator import itemgetter
+from typing import Any, Literal
 
 import pydantic
 from langchain_core.exceptions import OutputParserException
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import BaseTransformOutputParser
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import ChatGeneration, Generation
-from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.json import parse_json_markdown
 
 from ollama_dify import ConfigurationError
 
-__all__ = ["StructuredParser", "answer_format", "is_model", "response_format"]
+from .formats import answer_format, is_model
+from .repair import RepairedOutput
+from .tools import openai_tools
+
+__all__ = ["StructuredParser", "structured_output"]
+
+Method = Literal["json_schema", "json_mode", "function_calling"]
 
 
-def is_model(schema: Any) -> bool:
-    """Whether the schema is a pydantic class, of version 2 or 1."""
-    return isinstance(schema, type) and (
-        issubclass(schema, pydantic.BaseModel) or (hasattr(schema, "parse_obj") and hasattr(schema, "schema"))
-    )
+def structured_output(
+    chat: BaseChatModel,
+    schema: Any,
+    *,
+    method: Method,
+    include_raw: bool,
+    strict: bool | None,
+    repair: bool,
+    call: Mapping[str, Any],
+) -> Runnable[LanguageModelInput, Any]:
+    """What `with_structured_output` of a chat model gives; `call`: further arguments of each call."""
+    if schema is None and method != "json_mode":
+        raise ConfigurationError(f"with_structured_output(method={method!r}) needs a schema.")
+    tracing = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
+    model: Runnable[LanguageModelInput, AIMessage]
+    parser: Runnable[Any, Any] = StructuredParser(model=schema if is_model(schema) else None)
+    if method == "function_calling" and schema is not None:
+        model = chat.bind_tools([schema], tool_choice="any", strict=strict, **tracing, **call)
+        parser = _call_parser(schema)
+    elif method == "json_schema":
+        model = chat.bind(format=answer_format(schema, strict=strict), **tracing, **call)
+    elif method == "json_mode":
+        model = chat.bind(format="json", **(tracing if schema is not None else {}), **call)
+    else:
+        raise ConfigurationError(f"method={method!r} is none of json_schema, json_mode and function_calling.")
+    if repair:
+        return RepairedOutput(model=model, parser=parser, include_raw=include_raw)
+    return _with_raw(model, parser) if include_raw else model | parser
 
 
-def answer_format(schema: Any, *, strict: bool | None = None) -> Any:
-    """The value of Ollama's `format`: "json" or a JSON schema.
-
-    schema: "json", a JSON schema, an OpenAI or Anthropic function dict (unwrapped), a pydantic class of
-    either version, or a TypedDict. strict: narrow the schema as OpenAI's strict mode does.
-    """
-    if schema is None or isinstance(schema, str):
-        return schema
-    if isinstance(schema, Mapping):
-        inner = _unwrapped(schema)
-        return convert_to_json_schema(dict(schema), strict=True) if strict else inner
-    if strict or not is_model(schema):
-        return convert_to_json_schema(schema, strict=strict)
-    if issubclass(schema, pydantic.BaseModel):
-        return schema.model_json_schema()
-    return schema.schema()
+def _call_parser(schema: Any) -> Runnable[Any, Any]:
+    """Reads the arguments of the first call."""
+    if is_model(schema):
+        return PydanticToolsParser(tools=[schema], first_tool_only=True)
+    name = openai_tools([schema])[0]["function"]["name"]
+    return JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
 
 
-def _unwrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON schema inside a provider's way to name it."""
-    for key in ("function", "json_schema"):
-        if isinstance(schema.get(key), Mapping) and schema.get("type") in ("function", "json_schema"):
-            return _unwrapped(schema[key])
-    if isinstance(schema.get("name"), str):
-        for key in ("parameters", "schema", "input_schema"):
-            if isinstance(schema.get(key), Mapping):
-                return dict(schema[key])
-    return dict(schema)
-
-
-def response_format(value: Any) -> Any:
-    """OpenAI's `response_format`, which LangChain's agents pass on, as Ollama's `format`."""
-    if isinstance(value, Mapping):
-        kind = value.get("type")
-        if kind == "text":
-            return None
-        if kind == "json_object":
-            return "json"
-        schema = value.get("json_schema")
-        if (
-            kind == "json_schema"
-            and isinstance(schema, Mapping)
-            and isinstance(schema.get("schema"), Mapping)
-        ):
-            return answer_format(schema["schema"])
-        if kind == "json_schema":
-            raise ConfigurationError(
-                "response_format of type json_schema holds no schema.",
-                hint='Write {"type": "json_schema", "json_schema": {"schema": {…}}}, or use format=.',
-            )
-    return answer_format(value)
+def _with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    raw: Callable[[Any], Any] = itemgetter("raw")
+    parsed = RunnablePassthrough.assign(parsed=raw | parser, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
 
 class StructuredParser(BaseTransformOutputParser[Any]):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ollama_dify import ConfigurationError, Tool
 
 __all__ = ["ToolLike", "core_tool", "core_tool_choice", "openai_tools"]
 
-ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+    ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
+else:
+    # LangChain's base class of tools takes long to import, and whoever has a tool has imported it.
+    ToolLike = Any
 
 # Of a tool given as a dict: OpenAI's, Anthropic's, and a JSON schema's own.
 _OWN_TYPES = ("function", "custom", "object")

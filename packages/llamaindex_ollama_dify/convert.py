@@ -134,8 +134,10 @@ def _message(
 def _picture(block: ImageBlock, where: str, settings: ChatSettings) -> Image | ImageUrl:
     if block.image:
         data = block.image if isinstance(block.image, bytes) else _read(block.image)
-        # LlamaIndex keeps the bytes it is given as base64.
-        return read_picture(data.decode() if data.isascii() else data, settings, where=where)
+        # LlamaIndex keeps the bytes it is given as base64; an open file holds a picture, or base64 too.
+        # What Ollama reads has a byte beyond ASCII or a zero byte near its beginning; text has neither.
+        is_text = b"\0" not in data[:512] and data.isascii()
+        return read_picture(data, settings, encoded=is_text, where=where)
     if block.path is not None:
         return read_picture(Path(block.path), settings, where=where)
     if block.url is not None:

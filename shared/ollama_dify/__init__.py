@@ -8,11 +8,12 @@
 Adapters: `langchain_ollama_dify`, `llamaindex_ollama_dify`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .address import Address
 from .async_client import AsyncChatStream, AsyncOllamaClient
 from .client import ChatStream, OllamaClient
 from .connected import Connected
-from .counting import Counter
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -52,7 +53,10 @@ from .responses import (
 )
 from .schema import inline_refs
 from .settings import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
-from .tokens import TokenCount
+
+if TYPE_CHECKING:
+    from .counting import Counter
+    from .tokens import TokenCount
 
 __all__ = [
     "Address",
@@ -111,3 +115,19 @@ __all__ = [
     "system",
     "user",
 ]
+
+# Most programs count no tokens, so the modules for that come when they are asked for.
+_ON_DEMAND = {"Counter": "counting", "TokenCount": "tokens"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
@@ -269,6 +270,7 @@ def ascii_host(host: str) -> str:
     return name
 
 
+@lru_cache(maxsize=256)  # asked several times for each object
 def _as_ip(text: str) -> IPAddress | None:
     """The address `text` spells; IPv4 mapped into IPv6 counts as IPv4, as in Go."""
     try:

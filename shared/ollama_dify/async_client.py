@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from .calls import Calls
-from .counting import Counter
-from .embedding import Kind, Progress
+from .client import mark_begun
 from .errors import OllamaError
 from .flows import Flow, Stream
 from .messages import Message, Tool
 from .requests import Prompt
 from .responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .settings import ConnectionSettings
-from .tokens import TokenCount
 
 if TYPE_CHECKING:
     from .async_transport import AsyncTransport
-from .client import mark_begun
+    from .counting import Counter
+    from .embedding import Kind, Progress
+    from .tokens import TokenCount
+else:
+    # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
+    Counter = Kind = Progress = TokenCount = Any
 
 __all__ = ["AsyncChatStream", "AsyncOllamaClient"]
 

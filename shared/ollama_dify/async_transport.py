@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from .endpoint import Endpoint
+from .endpoint import Endpoint, parsed
 from .errors import ConfigurationError, OllamaError
 from .exchange import Exchange, current
 from .flows import (
@@ -179,7 +179,7 @@ class AsyncTransport:
 
     def _make_pool(self, options: dict[str, Any]) -> httpx.AsyncBaseTransport:
         if self.endpoint.proxy is None and not self._uses_aiohttp:
-            target = target_of(httpx.URL(self.endpoint.url), options["verify"])
+            target = target_of(parsed(self.endpoint.url), options["verify"])
             return AsyncPool(target, options["socket_options"])
         try:
             pool = _aiohttp_pool(options) if self._uses_aiohttp else httpx.AsyncHTTPTransport(**options)

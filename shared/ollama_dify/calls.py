@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import embedding, flows
-from .counting import Counter, count_conversation, known_counter, load_counter
+from . import flows
 from .errors import ConfigurationError
 from .flows import Context, Flow, Lookups, Stream
 from .messages import Message, Tool
-from .questions import ask, chat_question, prompt_question
+from .questions import ask, chat_question, known_counter, prompt_question
 from .requests import (
     Prompt,
     WireRequest,
@@ -31,7 +30,11 @@ from .responses import (
 )
 from .retry import quota_for
 from .settings import ChatSettings, ConnectionSettings, EmbeddingSettings
-from .tokens import TokenCount
+
+if TYPE_CHECKING:
+    from .counting import Counter
+    from .embedding import Kind, Progress
+    from .tokens import TokenCount
 
 __all__ = ["Calls"]
 
@@ -86,6 +89,9 @@ class Calls:
         """Tokens of a text, or of a conversation's whole prompt."""
         if isinstance(counted, str):
             return self._count_text(counted)
+        # Chats neither count nor embed: what does is imported by the calls that need it.
+        from .counting import count_conversation
+
         settings = check_call(self._chat_settings(), call)
         return count_conversation(self.context(settings), settings, counted, tools)
 
@@ -94,6 +100,8 @@ class Calls:
         return counter.embedding(text) if isinstance(self.settings, EmbeddingSettings) else counter.text(text)
 
     def counter(self) -> Flow[Counter]:
+        from .counting import load_counter
+
         counter = yield from load_counter(self.context(), self._model(None))
         self._warn()
         return counter
@@ -110,20 +118,22 @@ class Calls:
         info = yield from self.model_info(None)
         yield from self.counter()
         if isinstance(self.settings, EmbeddingSettings):
-            yield from embedding.embed(self.context(), self.settings, ["warm up"], kind="document")
+            from .embedding import embed
+
+            yield from embed(self.context(), self.settings, ["warm up"], kind="document")
         else:
             yield from flows.fetch(self.context(), load_request(self._chat_settings()))
         return info
 
-    def embed(
-        self, texts: Sequence[str], kind: embedding.Kind | None, progress: embedding.Progress | None
-    ) -> Flow[EmbedResult]:
-        return embedding.embed(
-            self.context(), self._embedding_settings(), texts, kind=kind, progress=progress
-        )
+    def embed(self, texts: Sequence[str], kind: Kind | None, progress: Progress | None) -> Flow[EmbedResult]:
+        from .embedding import embed
+
+        return embed(self.context(), self._embedding_settings(), texts, kind=kind, progress=progress)
 
     def embedding_fingerprint(self) -> Flow[str]:
-        return embedding.embedding_fingerprint(self.context(), self._embedding_settings())
+        from .embedding import embedding_fingerprint
+
+        return embedding_fingerprint(self.context(), self._embedding_settings())
 
     def model_info(self, model: str | None) -> Flow[ModelInfo]:
         info = yield from flows.model_info(self.context(), self._model(model))

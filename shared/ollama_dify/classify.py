@@ -6,7 +6,6 @@ inside the error text.
 
 from __future__ import annotations
 
-import email.utils
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from .advice import auth_advice
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -87,6 +85,8 @@ def retry_after(value: str | None, now_s: float) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
+        import email.utils  # hardly a server sends a date
+
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - now_s
         except (ValueError, TypeError, OverflowError):
@@ -196,6 +196,8 @@ def _by_status(
     if status == 401:
         signin_url = said.details.get("signin_url")
         place = signin_url if isinstance(signin_url, str) else None
+        from .advice import auth_advice  # imported when something went wrong
+
         return AuthenticationError(
             f"The server wants credentials: {text}.",
             signin_url=place,

@@ -9,18 +9,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .calls import Calls
-from .counting import Counter
-from .embedding import Kind, Progress
 from .errors import OllamaError
 from .flows import Flow, Stream
 from .messages import Message, Tool
 from .requests import Prompt
 from .responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .settings import ConnectionSettings
-from .tokens import TokenCount
 
 if TYPE_CHECKING:
+    from .counting import Counter
+    from .embedding import Kind, Progress
+    from .tokens import TokenCount
     from .transport import Transport
+else:
+    # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
+    Counter = Kind = Progress = TokenCount = Any
 
 __all__ = ["ChatStream", "OllamaClient"]
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, PrivateAttr
 
 from .async_client import AsyncOllamaClient
 from .client import OllamaClient
-from .counting import Counter
 from .errors import ConfigurationError
 from .responses import ModelInfo
 from .settings import ConnectionSettings
+
+if TYPE_CHECKING:
+    from .counting import Counter
+else:
+    # What counts is imported when it is needed; the name stays known to `typing.get_type_hints`.
+    Counter = Any
 
 __all__ = ["Connected"]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from .errors import ContextOverflowError
 from .messages import Message, TextPart
 from .responses import ChatChunk, Finish
-from .tokens import TokenCount
+
+if TYPE_CHECKING:
+    from .tokens import TokenCount
 
 __all__ = ["ContextReport", "drop_oldest", "droppable", "kept", "length", "prompt_limit", "with_numbers"]
 

@@ -12,7 +12,7 @@ import ssl
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +30,7 @@ from .http_errors import HttpErrors
 from .requests import StreamedBody, WireRequest, encode
 from .settings import ConnectionSettings, Timeouts
 
-__all__ = ["Endpoint", "system_tls"]
+__all__ = ["Endpoint", "parsed", "system_tls"]
 
 logger = logging.getLogger("ollama_dify")
 
@@ -61,6 +61,11 @@ def _warn_once(text: str) -> None:
     logger.warning(text)
 
 
+@lru_cache(maxsize=256)  # costs as much as sending a request does
+def parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
 class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A `StreamedBody` as httpx sends it; may be sent again."""
 
@@ -87,7 +92,6 @@ class Endpoint:
         self.errors = HttpErrors(address.url, address.source, self.timeouts, self.max_connections)
         self.proxy = _proxy(settings)
         self._verify = settings.verify
-        self._urls: dict[str, httpx.URL] = {}
         self._headers = _headers(settings)
         self._warn(address.host)
 
@@ -152,9 +156,7 @@ class Endpoint:
 
     def build(self, request: WireRequest, extra_headers: Mapping[str, str] | None = None) -> httpx.Request:
         """The httpx request, with each phase's timeout."""
-        url = self._urls.get(request.path)
-        if url is None:
-            url = self._urls[request.path] = httpx.URL(self.url + request.path)
+        url = parsed(self.url + request.path)
         headers = {**(extra_headers or {}), **self._headers}
         limits = self.limits(request)
         silent = request.path in _SILENT_PATHS and not request.streamed

@@ -10,9 +10,8 @@ import random
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from .advice import capability_advice, model_missing_advice
 from .errors import CapabilityError, CapabilityWarning, EmptyResponseError, ModelNotFoundError, OllamaError
 from .requests import WireRequest
 from .responses import (
@@ -62,8 +61,9 @@ __all__ = [
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+# Steps and their answers are named tuples: to define a frozen dataclass takes four times as long, and these
+# eleven would be a tenth of what importing the core takes.
+class Answer(NamedTuple):
     """A successful response, read to its end."""
 
     body: bytes
@@ -78,37 +78,32 @@ class Opened(Protocol):
     def close(self) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send a request and read the whole response → Answer. Any failure is thrown in as ours."""
 
     request: WireRequest
     limit: int = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class OpenStream:
+class OpenStream(NamedTuple):
     """Send a request and read the first bytes of the response → Opened."""
 
     request: WireRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(NamedTuple):
     """Close what OpenStream gave → None."""
 
     opened: Opened
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(NamedTuple):
     """Wait → None."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Compute:
+class Compute(NamedTuple):
     """Call a function that takes long or reads a file, off the event loop → its result."""
 
     work: Callable[[], Any]
@@ -121,8 +116,7 @@ class TimeLeft:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Resolve:
+class Resolve(NamedTuple):
     """Look a host up → its IP addresses, or UnsupportedContentError thrown in."""
 
     host: str
@@ -130,16 +124,14 @@ class Resolve:
     within: TimeLeft
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """What FetchPinned got: a body, or where it redirects to."""
 
     body: bytes = b""
     location: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FetchPinned:
+class FetchPinned(NamedTuple):
     """GET a picture of at most `limit` bytes from exactly this IP address → Fetched."""
 
     target: ParsedUrl
@@ -148,8 +140,7 @@ class FetchPinned:
     within: TimeLeft
 
 
-@dataclass(frozen=True, slots=True)
-class Parallel:
+class Parallel(NamedTuple):
     """Run flows, at most `limit` at once → their results or errors, in order."""
 
     flows: Sequence[Generator[Any, Any, Any]]
@@ -171,8 +162,7 @@ class Lookups:
     warned: set[tuple[str, str]] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What every flow of a client needs."""
 
     max_retries: int
@@ -212,6 +202,8 @@ def _name_models(error: ModelNotFoundError) -> Flow[None]:
         names = [model.name for model in read_local_models(load_json(answer.body))]
     except OllamaError:
         return
+    from .advice import model_missing_advice  # what advises is imported when something went wrong
+
     error.hint = model_missing_advice(error.model or "MODEL", names)
 
 
@@ -304,6 +296,8 @@ def check_capability(context: Context, model: str, capability: str, setting: str
     """
     info = yield from model_info(context, model)
     if info.can(capability) is False:
+        from .advice import capability_advice
+
         raise CapabilityError(
             f"The server says that {model!r} cannot do this: it lacks the capability {capability!r} and has "
             f"{', '.join(sorted(info.capabilities or ()))}.",

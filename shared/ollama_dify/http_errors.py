@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import httpx
 
-from .advice import connection_advice, in_container
 from .connection_settings import Timeouts
 from .errors import (
     ConfigurationError,
@@ -150,6 +149,8 @@ class HttpErrors:
         )
 
     def _advice(self, reason: str) -> str:
+        from .advice import connection_advice, in_container  # long texts, for those who need them
+
         return connection_advice(
             self.url, source=self.source, in_container=in_container(), platform=sys.platform, reason=reason
         )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError, UnsupportedContentError
 from .image_formats import refusal
-from .images import DEFAULT_LIMITS, Image, ImageLimits, decode_text
+from .image_reading import decode_text
+from .images import DEFAULT_LIMITS, Image, ImageLimits
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -39,6 +40,7 @@ _JPEG_QUALITY = 90
 def convert_image(
     source: Image | bytes | str,
     *,
+    encoded: bool = False,
     max_edge: int | None = None,
     limits: ImageLimits = DEFAULT_LIMITS,
     where: str = "image",
@@ -46,13 +48,13 @@ def convert_image(
     """A picture Ollama reads, upright and with no edge longer than `max_edge` pixels.
 
     source: a picture's file as bytes, base64 or data: URL, in any format Pillow reads; the first frame
-    counts. A picture that needs no change is passed on untouched. Raises UnsupportedContentError, and
-    ConfigurationError where Pillow is missing.
+    counts. encoded: bytes are base64 text or a data: URL too. A picture that needs no change is passed on
+    untouched. Raises UnsupportedContentError, and ConfigurationError where Pillow is missing.
     """
     if max_edge is not None and max_edge < 1:
         raise ConfigurationError(f"max_edge must be at least 1 pixel, not {max_edge}.")
     pillow = _import_pillow()
-    ready, data = _read(source, limits, where)
+    ready, data = _read(source, encoded, limits, where)
     if ready is not None and (max_edge is None or max(ready.width, ready.height) <= max_edge):
         try:
             with _open(pillow, data) as opened:
@@ -63,13 +65,13 @@ def convert_image(
         if orientation == 1:
             return ready
     try:
-        encoded = _convert(pillow, data, max_edge, limits, where)
+        converted = _convert(pillow, data, max_edge, limits, where)
     except UnsupportedContentError:
         raise
     except Exception as exc:
         # Pillow's readers raise whatever a broken file provokes: OSError, SyntaxError, struct.error …
         raise refusal(where, f"this cannot be converted: {type(exc).__name__}: {str(exc)[:200]}") from exc
-    return Image.from_bytes(encoded, limits=limits, where=where)
+    return Image.from_bytes(converted, limits=limits, where=where)
 
 
 def _import_pillow() -> Any:
@@ -92,11 +94,16 @@ def _open(pillow: Any, data: bytes) -> PillowImage:
     return opened
 
 
-def _read(source: Image | bytes | str, limits: ImageLimits, where: str) -> tuple[Image | None, bytes]:
+def _read(
+    source: Image | bytes | str, encoded: bool, limits: ImageLimits, where: str
+) -> tuple[Image | None, bytes]:
     """The checked picture, None where Ollama does not read it, and the file's bytes."""
     if isinstance(source, Image):
         return source, source.data
-    data = source if isinstance(source, bytes) else decode_text(source, limits=limits, where=where)
+    if isinstance(source, bytes) and not encoded:
+        data = source
+    else:
+        data = decode_text(source, limits=limits, where=where)
     if len(data) > limits.max_bytes:
         Image.from_bytes(data, limits=limits, where=where)
     try:

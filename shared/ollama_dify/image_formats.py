@@ -15,7 +15,16 @@ from typing import NamedTuple
 
 from .errors import UnsupportedContentError
 
-__all__ = ["ACCEPTED_FORMATS", "CONVERTIBLE", "Picture", "Source", "identify", "inspect_picture", "refusal"]
+__all__ = [
+    "ACCEPTED_FORMATS",
+    "CONVERTIBLE",
+    "Picture",
+    "Source",
+    "count_padding",
+    "identify",
+    "inspect_picture",
+    "refusal",
+]
 
 ACCEPTED_FORMATS = "PNG, JPEG, static WebP, GIF or BMP"
 CONVERTIBLE = frozenset(
@@ -43,24 +52,25 @@ class Picture(NamedTuple):
 class Source:
     """Random access to a picture's bytes, given raw or as base64 text that starts at `start`.
 
-    The text must be valid base64 already; only what is read gets decoded.
+    encoded: whether the payload is that text, as str or as ASCII bytes. It must be valid base64 already;
+    only what is read gets decoded.
     """
 
-    __slots__ = ("payload", "size", "start")
+    __slots__ = ("encoded", "payload", "size", "start")
 
-    def __init__(self, payload: bytes | str, start: int = 0) -> None:
+    def __init__(self, payload: bytes | str, start: int = 0, *, encoded: bool = False) -> None:
         self.payload = payload
         self.start = start
-        if isinstance(payload, bytes):
-            self.size = len(payload) - start
+        self.encoded = encoded
+        if encoded:
+            self.size = (len(payload) - start) // 4 * 3 - count_padding(payload, start)
         else:
-            padding = payload.endswith("=") + payload.endswith("==")
-            self.size = (len(payload) - start) // 4 * 3 - padding
+            self.size = len(payload) - start
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes at `offset`; fewer at the end of the file."""
         payload, start = self.payload, self.start
-        if isinstance(payload, bytes):
+        if not self.encoded and isinstance(payload, bytes):
             return payload[start + offset : start + offset + length]
         first, skip = divmod(offset, 3)
         last = -(-(offset + length) // 3)
@@ -82,6 +92,12 @@ class Source:
                 return True
             end = begin
         return False
+
+
+def count_padding(text: bytes | str, start: int) -> int:
+    """How many "=" base64 text that starts at `start` ends with; 2 at most."""
+    tail = text[max(start, len(text) - 2) :]
+    return len(tail) - len(tail.rstrip("=") if isinstance(tail, str) else tail.rstrip(b"="))
 
 
 def refusal(where: str, problem: str, hint: str | None = None) -> UnsupportedContentError:

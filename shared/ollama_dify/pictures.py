@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 from .errors import UnsupportedContentError
 from .flows import Compute, Fetched, FetchPinned, Flow, Resolve, TimeLeft
 from .image_urls import check_image_url, check_public_address
-from .images import DEFAULT_LIMITS, Image, read_image_file
+from .images import DEFAULT_LIMITS, Image
 from .messages import ImageUrl
 from .settings import ChatSettings
 
@@ -25,18 +25,25 @@ FETCH_S = 10.0
 
 
 def read_picture(
-    source: Image | Path | bytes | str, settings: ChatSettings, *, where: str = "image"
+    source: Image | Path | bytes | str, settings: ChatSettings, *, encoded: bool = False, where: str = "image"
 ) -> Image | ImageUrl:
     """A picture from a path object, bytes, base64, a `data:` URL, or (allowed) an http(s) address.
 
+    encoded: bytes are such text too, not a file's; they are not copied.
     where: names the picture in errors, for example "message 2, image 1". Raises UnsupportedContentError.
     """
+    if encoded and isinstance(source, bytes) and source[:4].lower() == b"http":
+        source = source.decode("utf-8", "replace")
     if isinstance(source, str) and source[:8].lower().startswith(("http://", "https://")):
         check_fetching_allowed(settings, where)
         return ImageUrl(check_image_url(source, where=where).url, where)
     if isinstance(source, Path):
-        source = read_image_file(source, allowed=settings.allow_image_paths, where=where)
-    return _checked(source, settings, where)
+        from .image_reading import read_image_file
+
+        allowed = settings.allow_image_paths
+        source = read_image_file(source, allowed=allowed, limits=DEFAULT_LIMITS, where=where)
+        encoded = False
+    return _checked(source, settings, where, encoded=encoded)
 
 
 def check_fetching_allowed(settings: ChatSettings, where: str) -> None:
@@ -48,12 +55,14 @@ def check_fetching_allowed(settings: ChatSettings, where: str) -> None:
         )
 
 
-def _checked(source: Image | bytes | str, settings: ChatSettings, where: str) -> Image:
+def _checked(
+    source: Image | bytes | str, settings: ChatSettings, where: str, *, encoded: bool = False
+) -> Image:
     if settings.convert_images:
         from .image_conversion import convert_image
 
-        return convert_image(source, max_edge=settings.max_image_edge, where=where)
-    return source if isinstance(source, Image) else Image.parse(source, where=where)
+        return convert_image(source, encoded=encoded, max_edge=settings.max_image_edge, where=where)
+    return source if isinstance(source, Image) else Image.parse(source, encoded=encoded, where=where)
 
 
 def fetch_picture(address: ImageUrl, settings: ChatSettings) -> Flow[Image]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .context import ContextReport, drop_oldest, kept, length, prompt_limit, with_numbers
-from .counting import Counter, count_conversation, known_counter, load_counter
 from .errors import ConfigurationError, ContextOverflowError
 from .flows import Compute, Context, Decoding, Flow, check_capability, warn_of_disagreement
 from .messages import Content, ImageUrl, Message, TextPart, Tool, system, user
@@ -17,10 +16,13 @@ from .requests import Prompt, WireRequest, chat_request, check_call, generate_re
 from .settings import ChatSettings
 from .streaming import ChatDecoder, ChunkFilter
 from .think_tags import ThinkTags
-from .tokens import TokenCount
 from .tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
 
-__all__ = ["Question", "ask", "chat_question", "prompt_question"]
+if TYPE_CHECKING:
+    from .counting import Counter
+    from .tokens import TokenCount
+
+__all__ = ["Question", "ask", "chat_question", "known_counter", "prompt_question"]
 
 T = TypeVar("T")
 
@@ -203,6 +205,9 @@ def _counted(context: Context, question: Question) -> Flow[Question]:
     settings = question.settings
     if settings.context_overflow == "error" or settings.context_size is None:
         return replace(question, counter=known_counter(context, settings.model))
+    # Most calls count nothing, so they do not import what counts either.
+    from .counting import load_counter
+
     question = replace(question, counter=(yield from load_counter(context, settings.model)))
     if settings.context_overflow == "truncate":
         return replace(question, expected=(yield from _tokens(context, question, settings.context_size - 1)))
@@ -247,4 +252,15 @@ def _tokens(context: Context, question: Question, limit: int) -> Flow[TokenCount
     bound: TokenCount = yield Compute(lambda: counter.bound(messages, question.plan.tools, settings.think))
     if bound.tokens <= limit:
         return bound
+    from .counting import count_conversation
+
     return (yield from count_conversation(context, settings, messages, question.plan.tools))
+
+
+def known_counter(context: Context, model: str) -> Counter | None:
+    """The counter if it was loaded before; asks nobody, and imports what counts only if something did."""
+    if not context.lookups.counter_names:
+        return None
+    from . import counting
+
+    return counting.known_counter(context, model)

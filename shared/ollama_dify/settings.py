@@ -7,7 +7,6 @@ An adapter puts its framework's class first in the bases (otherwise `extra="forb
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from . import form
 from .connection_settings import ConnectionSettings, Timeouts
 
 __all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSettings", "Timeouts"]
@@ -100,6 +98,8 @@ class ModelSettings(ConnectionSettings):
     @field_validator("options")
     @classmethod
     def _check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        import difflib  # only for options without a field of their own
+
         for name in options:
             field = _RENAMED_OPTIONS.get(name, name)
             if field in cls.model_fields:
@@ -215,10 +215,14 @@ class ChatSettings(ModelSettings):
     @classmethod
     def from_dify(cls, model: str, credentials: Mapping[str, Any], **changes: Any) -> ChatSettings:
         """Settings from Dify's credentials form, whose values are strings; missing keys take its defaults."""
+        from . import form  # only who has Dify's form pays for it
+
         return cls(**{**form.chat_values_from_form(model, credentials), **changes})
 
     def to_dify(self) -> dict[str, str]:
         """The credentials form as Dify stores it; what is unset here is left out."""
+        from . import form
+
         return form.chat_form(_form_values(self))
 
 
@@ -245,10 +249,14 @@ class EmbeddingSettings(ModelSettings):
     @classmethod
     def from_dify(cls, model: str, credentials: Mapping[str, Any], **changes: Any) -> EmbeddingSettings:
         """Settings from Dify's credentials form for a Text Embedding model."""
+        from . import form
+
         return cls(**{**form.embedding_values_from_form(model, credentials), **changes})
 
     def to_dify(self) -> dict[str, str]:
         """The credentials form as Dify stores it."""
+        from . import form
+
         return form.embedding_form(_form_values(self))
 
 

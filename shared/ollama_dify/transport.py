@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from .endpoint import Endpoint
+from .endpoint import Endpoint, parsed
 from .errors import ConfigurationError, OllamaError
 from .exchange import Exchange, current
 from .flows import (
@@ -128,9 +128,7 @@ class Transport:
         """A pool, and what lets go of it in a forked child."""
         options = self.endpoint.pool_options()
         if self.endpoint.proxy is None:
-            direct = Pool(
-                target_of(httpx.URL(self.endpoint.url), options["verify"]), options["socket_options"]
-            )
+            direct = Pool(target_of(parsed(self.endpoint.url), options["verify"]), options["socket_options"])
             return direct, direct
         try:
             pool = httpx.HTTPTransport(**options)

@@ -40,14 +40,22 @@ OURS = tuple(str(ROOT / part) for part in ("shared", "packages"))
 # Importing these takes longer than all of ours, and a program that never needs them must not pay.
 HEAVY = ("httpx", "httpcore", "anyio", "aiohttp", "tokenizers", "PIL", "rich", "typer", "yaml", "tenacity")
 
-# Of ours: what a chat without pictures, counted tokens, vectors and mishaps never needs. It comes when it is used.
+# Of ours: what a plain chat never needs comes when it is used.
 ON_DEMAND = (
+    "chat_tokens",
+    "embedding_batch",
+    "embedding_prefixes",
+    "embedding_vectors",
     "form",
     "image_conversion",
     "image_formats",
     "image_reading",
-    "repair",
+    "pretokenizers",
     "structured",
+    "text_splitting",
+    "token_cache",
+    "tokens",
+    "vocabulary",
 )
 # What advises comes with an error, but the transport may bring it along.
 ADVICE = ("advice", "advice_texts")
@@ -55,18 +63,18 @@ ADVICE = ("advice", "advice_texts")
 # An adapter is imported into a program that has its framework's class already. The numbers are those of
 # modules today and three more; of the framework's own, a sixth one tells of a part that is not needed by all.
 IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
-    "core": ("", "import ollama_dify", HEAVY, 43),
+    "core": ("", "import ollama_dify", HEAVY, 31),
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",
         ("httpcore", "anyio", "aiohttp", "tokenizers", "yaml", "tenacity"),
-        54,
+        42,
     ),
     "llamaindex": (
         "from llama_index.core.llms.function_calling import FunctionCallingLLM",
         "import llamaindex_ollama_dify",
         ("httpcore", "httpx", "rich", "tokenizers"),
-        52,
+        40,
     ),
 }
 
@@ -150,7 +158,6 @@ def test_a_first_chat_needs_nothing_of_it_either(name: str) -> None:
     [
         ("from ollama_dify import Counter", "ollama_dify.counting"),
         ("from ollama_dify import TokenCount", "ollama_dify.tokens"),
-        ("from ollama_dify import correction", "ollama_dify.repair"),
         ("from langchain_ollama_dify import OllamaDifyLLM", "langchain_ollama_dify.llms"),
     ],
 )

@@ -36,12 +36,17 @@ def text_of(data: bytes) -> str:
 
 
 @pytest.mark.parametrize("name", CONVERTIBLE)
-@pytest.mark.parametrize("form", ["bytes", "base64", "data url"])
+@pytest.mark.parametrize("form", ["bytes", "base64", "data url", "base64 as bytes"])
 def test_unread_formats(name: str, form: str) -> None:
     data = (FILES / name).read_bytes()
     text = text_of(data)
-    source: Any = {"bytes": data, "base64": text, "data url": "data:image/x;base64," + text}[form]
-    image = convert_image(source, max_edge=None)
+    source: Any = {
+        "bytes": data,
+        "base64": text,
+        "data url": "data:image/x;base64," + text,
+        "base64 as bytes": text.encode(),
+    }[form]
+    image = convert_image(source, encoded=form == "base64 as bytes", max_edge=None)
     with Pillow.open(io.BytesIO(data)) as before, Pillow.open(io.BytesIO(image.data)) as after:
         assert image.media_type == "image/png"
         assert after.size == before.size

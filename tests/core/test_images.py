@@ -16,7 +16,8 @@ import pytest
 from PIL import Image as Pillow
 
 from ollama_dify.errors import UnsupportedContentError
-from ollama_dify.images import Image, ImageLimits, check_image_count, read_image_file
+from ollama_dify.image_reading import read_image_file
+from ollama_dify.images import Image, ImageLimits, check_image_count
 
 FILES = Path(__file__).parent.parent / "data" / "images"
 # HTTP status of three real servers for each file, sent alone to a vision model
@@ -60,9 +61,13 @@ FORMS = {
     "bytearray": lambda data: Image.from_bytes(bytearray(data)),
     "base64": lambda data: Image.from_base64(text_of(data)),
     "base64 parsed": lambda data: Image.parse(text_of(data)),
+    "base64 as bytes": lambda data: Image.from_base64(text_of(data).encode()),
+    "base64 as bytes parsed": lambda data: Image.parse(text_of(data).encode(), encoded=True),
+    "base64 as bytearray": lambda data: Image.from_base64(bytearray(text_of(data).encode())),
     "data url": lambda data: Image.from_data_url("data:image/png;base64," + text_of(data)),
     "data url parsed": lambda data: Image.parse("DATA:image/png;charset=utf-8;BASE64," + text_of(data)),
     "data url, no type": lambda data: Image.parse("data:;base64," + text_of(data)),
+    "data url as bytes": lambda data: Image.parse(b"data:;base64," + text_of(data).encode(), encoded=True),
 }
 
 
@@ -227,6 +232,21 @@ def test_base64_is_strict(text: str, why: str) -> None:
         assert why in caught.value.message
 
 
+@pytest.mark.parametrize("text", [text for text, _why in BASE64.values()], ids=list(BASE64))
+def test_base64_as_bytes_gets_the_same_refusal(text: str) -> None:
+    data = text.encode("utf-8", "replace")
+    messages = set()
+    for refused in (
+        lambda: Image.from_base64(data.decode()),
+        lambda: Image.from_base64(data),
+        lambda: Image.parse(data, encoded=True),
+    ):
+        with pytest.raises(UnsupportedContentError) as caught:
+            refused()
+        messages.add((str(caught.value), caught.value.hint))
+    assert len(messages) == 1
+
+
 REFERENCES = {
     "absolute path": ("/etc/passwd", "file path"),
     "path in the base64 alphabet": ("/etc/hosts12", "file path"),
@@ -259,6 +279,9 @@ def test_paths_and_addresses_in_messages_are_refused(
     assert why in caught.value.message
     assert "pw" not in str(caught.value).replace("/etc/passwd", "")
     assert caught.value.hint
+    with pytest.raises(UnsupportedContentError) as again:
+        Image.parse(text.encode(), encoded=True)
+    assert str(again.value) == str(caught.value)
 
 
 def test_size_limits_hold_at_the_byte() -> None:
@@ -283,12 +306,14 @@ def test_image_count() -> None:
         check_image_count(17)
 
 
-def test_a_large_picture_is_neither_decoded_nor_copied_as_a_whole() -> None:
+@pytest.mark.parametrize("as_bytes", [False, True], ids=["str", "bytes"])
+def test_a_large_picture_is_neither_decoded_nor_copied_as_a_whole(as_bytes: bool) -> None:
     noise = os.urandom(65_536) * 315
     data = png(2_600, 2_600, *(noise[begin : begin + 65_536] for begin in range(0, len(noise), 65_536)))
-    url = "data:image/png;base64," + text_of(data)
+    text = "data:image/png;base64," + text_of(data)
+    url = text.encode() if as_bytes else text
     tracemalloc.start()
-    image = Image.parse(url)
+    image = Image.parse(url, encoded=True)
     length = sum(len(piece) for piece in image.base64_pieces())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -307,6 +332,9 @@ def test_value_semantics() -> None:
     other = Image.from_bytes((FILES / "png_green.png").read_bytes())
     assert TEXT[:20] not in repr(image)
     assert pickle.loads(pickle.dumps(image)) == image
+    in_bytes = Image.from_base64(TEXT.encode())
+    assert TEXT[:20] not in repr(in_bytes)
+    assert pickle.loads(pickle.dumps(in_bytes)) == in_bytes == image
     assert image != other
     assert image != TEXT
     with pytest.raises(AttributeError):

@@ -27,7 +27,8 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.llm import ToolSelection
 
 from llamaindex_ollama_dify import OllamaDify
-from ollama_dify import CapabilityError, ConfigurationError, UnsupportedContentError
+from llamaindex_ollama_dify.convert import to_messages
+from ollama_dify import CapabilityError, ChatSettings, ConfigurationError, UnsupportedContentError
 from ollama_dify.testing import SimulatedOllama
 from tests.llamaindex.asking import CHAT_METHODS, ask, sent
 from tests.llamaindex.conftest import PIXEL
@@ -68,8 +69,33 @@ PICTURES: dict[str, Callable[[Path], ImageBlock]] = {
     "path": lambda path: ImageBlock(path=path),
     "data-url": lambda path: ImageBlock(url=f"data:image/png;base64,{PIXEL_BASE64}"),
     "unvalidated-bytes": lambda path: ImageBlock.model_construct(image=PIXEL, path=None, url=None),
+    "file-object-of-base64": lambda path: ImageBlock(image=io.BytesIO(PIXEL_BASE64.encode())),
+    "file-object-of-a-data-url": lambda path: ImageBlock(
+        image=io.BytesIO(b"data:image/png;base64," + PIXEL_BASE64.encode())
+    ),
     "restored": lambda path: ImageBlock.model_validate(ImageBlock(image=PIXEL).model_dump()),
 }
+
+
+def opened(data: bytes) -> ImageBlock:
+    """A block that holds the bytes as they are; without a file LlamaIndex itself encodes them."""
+    return ImageBlock(image=io.BytesIO(data))
+
+
+def test_a_picture_is_not_copied() -> None:
+    block = ImageBlock(image=PIXEL)
+    (message,) = to_messages([ChatMessage(blocks=[block])], ChatSettings(model="llava"))
+    assert message.images[0].payload is block.image
+
+
+# A GIF of one pixel in which every byte is below 128.
+ASCII_GIF = b"GIF87a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\x08\x04\0\1\x04\x04\0;"
+
+
+async def test_a_file_in_ascii_is_no_text(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+    message = ChatMessage(blocks=[ImageBlock(image=io.BytesIO(ASCII_GIF))])
+    await ask(make_llm("llava"), "chat", [message])
+    assert sent(server)[-1]["messages"][0]["images"] == [base64.b64encode(ASCII_GIF).decode()]
 
 
 @pytest.mark.parametrize("method", CHAT_METHODS)
@@ -125,14 +151,19 @@ async def test_picture_in_a_tool_result(server: SimulatedOllama, make_llm: MakeL
         ),
         (lambda path: ImageBlock(), "holds no picture"),
         (lambda path: ImageBlock(image=b"not a picture"), "blocks\\[1\\]"),
+        (lambda path: opened(b"aGVsbG8"), "not strict base64: its padding"),
+        (lambda path: opened(b"iVBORw0\nGgo="), "not strict base64: there is white space at position 7"),
+        (lambda path: opened(b"/etc/passwd"), "looks like a file path"),
+        (lambda path: opened(b"HTTPS://example.com/cat.png"), "set allow_image_urls=True"),
         (lambda path: ImageBlock(url="https://example.com/cat.png"), "set allow_image_urls=True"),
         (lambda path: ImageBlock(url=f"file://{path}"), "blocks\\[1\\]"),
         (lambda path: ToolCallBlock(tool_name="f", tool_kwargs="{bad"), "arguments are not JSON"),
         (lambda path: ToolCallBlock(tool_name="f", tool_kwargs="[1]"), "arguments are of type list"),
     ],
     ids=[
-        "audio", "video", "document", "citable", "citation", "empty-image", "no-image", "http-url",
-        "file-url", "bad-arguments", "list-arguments",
+        "audio", "video", "document", "citable", "citation", "empty-image", "no-image",
+        "bad-base64", "base64-of-two-lines", "path-as-bytes", "http-url-as-bytes", "http-url", "file-url",
+        "bad-arguments", "list-arguments",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", CHAT_METHODS)
