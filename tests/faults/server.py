@@ -16,6 +16,7 @@ import itertools
 import json
 import multiprocessing
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -305,17 +306,20 @@ class _Server:
         self.requests: list[Request] = []
         self.protocols: set[_Connection] = set()
 
-    async def listen(self, host: str = "127.0.0.1") -> tuple[asyncio.Server, int]:
+    async def listen(
+        self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> tuple[asyncio.Server, int]:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Connection(self), host, 0, backlog=2048)
+        server = await loop.create_server(lambda: _Connection(self), host, 0, backlog=2048, ssl=tls)
         return server, server.sockets[0].getsockname()[1]
 
 
 class FaultServer:
     """The server in a thread: `with FaultServer(script) as server: … server.url, server.counts`."""
 
-    def __init__(self, script: Script = answer) -> None:
+    def __init__(self, script: Script = answer, *, tls: ssl.SSLContext | None = None) -> None:
         self._server = _Server(script)
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._ready = threading.Event()
@@ -324,7 +328,7 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     @property
     def counts(self) -> Counts:
@@ -369,7 +373,7 @@ class FaultServer:
     def _run(self) -> None:
         async def serve() -> None:
             self._stop = asyncio.Event()
-            server, self.port = await self._server.listen()
+            server, self.port = await self._server.listen(tls=self._tls)
             self._ready.set()
             await self._stop.wait()
             server.close()

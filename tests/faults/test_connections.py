@@ -1,0 +1,251 @@
+"""Our own connections, sync and async: TLS, uploads nobody reads, answers that come early or too fast."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ollama_dify as od
+from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
+from ollama_dify.async_connection import AsyncConnection
+from ollama_dify.exchange import Exchange
+
+from .rows_connections import endless
+from .server import End, FaultServer, Request, Step, answer, chunk, head, last_line, line
+
+TLS = Path(__file__).parents[1] / "data" / "tls"
+MODES = pytest.mark.parametrize("mode", ["sync", "async"])
+
+
+def chat(url: str, **values: Any) -> ChatSettings:
+    return ChatSettings(model="m", base_url=url, **{"max_retries": 0, **values})
+
+
+def ask(mode: str, settings: ChatSettings, text: str = "hi", *, times: int = 1) -> list[str]:
+    """The answers to one question, whole and streamed in turn."""
+
+    async def awaited() -> list[str]:
+        async with AsyncOllamaClient(settings) as client:
+            said = []
+            for _ in range(times):
+                said.append((await client.chat([user(text)])).text)
+                said.append("".join([it.text async for it in client.chat_stream([user(text)])]))
+            return said
+
+    if mode == "async":
+        return asyncio.run(awaited())
+    with OllamaClient(settings) as client:
+        said = []
+        for _ in range(times):
+            said.append(client.chat([user(text)]).text)
+            said.append("".join(it.text for it in client.chat_stream([user(text)])))
+        return said
+
+
+@pytest.fixture
+def secure() -> Iterator[FaultServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem")
+    with FaultServer(tls=context) as running:
+        yield running
+
+
+@MODES
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_tls(secure: FaultServer, host: str, mode: str) -> None:
+    settings = chat(secure.url.replace("127.0.0.1", host), verify=str(TLS / "ca.pem"))
+    assert ask(mode, settings, times=3) == ["Hello"] * 6
+    assert secure.counts.connections == 1
+    assert secure.wait(lambda counts: counts.open == 0, 1.0)
+
+
+@MODES
+def test_a_certificate_nobody_vouches_for(secure: FaultServer, mode: str) -> None:
+    with pytest.raises(od.ConnectionFailedError, match=r"TLS failed.*certificate") as caught:
+        ask(mode, chat(secure.url))
+    assert not caught.value.retryable
+    assert secure.requests == []
+
+
+@MODES
+def test_a_certificate_for_another_name(
+    secure: FaultServer, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", secure.port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: known)
+    settings = chat(f"https://gpu.example:{secure.port}", verify=str(TLS / "ca.pem"), trust_env=False)
+    with pytest.raises(od.ConnectionFailedError, match="TLS failed"):
+        ask(mode, settings)
+    assert secure.requests == []
+
+
+def broken(request: Request) -> Iterable[Step]:
+    return [head(Content_Type="application/x-ndjson"), chunk(line("Hel")), 0.01, End.RST]
+
+
+@MODES
+def test_tls_that_breaks_in_the_middle(secure: FaultServer, mode: str) -> None:
+    secure.script(lambda request: broken(request) if b'"stream":true' in request.body else answer(request))
+    with pytest.raises(od.IncompleteResponseError) as caught:
+        ask(mode, chat(secure.url, verify=str(TLS / "ca.pem")))
+    assert caught.value.partial.text == "Hel"
+
+
+def test_tls_stopped_from_another_thread(secure: FaultServer) -> None:
+    secure.script(endless)
+    with OllamaClient(chat(secure.url, verify=str(TLS / "ca.pem"))) as client:
+        stream = client.chat_stream([user("hi")])
+        next(stream)
+        stopper = threading.Timer(0.1, stream.close)
+        stopper.start()
+        with pytest.raises(od.OllamaError):
+            for _ in stream:
+                pass
+        stopper.join()
+    assert secure.wait(lambda counts: counts.open == 0, 1.0)
+
+
+def test_tls_stopped_from_another_task(secure: FaultServer) -> None:
+    secure.script(endless)
+
+    async def awaited() -> None:
+        async with AsyncOllamaClient(chat(secure.url, verify=str(TLS / "ca.pem"))) as client:
+            stream = client.chat_stream([user("hi")])
+            await stream.__anext__()
+            asyncio.get_running_loop().call_later(0.1, lambda: asyncio.ensure_future(stream.aclose()))
+            with pytest.raises(od.OllamaError):
+                async for _ in stream:
+                    pass
+
+    asyncio.run(awaited())
+    assert secure.wait(lambda counts: counts.open == 0, 1.0)
+
+
+@contextlib.contextmanager
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that does as told with its first connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: serve(server.accept()[0]), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join(5)
+
+
+@MODES
+def test_https_where_http_is_spoken(mode: str) -> None:
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with listening(serve) as url, pytest.raises(od.ConnectionFailedError, match="TLS failed"):
+        ask(mode, chat(url.replace("http:", "https:")))
+
+
+LONG = "x" * 20_000_000
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("timeout", "phase"),
+    [(Timeouts(idle=0.3), "idle"), (Timeouts(total=0.3), "total")],
+    ids=["idle", "total"],
+)
+def test_a_server_that_does_not_read(mode: str, timeout: Timeouts, phase: str) -> None:
+    done = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            done.wait(5)
+
+    with listening(serve) as url:
+        with pytest.raises(od.RequestTimeoutError) as caught:
+            ask(mode, chat(url, timeout=timeout), LONG)
+        done.set()
+    assert caught.value.phase == phase
+
+
+@MODES
+def test_a_refusal_before_the_request_was_read(mode: str) -> None:
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(1000)
+            connection.sendall(
+                b"HTTP/1.1 413 Too Large\r\nContent-Length: 19\r\n\r\n" + b'{"error":"too long"}'[:19]
+            )
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1 << 20):
+                pass
+
+    with listening(serve) as url, pytest.raises(od.OllamaError) as caught:
+        ask(mode, chat(url), LONG)
+    assert "413" in str(caught.value)
+
+
+@MODES
+def test_a_long_request_arrives_whole(mode: str) -> None:
+    with FaultServer() as server:
+        assert ask(mode, chat(server.url), LONG) == ["Hello", "Hello"]
+        assert [request.body.count(b"x") - LONG.count("x") < 10 for request in server.generations] == [
+            True
+        ] * 2
+        assert all(LONG.encode() in request.body for request in server.generations)
+
+
+def flood(request: Request) -> Iterable[Step]:
+    if b'"stream":true' not in request.body:
+        return answer(request)
+    words = b"".join(chunk(line(f"{number} ")) for number in range(1000))
+    return [head(Content_Type="application/x-ndjson"), *[words] * 40, chunk(last_line()), b"0\r\n\r\n"]
+
+
+@MODES
+def test_an_answer_faster_than_its_reader(mode: str) -> None:
+    expected = "".join(f"{number} " for number in range(1000)) * 40
+
+    async def awaited(url: str) -> str:
+        async with AsyncOllamaClient(chat(url)) as client:
+            stream = client.chat_stream([user("hi")])
+            said = [(await stream.__anext__()).text]
+            await asyncio.sleep(0.2)  # the server goes on until it is made to wait
+            return "".join(said + [it.text async for it in stream])
+
+    with FaultServer(flood) as server:
+        said = asyncio.run(awaited(server.url)) if mode == "async" else ask(mode, chat(server.url))[1]
+        assert said == expected
+        assert server.counts.connections == 1
+
+
+def test_what_waits_unread_is_bounded() -> None:
+    class Transport(asyncio.Transport):
+        reading = True
+
+        def pause_reading(self) -> None:
+            self.reading = False
+
+        def resume_reading(self) -> None:
+            self.reading = True
+
+    async def awaited() -> None:
+        transport = Transport()
+        connection = AsyncConnection(bytearray(64 * 1024))
+        connection.connection_made(transport)
+        received = 0
+        while transport.reading:
+            view = connection.get_buffer(-1)
+            connection.buffer_updated(len(view))
+            received += len(view)
+            assert received <= 512 * 1024
+        data = await connection._read(Exchange(None), 1.0)
+        assert len(data) == received
+        assert transport.reading
+
+    asyncio.run(awaited())
