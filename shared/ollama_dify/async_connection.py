@@ -28,8 +28,9 @@ _LONG_S = 24 * 3600.0
 class AsyncConnection(asyncio.BufferedProtocol):
     """The async twin of `Connection`: use it from one task at a time; only `abort` may come from another."""
 
-    def __init__(self, buffer: bytearray) -> None:
-        """buffer: where the event loop puts what it reads; shared by all connections of one loop."""
+    def __init__(self, sock: socket.socket, buffer: bytearray) -> None:
+        """sock: the transport's. buffer: where the event loop puts what it reads; shared by all."""
+        self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(buffer)
         self._transport: asyncio.Transport | None = None
@@ -100,9 +101,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 await self._write(head, exchange, phases["write"])
         while True:
             data = await self._read(exchange, phases["read"])
-            exchange.count(len(data))
+            exchange.received += len(data)
             if dialogue.feed(data):
                 return dialogue
+            exchange.check_head()
 
     async def body(
         self, dialogue: Dialogue, request: httpx.Request, exchange: Exchange
@@ -139,13 +141,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         # In a forked child the event loop's selector is shared with the parent: leave both alone.
-        transport = self._transport
-        if transport is not None and self._pid == os.getpid():
-            sock = transport.get_extra_info("socket")
-            if sock is not None:
-                # A forked child's copy must not keep the connection open.
-                shut_down(sock)
-            transport.abort()
+        if self._transport is not None and self._pid == os.getpid():
+            # A forked child's copy must not keep the connection open.
+            shut_down(self._sock)
+            self._transport.abort()
 
     async def _read(self, exchange: Exchange, limit_s: float | None) -> bytes:
         if not self._pieces:
@@ -224,7 +223,9 @@ async def connect(
                 tls = {"ssl": target.tls, "server_hostname": target.tls_name}
                 tls["ssl_handshake_timeout"] = _LONG_S
             loop = asyncio.get_running_loop()
-            return (await loop.create_connection(lambda: AsyncConnection(buffer), sock=sock, **tls))[1]
+            connection = AsyncConnection(sock, buffer)
+            await loop.create_connection(lambda: connection, sock=sock, **tls)
+            return connection
     except TimeoutError as error:
         raise httpx.ConnectTimeout(str(error)) from error
     except (OSError, UnicodeError) as error:

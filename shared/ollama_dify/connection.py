@@ -89,9 +89,10 @@ class Connection:
                 self._write(data, exchange, phases["write"])
         while True:
             data = self._read(exchange, phases["read"])
-            exchange.count(len(data))
+            exchange.received += len(data)
             if dialogue.feed(data):
                 return dialogue
+            exchange.check_head()
 
     def body(self, dialogue: Dialogue, request: httpx.Request, exchange: Exchange) -> Iterator[bytes]:
         """The answer's body as it comes; at its end the connection may be idle."""

@@ -16,8 +16,9 @@ HEAD_LIMIT = 256 * 1024
 class Exchange:
     """One request and its answer.
 
-    deadline: on the monotonic clock, None for none. received: bytes of the answer's head. in_body: the head
-    is complete. reused: the connection had served another exchange before. cut: ends the connection.
+    deadline: on the monotonic clock, None for none. received: bytes until the answer's head was complete.
+    in_body: it is complete. reused: the connection had served another exchange before. cut: ends the
+    connection.
     """
 
     __slots__ = ("cut", "deadline", "in_body", "received", "reused")
@@ -51,12 +52,10 @@ class Exchange:
             raise httpx.ReadTimeout("total")
         return left if timeout is None else min(timeout, left)
 
-    def count(self, size: int) -> None:
-        """Count received bytes; a head without end is refused (an endless row of 1xx, for example)."""
-        if not self.in_body:
-            self.received += size
-            if self.received > HEAD_LIMIT:
-                raise httpx.RemoteProtocolError(f"the answer's head is over {HEAD_LIMIT} bytes")
+    def check_head(self) -> None:
+        """Refuse a head without end (an endless row of 1xx, for example)."""
+        if not self.in_body and self.received > HEAD_LIMIT:
+            raise httpx.RemoteProtocolError(f"the answer's head is over {HEAD_LIMIT} bytes")
 
     def abort(self) -> None:
         """Cut the connection from another thread or task: whoever reads from it gets an error."""

@@ -58,7 +58,9 @@ class _Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = self._exchange
         data = self.inner.read(max_bytes, exchange.limit(timeout))
-        exchange.count(len(data))
+        if not exchange.in_body:
+            exchange.received += len(data)
+            exchange.check_head()
         return data
 
     def close(self) -> None:
@@ -101,7 +103,9 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = self._exchange
         data = await self.inner.read(max_bytes, exchange.limit(timeout))
-        exchange.count(len(data))
+        if not exchange.in_body:
+            exchange.received += len(data)
+            exchange.check_head()
         return data
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""Our own connections, sync and async: TLS, uploads nobody reads, answers that come early or too fast."""
+"""Our own connections, called and awaited, with uvloop too: TLS, long requests, early and fast answers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,7 +22,22 @@ from .rows_connections import endless
 from .server import End, FaultServer, Request, Step, answer, chunk, head, last_line, line
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
-MODES = pytest.mark.parametrize("mode", ["sync", "async"])
+MODES = pytest.mark.parametrize("mode", ["sync", "async", "uvloop"])
+T = TypeVar("T")
+
+
+def run(mode: str, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` in an event loop of its own."""
+    if mode == "async":
+        return asyncio.run(work)
+    loop = pytest.importorskip("uvloop").new_event_loop()
+    try:
+        done: T = loop.run_until_complete(work)
+        return done
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 def chat(url: str, **values: Any) -> ChatSettings:
@@ -40,8 +55,8 @@ def ask(mode: str, settings: ChatSettings, text: str = "hi", *, times: int = 1) 
                 said.append("".join([it.text async for it in client.chat_stream([user(text)])]))
             return said
 
-    if mode == "async":
-        return asyncio.run(awaited())
+    if mode != "sync":
+        return run(mode, awaited())
     with OllamaClient(settings) as client:
         said = []
         for _ in range(times):
@@ -75,7 +90,8 @@ def test_a_certificate_nobody_vouches_for(secure: FaultServer, mode: str) -> Non
     assert secure.requests == []
 
 
-@MODES
+# uvloop resolves names by itself, so that none can be made up for it.
+@pytest.mark.parametrize("mode", ["sync", "async"])
 def test_a_certificate_for_another_name(
     secure: FaultServer, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +129,8 @@ def test_tls_stopped_from_another_thread(secure: FaultServer) -> None:
     assert secure.wait(lambda counts: counts.open == 0, 1.0)
 
 
-def test_tls_stopped_from_another_task(secure: FaultServer) -> None:
+@pytest.mark.parametrize("mode", ["async", "uvloop"])
+def test_tls_stopped_from_another_task(secure: FaultServer, mode: str) -> None:
     secure.script(endless)
 
     async def awaited() -> None:
@@ -125,7 +142,7 @@ def test_tls_stopped_from_another_task(secure: FaultServer) -> None:
                 async for _ in stream:
                     pass
 
-    asyncio.run(awaited())
+    run(mode, awaited())
     assert secure.wait(lambda counts: counts.open == 0, 1.0)
 
 
@@ -219,7 +236,7 @@ def test_an_answer_faster_than_its_reader(mode: str) -> None:
             return "".join(said + [it.text async for it in stream])
 
     with FaultServer(flood) as server:
-        said = asyncio.run(awaited(server.url)) if mode == "async" else ask(mode, chat(server.url))[1]
+        said = ask(mode, chat(server.url))[1] if mode == "sync" else run(mode, awaited(server.url))
         assert said == expected
         assert server.counts.connections == 1
 
@@ -236,7 +253,7 @@ def test_what_waits_unread_is_bounded() -> None:
 
     async def awaited() -> None:
         transport = Transport()
-        connection = AsyncConnection(bytearray(64 * 1024))
+        connection = AsyncConnection(sock, bytearray(64 * 1024))
         connection.connection_made(transport)
         received = 0
         while transport.reading:
@@ -248,4 +265,5 @@ def test_what_waits_unread_is_bounded() -> None:
         assert len(data) == received
         assert transport.reading
 
-    asyncio.run(awaited())
+    with socket.socket() as sock:
+        asyncio.run(awaited())
