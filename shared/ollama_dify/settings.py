@@ -193,6 +193,15 @@ class ChatSettings(ModelSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_image_edge(self) -> ChatSettings:
+        if self.max_image_edge is not None and not self.convert_images:
+            raise ValueError(
+                f"max_image_edge={self.max_image_edge} needs convert_images=True: pictures that are not "
+                "converted are sent as they are"
+            )
+        return self
+
     @property
     def token_bound(self) -> int | None:
         """Most tokens an answer may have: `max_tokens`, else the context size."""

@@ -283,6 +283,26 @@ def test_a_token_stays_cheap(name: str) -> None:
     assert calls_of(stream, 500) - many == pytest.approx(many - few, rel=0.02)
 
 
+def calls_of_framing(chunks: int) -> int:
+    """Of reading a body whose every token is a chunk, in reads of 64 KB."""
+    from ollama_dify.http1 import Dialogue
+
+    dialogue = Dialogue(httpx.Request("POST", "http://server", content=b"{}"))
+    assert dialogue.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    token = b"x" * 120 + b"\n"
+    wire = (b"%x\r\n%b\r\n" % (len(token), token)) * chunks
+    with Calls() as calls:
+        got = sum(len(dialogue.body.feed(wire[at : at + 65536])) for at in range(0, len(wire), 65536))
+    assert got == len(token) * chunks
+    return calls.count
+
+
+@pytest.mark.skipif(sys.getprofile() is not None, reason="another profiler is counting")
+def test_the_framing_of_a_token_stays_cheap() -> None:
+    few, many = calls_of_framing(2_000), calls_of_framing(6_000)
+    assert 1 < (many - few) / 4_000 <= 8
+
+
 def validated_langchain(text: str) -> ChatGenerationChunk:
     message = AIMessageChunk(content=text, response_metadata={"model_provider": "ollama"})
     return ChatGenerationChunk(message=message)

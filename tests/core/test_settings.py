@@ -310,6 +310,15 @@ def test_assignment_is_validated_and_counts_the_connections_changes() -> None:
     assert settings.base_url == "http://other:11434"
 
 
+def test_an_edge_for_pictures_that_are_not_converted() -> None:
+    with pytest.raises(ConfigurationError, match="needs convert_images=True"):
+        chat(max_image_edge=512)
+    settings = chat(convert_images=True, max_image_edge=512)
+    with pytest.raises(ConfigurationError, match="needs convert_images=True"):
+        settings.convert_images = False
+    assert settings.convert_images
+
+
 def test_a_check_across_fields_rolls_back() -> None:
     settings = chat(num_predict=100)
     with pytest.raises(ConfigurationError, match="num_predict=100 asks for more"):
