@@ -32,6 +32,7 @@ TOPICS = {
         "create_agent(",
         "with_structured_output(",
         "repair=True",
+        '"type": "image"',
         "think=",
         "allowed_objects=",
         "valid_namespaces=",
@@ -48,6 +49,7 @@ TOPICS = {
         "structured_predict(",
         "as_structured_llm(",
         '"repair": True',
+        "ImageBlock(",
         "think=",
         "from_dict(",
         "callback_manager=",
@@ -63,6 +65,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedOllama]:
     for name in ("_llm", "_embed_model", "_tokenizer", "_callback_manager"):
         monkeypatch.setattr(Settings, name, getattr(Settings, name, None))
     monkeypatch.setattr(llama_index.core, "global_tokenizer", None)
+    monkeypatch.chdir(ROOT)
     with SimulatedOllama() as server:
         monkeypatch.setenv("OLLAMA_HOST", server.base_url)
         yield server
