@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -111,7 +112,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors():
-            question = self._question(messages, stop, kwargs)
+            question = await self._off_loop(partial(self._question, messages, stop, kwargs), kwargs)
             if isinstance(question.asked, Prompt):
                 return _result(await self.async_client.generate(question.asked, **question.call))
             return _result(await self.async_client.chat(question.asked, **question.tools, **question.call))
@@ -144,7 +145,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
     ) -> AsyncIterator[ChatGenerationChunk]:
         answered = StreamedAnswer()
         with langchain_errors():
-            question = self._question(messages, stop, kwargs)
+            question = await self._off_loop(partial(self._question, messages, stop, kwargs), kwargs)
             stream: AsyncChatStream
             if isinstance(question.asked, Prompt):
                 stream = self.async_client.generate_stream(question.asked, **question.call)

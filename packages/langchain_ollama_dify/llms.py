@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -94,7 +95,7 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        extra, call = _arguments(self, stop, kwargs)
+        extra, call = await self._off_loop(partial(_arguments, self, stop, kwargs), kwargs)
 
         async def complete(text: str) -> Generation:
             with langchain_errors():
@@ -126,7 +127,7 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         with langchain_errors():
-            extra, call = _arguments(self, stop, kwargs)
+            extra, call = await self._off_loop(partial(_arguments, self, stop, kwargs), kwargs)
             async with self.async_client.generate_stream(Prompt(prompt, **extra), **call) as stream:
                 async for piece in stream:
                     chunk = _chunk(piece)

@@ -134,7 +134,7 @@ class OllamaDify(Portable, StructuredPrediction, Connected, ChatSettings):
     @_chat_events
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The async twin of `chat`."""
-        question = self._chat_question(messages, kwargs)
+        question = await self._off_loop(partial(self._chat_question, messages, kwargs), kwargs)
         return chat_response(await self._aanswer(question), single_call=question.single_call)
 
     @_chat_events
@@ -146,7 +146,7 @@ class OllamaDify(Portable, StructuredPrediction, Connected, ChatSettings):
     @_chat_events
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """The async twin of `stream_chat`."""
-        question = self._chat_question(messages, kwargs)
+        question = await self._off_loop(partial(self._chat_question, messages, kwargs), kwargs)
         return _agrow(self._astream(question), GrowingAnswer(single_call=question.single_call).chat)
 
     @_completion_events

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -23,6 +24,7 @@ else:
 __all__ = ["Connected"]
 
 _A = TypeVar("_A", bound="Connected")
+_T = TypeVar("_T")
 
 
 class Connected(BaseModel):
@@ -85,6 +87,12 @@ class Connected(BaseModel):
             "Counting tokens needs the model's vocabulary, and fetching it here would block the event loop.\n"
             "Call `await model.awarmup()` once before."
         )
+
+    async def _off_loop(self, read: Callable[[], _T], call: Mapping[str, Any]) -> _T:
+        """Read the framework's messages; in a thread where that converts pictures, which takes long."""
+        if call.get("convert_images", getattr(self, "convert_images", False)):
+            return await asyncio.to_thread(read)
+        return read()
 
     def close(self) -> None:
         """Close the sync connections; the object connects again when it is used again."""

@@ -7,10 +7,12 @@ import io
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 from llama_index.core.base.llms.types import (
@@ -261,6 +263,26 @@ async def test_converting_is_the_same_in_both(server: SimulatedOllama) -> None:
     image = Image.from_base64(sent)
     assert image.media_type == "image/png"
     assert max(image.width, image.height) == 16
+
+
+@pytest.mark.parametrize("way", [way for way in CHAT if way.split()[1].startswith("a")])
+async def test_converting_leaves_the_event_loop_alone(
+    server: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    threads = []
+    opened = PIL.Image.open
+
+    def watched(*args: Any, **values: Any) -> Any:
+        threads.append(threading.current_thread())
+        return opened(*args, **values)
+
+    monkeypatch.setattr("PIL.Image.open", watched)
+    tiff = (IMAGES / "tiff.tiff").read_bytes()
+    langchain = langchain_message({"type": "image", "image": tiff})
+    messages = langchain if way.startswith("langchain") else llamaindex_message(ImageBlock(image=tiff))
+    await ask(server, way, messages, convert_images=True)
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 # What must not get in.
