@@ -114,7 +114,11 @@ class Calls:
         return known_counter(self.context(), self._model(None))
 
     def warmup(self) -> Flow[ModelInfo]:
-        """Look up the model, get its vocabulary, and have the server load it with these settings."""
+        """Look up the model, get its vocabulary, and have the server load it with these settings.
+
+        The model may have been pulled anew under its name, so its digest is asked for again.
+        """
+        self.context().lookups.digests.clear()
         info = yield from self.model_info(None)
         yield from self.counter()
         if isinstance(self.settings, EmbeddingSettings):

@@ -215,7 +215,10 @@ class OllamaClient:
         return self._calls.known_counter()
 
     def warmup(self) -> ModelInfo:
-        """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
+        """Look the model up, get its vocabulary and have the server load it: the first call is quick.
+
+        Sees a model that was pulled anew under the same name.
+        """
         return self._transport().run(self._calls.warmup())
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -59,7 +59,10 @@ class Connected(BaseModel):
         return self._awaited_client
 
     def warmup(self) -> ModelInfo:
-        """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
+        """Look the model up, get its vocabulary and have the server load it: the first call is quick.
+
+        Sees a model that was pulled anew under the same name.
+        """
         return self.client.warmup()
 
     async def awarmup(self) -> ModelInfo:

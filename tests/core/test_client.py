@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import http.server
 import os
@@ -259,6 +260,17 @@ def test_what_the_server_knows(server: SimulatedOllama, connect: Connect) -> Non
     side.call("chat", HI)
     (running,) = side.call("ps")
     assert (running.name, running.context_length) == ("llama3.2:latest", 4096)
+
+
+def test_warming_up_sees_a_model_that_was_pulled_anew(server: SimulatedOllama, connect: Connect) -> None:
+    side = connect(model="llama3.2")
+    blind = side.call("warmup")
+    assert blind.can("vision") is False
+    seeing = ("completion", "tools", "vision")
+    server.install(dataclasses.replace(server.models["llama3.2:latest"], capabilities=seeing))
+    assert side.call("model_info") is blind
+    assert side.call("warmup").can("vision") is True
+    assert side.call("model_info").digest != blind.digest
 
 
 def test_one_connection_serves_many_calls(server: SimulatedOllama, connect: Connect) -> None:
