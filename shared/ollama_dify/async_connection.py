@@ -7,13 +7,13 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, cast
 
 import anyio
 import httpx
 
-from .connection import Target, shut_down
+from .connection import WRITE_SIZE, Target, close, is_readable, joined, shut_down
 from .exchange import Exchange
 from .http1 import Dialogue
 
@@ -44,6 +44,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[bool] | None = None
         self._until: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._pid = os.getpid()
         self._idle_since = 0.0
         self._used = False
@@ -93,12 +94,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
         phases = request.extensions["timeout"]
         # A server that refuses before it has read everything may close: its answer says more than that.
         with contextlib.suppress(httpx.WriteError):
-            head = dialogue.head
-            async for data in cast(AsyncIterable[bytes], request.stream):
-                await self._write(head + data if head else data, exchange, phases["write"])
-                head = b""
-            if head:
-                await self._write(head, exchange, phases["write"])
+            for data in joined(dialogue.head, cast(Iterable[bytes], request.stream)):
+                await self._write(data, exchange, phases["write"])
         while True:
             data = await self._read(exchange, phases["read"])
             exchange.received += len(data)
@@ -131,7 +128,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def is_stale(self, keep_s: float) -> bool:
         """Whether an idle connection is of no more use: too old, or the server said something (its end)."""
-        return self._ended or bool(self._pieces) or time.monotonic() - self._idle_since > keep_s
+        if self._ended or self._pieces or time.monotonic() - self._idle_since > keep_s:
+            return True
+        # What the event loop had no turn to read would be taken for the next answer.
+        return is_readable(self._sock)
 
     def abort(self) -> None:
         """Cut it, from any task."""
@@ -149,7 +149,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
     async def _read(self, exchange: Exchange, limit_s: float | None) -> bytes:
         if not self._pieces:
             limit = exchange.limit(limit_s)
-            if not self._ended and not await self._wait(limit):
+            until = None if limit is None else time.monotonic() + limit
+            if not self._ended and not await self._wait(until):
                 raise httpx.ReadTimeout("no byte in time")
             if not self._pieces:
                 if self._error is not None:
@@ -165,22 +166,27 @@ class AsyncConnection(asyncio.BufferedProtocol):
         return data
 
     async def _write(self, data: bytes, exchange: Exchange, limit_s: float | None) -> None:
-        limit = exchange.limit(limit_s)
-        if self._transport is None or self._ended:
-            raise httpx.WriteError("the connection was closed")
-        self._transport.write(data)
-        while not self._writable:
-            if not await self._wait(limit):
-                raise httpx.WriteTimeout("no byte taken in time")
-            if self._ended:
-                raise httpx.WriteError(str(self._error or "the connection was closed"))
+        for start in range(0, len(data), WRITE_SIZE):
+            limit = exchange.limit(limit_s)
+            until = None if limit is None else time.monotonic() + limit
+            if self._transport is None or self._ended:
+                raise httpx.WriteError("the connection was closed")
+            self._transport.write(data[start : start + WRITE_SIZE])
+            while not self._writable:
+                if not await self._wait(until):
+                    raise httpx.WriteTimeout("not taken in time")
+                if self._ended:
+                    raise httpx.WriteError(str(self._error or "the connection was closed"))
 
-    async def _wait(self, limit_s: float | None) -> bool:
-        """Until something happens on the connection; False when nothing did in time."""
+    async def _wait(self, until: float | None) -> bool:
+        """Until something happens on the connection; False when nothing did in time.
+
+        until: on the monotonic clock; uvloop's own lags behind, so that a deadline would seem not reached.
+        """
         waiter = self._waiter = self._loop.create_future()
-        self._until = None if limit_s is None else self._loop.time() + limit_s
-        if self._until is not None and (self._timer is None or self._timer.when() > self._until):
-            self._look_again(self._until)
+        self._until = until
+        if until is not None and (self._timer is None or self._due > until):
+            self._look_again(until)
         try:
             happened: bool = await waiter
             return happened
@@ -191,13 +197,14 @@ class AsyncConnection(asyncio.BufferedProtocol):
         """Have one timer go off now and then: setting one for each token costs more than that."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._look)
+        self._due = when
+        self._timer = self._loop.call_later(max(when - time.monotonic(), 0), self._look)
 
     def _look(self) -> None:
         self._timer = None
         if self._waiter is None or self._until is None:
             return
-        if self._loop.time() < self._until:
+        if time.monotonic() < self._until:
             self._look_again(self._until)
         elif not self._waiter.done():
             self._waiter.set_result(False)
@@ -215,9 +222,7 @@ async def connect(
     try:
         # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes as the connection does.
         with anyio.fail_after(limit_s):
-            sock = await _connected_socket(target, limit_s)
-            for option in ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *options):
-                sock.setsockopt(*option)
+            sock = await _connected_socket(target, options, limit_s)
             tls: dict[str, Any] = {}
             if target.tls is not None:
                 tls = {"ssl": target.tls, "server_hostname": target.tls_name}
@@ -232,7 +237,7 @@ async def connect(
         raise httpx.ConnectError(str(error)) from error
 
 
-async def _connected_socket(target: Target, limit_s: float | None) -> socket.socket:
+async def _connected_socket(target: Target, options: Iterable[Any], limit_s: float | None) -> socket.socket:
     """A socket connected to the first of the host's addresses that answers; raises what the last one did.
 
     asyncio's own way loses the socket when it is cancelled at the wrong moment.
@@ -243,18 +248,19 @@ async def _connected_socket(target: Target, limit_s: float | None) -> socket.soc
     share = None if limit_s is None else limit_s / len(found)
     for number, (family, kind, proto, _, address) in enumerate(found, 1):
         last = number == len(found)
-        sock = socket.socket(family, kind, proto)
+        sock = None
         try:
+            sock = socket.socket(family, kind, proto)
             sock.setblocking(False)
             with anyio.move_on_after(None if last else share):
                 await loop.sock_connect(sock, address)
+                for option in ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *options):
+                    sock.setsockopt(*option)
                 return sock
-        except OSError:
-            sock.close()
-            if last:
+        except BaseException as error:
+            close(sock)
+            if last or not isinstance(error, OSError):
                 raise
-        except BaseException:
-            sock.close()
-            raise
-        sock.close()
+        else:
+            close(sock)
     raise httpx.ConnectError("none of the host's addresses answered in time")

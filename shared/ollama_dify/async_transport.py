@@ -92,6 +92,7 @@ class AsyncOpened:
         """Give the connection back, or cut it when the answer is not at its end."""
         if not self._closed:
             self._closed = True
+            self._exchange.cut = None  # a late abort must not hit the connection's next exchange
             try:
                 await self._response.aclose()
             finally:

@@ -16,10 +16,11 @@ import httpx
 from .exchange import Exchange
 from .http1 import Dialogue
 
-__all__ = ["READ_SIZE", "Connection", "Target", "shut_down"]
+__all__ = ["READ_SIZE", "WRITE_SIZE", "Connection", "Target", "close", "is_readable", "joined", "shut_down"]
 
 READ_SIZE = 64 * 1024
-_WRITE_SIZE = 256 * 1024
+# What is written under one timeout: a long request on a slow line takes longer than that, and goes on.
+WRITE_SIZE = 256 * 1024
 
 
 class Target(NamedTuple):
@@ -51,24 +52,21 @@ class Connection:
     def __init__(
         self, target: Target, options: Iterable[Any], exchange: Exchange, timeout: float | None
     ) -> None:
-        """Connect. timeout: seconds for TCP, and for each step of TLS; None for none."""
+        """Connect. timeout: seconds for TCP, and as many for TLS; None for none."""
         sock = None
         try:
-            sock = socket.create_connection((target.host, target.port), exchange.limit(timeout))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for option in options:
-                sock.setsockopt(*option)
+            sock = _connected_socket(target, options, exchange.limit(timeout))
             if target.tls is not None:
                 sock.settimeout(exchange.limit(timeout))
                 sock = target.tls.wrap_socket(sock, server_hostname=target.tls_name)
         except TimeoutError as error:
-            _close(sock)
+            close(sock)
             raise httpx.ConnectTimeout(str(error)) from error
         except (OSError, UnicodeError) as error:
-            _close(sock)
+            close(sock)
             raise httpx.ConnectError(str(error)) from error
         except BaseException:
-            _close(sock)
+            close(sock)
             raise
         self._sock = sock
         self._timeout = sock.gettimeout()
@@ -85,7 +83,7 @@ class Connection:
         phases = request.extensions["timeout"]
         # A server that refuses before it has read everything may close: its answer says more than that.
         with contextlib.suppress(httpx.WriteError):
-            for data in _joined(dialogue.head, request.stream):  # type: ignore[arg-type]  # a sync body
+            for data in joined(dialogue.head, request.stream):  # type: ignore[arg-type]  # a sync body
                 self._write(data, exchange, phases["write"])
         while True:
             data = self._read(exchange, phases["read"])
@@ -143,9 +141,9 @@ class Connection:
 
     def _write(self, data: bytes, exchange: Exchange, timeout: float | None) -> None:
         try:
-            for start in range(0, len(data), _WRITE_SIZE):
+            for start in range(0, len(data), WRITE_SIZE):
                 self._limit(exchange.limit(timeout))
-                self._sock.sendall(data[start : start + _WRITE_SIZE])
+                self._sock.sendall(data[start : start + WRITE_SIZE])
         except TimeoutError as error:
             raise httpx.WriteTimeout(str(error)) from error
         except OSError as error:
@@ -158,16 +156,42 @@ class Connection:
             self._timeout = timeout
 
 
-def _joined(head: bytes, body: Iterable[bytes]) -> Iterator[bytes]:
+def joined(head: bytes, body: Iterable[bytes]) -> Iterator[bytes]:
     """The pieces to send; a head and what fits beside it make one packet."""
     pieces = iter(body)
     first = next(pieces, b"")
-    if len(first) > _WRITE_SIZE:
+    if len(first) > WRITE_SIZE:
         yield head
         yield first
     else:
         yield head + first
     yield from pieces
+
+
+def _connected_socket(target: Target, options: Iterable[Any], timeout: float | None) -> socket.socket:
+    """A socket connected to the first of the host's addresses that answers; raises what the last one did.
+
+    timeout: for all addresses together, where `socket.create_connection` gives each so much.
+    """
+    began = time.monotonic()
+    found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    for number, (family, kind, proto, _, address) in enumerate(found, 1):
+        sock = None
+        try:
+            sock = socket.socket(family, kind, proto)
+            if timeout is not None:
+                # One address that never answers leaves time for the others.
+                left = timeout * number / len(found) - (time.monotonic() - began)
+                sock.settimeout(max(left, 0.001))
+            sock.connect(address)
+            for option in ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *options):
+                sock.setsockopt(*option)
+            return sock
+        except BaseException as error:
+            close(sock)
+            if number == len(found) or not isinstance(error, OSError):
+                raise
+    raise httpx.ConnectError("the host has no address")
 
 
 def is_readable(sock: socket.socket) -> bool:
@@ -179,6 +203,6 @@ def is_readable(sock: socket.socket) -> bool:
     return bool(select.select([sock], [], [], 0)[0])
 
 
-def _close(sock: socket.socket | None) -> None:
+def close(sock: socket.socket | None) -> None:
     if sock is not None:
         sock.close()

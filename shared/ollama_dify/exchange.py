@@ -17,22 +17,23 @@ class Exchange:
     """One request and its answer.
 
     deadline: on the monotonic clock, None for none. received: bytes until the answer's head was complete.
-    in_body: it is complete. reused: the connection had served another exchange before. cut: ends the
-    connection.
+    in_body: it is complete. fresh: wants a new connection. reused: the connection had served another
+    exchange before. cut: ends the connection, while it serves this exchange.
     """
 
-    __slots__ = ("cut", "deadline", "in_body", "received", "reused")
+    __slots__ = ("cut", "deadline", "fresh", "in_body", "received", "reused")
 
-    def __init__(self, deadline: float | None) -> None:
+    def __init__(self, deadline: float | None, *, fresh: bool = False) -> None:
         self.deadline = deadline
+        self.fresh = fresh
         self.received = 0
         self.in_body = False
         self.reused = False
         self.cut: Callable[[], None] | None = None
 
     def again(self) -> Exchange:
-        """A fresh exchange for the same request and deadline."""
-        return Exchange(self.deadline)
+        """An exchange with the same deadline, on a new connection: where one had ended, others may have."""
+        return Exchange(self.deadline, fresh=True)
 
     @property
     def is_late(self) -> bool:
@@ -59,8 +60,9 @@ class Exchange:
 
     def abort(self) -> None:
         """Cut the connection from another thread or task: whoever reads from it gets an error."""
-        if self.cut is not None:
-            self.cut()
+        cut = self.cut  # read once: it goes as the exchange ends
+        if cut is not None:
+            cut()
 
 
 # Set by the transport right before a request, read by what sends it: httpx has no other way through.

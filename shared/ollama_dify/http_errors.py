@@ -74,7 +74,7 @@ class HttpErrors:
                 retryable=True,
                 hint="Check proxy=, HTTP_PROXY and NO_PROXY.",
             )
-        if isinstance(error, RuntimeError) and "closed" in str(error):
+        if isinstance(error, (RuntimeError, httpx.LocalProtocolError)) and "closed" in str(error):
             return ConnectionFailedError(
                 f"The client for {self.url} was closed while a request was under way: {_said(error)}.",
                 url=url,

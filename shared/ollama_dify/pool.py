@@ -62,12 +62,14 @@ class Pool(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         exchange = current.get()
-        connection = self._take()
+        self._check_open()
+        connection = None if exchange.fresh else self._take()
         if connection is None:
             connect_s = request.extensions["timeout"]["connect"]
             connection = Connection(self._target, self._options, exchange, connect_s)
         self._busy.add(connection)
         try:
+            self._check_open()  # else `close` may have come before it could see this connection
             dialogue = connection.begin(request, exchange)
         except BaseException:
             self._busy.discard(connection)
@@ -75,6 +77,10 @@ class Pool(httpx.BaseTransport):
             raise
         body = _Body(connection.body(dialogue, request, exchange), connection, self)
         return httpx.Response(dialogue.status, headers=dialogue.headers, stream=body)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise httpx.LocalProtocolError("the pool is closed")
 
     def _take(self) -> Connection | None:
         while self._idle:
@@ -88,10 +94,12 @@ class Pool(httpx.BaseTransport):
     def give_back(self, connection: Connection) -> None:
         if connection in self._busy:
             self._busy.discard(connection)
-            if self._closed or not connection.is_idle:
-                connection.close()
-            else:
+            if connection.is_idle:
                 self._idle.append(connection)
+            else:
+                connection.close()
+            if self._closed:  # asked last: another thread may close at any moment
+                self.close()
 
     def drop(self) -> None:
         """Let go of what a fork inherited: `Connection.close` leaves the parent's connection alone."""
@@ -103,8 +111,9 @@ class Pool(httpx.BaseTransport):
         while self._idle:
             with contextlib.suppress(IndexError):
                 self._idle.pop().close()
+        # Who uses it closes it: a number of a socket freed under a reading thread may be another's by then.
         for connection in list(self._busy):
-            connection.close()
+            connection.abort()
 
 
 class _AsyncBody(httpx.AsyncByteStream):
@@ -140,12 +149,14 @@ class AsyncPool(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         exchange = current.get()
-        connection = self._take()
+        self._check_open()
+        connection = None if exchange.fresh else self._take()
         if connection is None:
             connect_s = request.extensions["timeout"]["connect"]
             connection = await connect(self._target, self._options, exchange, connect_s, self._buffer)
         self._busy.add(connection)
         try:
+            self._check_open()
             dialogue: Dialogue = await connection.begin(request, exchange)
         except BaseException:
             self._busy.discard(connection)
@@ -153,6 +164,10 @@ class AsyncPool(httpx.AsyncBaseTransport):
             raise
         body = _AsyncBody(connection.body(dialogue, request, exchange), connection, self)
         return httpx.Response(dialogue.status, headers=dialogue.headers, stream=body)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise httpx.LocalProtocolError("the pool is closed")
 
     def _take(self) -> AsyncConnection | None:
         while self._idle:

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import httpx
@@ -49,6 +49,8 @@ ERROR_BODY_S = 10.0
 # What is left of a body after `done:true` is framing.
 LAST_BYTES_S = 2.0
 REDIRECTS = 3
+# More than a process has ports to one server.
+_MOST_SLOTS = 65536
 
 
 class Opened:
@@ -104,10 +106,34 @@ class Opened:
         """Give the connection back, or cut it when the answer is not at its end."""
         if not self._closed:
             self._closed = True
+            self._exchange.cut = None  # a late abort must not hit the connection's next exchange
             try:
                 self._response.close()
             finally:
                 self._transport.slots.release()
+
+
+class _Slots:
+    """A semaphore that may be released anywhere, even by garbage collection in the midst of `acquire`.
+
+    That closes abandoned streams; threading's semaphore would then wait for ever for its own lock.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in range(min(count, _MOST_SLOTS)):
+            self._free.put(None)
+
+    def acquire(self, timeout_s: float | None) -> bool:
+        """Take a slot; False when there was none in time."""
+        try:
+            self._free.get(timeout=timeout_s)
+        except Empty:
+            return False
+        return True
+
+    def release(self) -> None:
+        self._free.put(None)
 
 
 class Transport:
@@ -115,7 +141,7 @@ class Transport:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.endpoint = Endpoint(settings)
-        self.slots = threading.BoundedSemaphore(self.endpoint.max_connections)
+        self.slots = _Slots(self.endpoint.max_connections)
         self._client: httpx.Client | None = settings.http_client
         self._pool: httpx.BaseTransport | None = None
         if self._client is None:
@@ -195,7 +221,7 @@ class Transport:
         sent = endpoint.build(request, None if self._client is None else self._client.headers)
         exchange = endpoint.exchange(request)
         wait = endpoint.slot_wait(request)
-        if not self.slots.acquire(timeout=wait):
+        if not self.slots.acquire(wait):
             raise endpoint.errors.no_slot(request)
         try:
             with Translated(endpoint.errors, request, exchange):

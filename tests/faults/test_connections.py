@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from ollama_dify.async_connection import AsyncConnection
 from ollama_dify.exchange import Exchange
 
 from .rows_connections import endless
-from .server import End, FaultServer, Request, Step, answer, chunk, head, last_line, line
+from .server import End, FaultServer, Request, Step, answer, chunk, head, last_line, line, whole
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
 MODES = pytest.mark.parametrize("mode", ["sync", "async", "uvloop"])
@@ -267,3 +268,76 @@ def test_what_waits_unread_is_bounded() -> None:
 
     with socket.socket() as sock:
         asyncio.run(awaited())
+
+
+def reads_slowly(connection: socket.socket) -> None:
+    """4 MB/s; answers in the end."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    missing, data = 0, b""
+    with connection:
+        while not missing or len(data) < missing:
+            data += connection.recv(100_000)
+            if not missing:
+                top = data.partition(b"\r\n\r\n")[0]
+                missing = len(top) + 4 + int(top.lower().partition(b"content-length: ")[2].split()[0])
+            time.sleep(0.025)
+        connection.sendall(whole(b'{"message":{"role":"assistant","content":"read"},"done":true}'))
+
+
+@MODES
+def test_a_slow_line_is_no_idle_one(mode: str) -> None:
+    async def awaited(settings: ChatSettings) -> str:
+        async with AsyncOllamaClient(settings) as client:
+            return (await client.chat([user("x" * 8_000_000)])).text
+
+    with listening(reads_slowly) as url:
+        settings = chat(url, timeout=Timeouts(idle=0.8))  # less than all of it takes
+        if mode == "sync":
+            with OllamaClient(settings) as client:
+                assert client.chat([user("x" * 8_000_000)]).text == "read"
+        else:
+            assert run(mode, awaited(settings)) == "read"
+
+
+@MODES
+def test_chatter_does_not_put_off_the_end_of_a_write(mode: str) -> None:
+    def serve(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            for _ in range(100):
+                connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+                time.sleep(0.05)
+            overslept.set()
+
+    overslept = threading.Event()
+    with listening(serve) as url, pytest.raises(od.RequestTimeoutError) as caught:
+        ask(mode, chat(url, timeout=Timeouts(total=0.3)), LONG)
+    assert caught.value.phase == "total"
+    assert not overslept.is_set()
+
+
+def later(request: Request) -> Iterable[Step]:
+    """After its first answer, the server says something nobody asked for."""
+    yield from answer(request)
+    if request.on_connection == 0:
+        yield 0.02
+        yield whole(b'{"message":{"role":"assistant","content":"not asked for"},"done":true}')
+
+
+@MODES
+def test_what_came_between_two_requests_is_no_answer(mode: str) -> None:
+    async def awaited() -> list[str]:
+        async with AsyncOllamaClient(chat(server.url)) as client:
+            first = (await client.chat([user("hi")])).text
+            time.sleep(0.2)  # noqa: ASYNC251  the event loop has no turn to see what comes
+            return [first, (await client.chat([user("hi")])).text]
+
+    with FaultServer(later) as server:
+        if mode == "sync":
+            with OllamaClient(chat(server.url)) as client:
+                said = [client.chat([user("hi")]).text]
+                time.sleep(0.2)
+                said.append(client.chat([user("hi")]).text)
+        else:
+            said = run(mode, awaited())
+        assert said == ["Hello", "Hello"]
+        assert server.counts.connections == 2

@@ -1,0 +1,236 @@
+"""Our pools: closing, what may be used again, and how a host's addresses and the slots are gone through."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+import ollama_dify as od
+from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
+from ollama_dify.async_connection import connect
+from ollama_dify.connection import Connection, Target
+from ollama_dify.exchange import Exchange
+from ollama_dify.transport import Transport
+
+from .server import LAST, End, FaultServer, Request, Step, answer, chunk, head, last_line, line
+from .test_connections import MODES, run
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as running:
+        yield running
+
+
+def chat(url: str, **values: Any) -> ChatSettings:
+    return ChatSettings(model="m", base_url=url, **values)
+
+
+def closing(mode: str, url: str, *, during: Callable[[], object]) -> None:
+    """Asks twice on one connection; closes the client while the second answer is waited for."""
+
+    async def awaited() -> None:
+        client = AsyncOllamaClient(chat(url, timeout=Timeouts(total=5), max_retries=2))
+        await client.chat([user("hi")])
+        task = asyncio.ensure_future(client.chat([user("wait")]))
+        await asyncio.to_thread(during)
+        await client.aclose()
+        await task
+
+    if mode != "sync":
+        run(mode, awaited())
+        return
+    client = OllamaClient(chat(url, timeout=Timeouts(total=5), max_retries=2))
+    client.chat([user("hi")])
+
+    def close() -> None:
+        during()
+        client.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    try:
+        client.chat([user("wait")])
+    finally:
+        closer.join()
+
+
+@MODES
+def test_closing_the_client_ends_its_calls_and_sends_none_again(server: FaultServer, mode: str) -> None:
+    server.script(lambda request: [End.STALL] if b"wait" in request.body else answer(request))
+    with pytest.raises(od.ConnectionFailedError, match="was closed while"):
+        closing(mode, server.url, during=lambda: server.wait(lambda _: len(server.generations) == 2))
+    assert server.wait(lambda counts: counts.open == 0, 1.0)
+    assert len(server.generations) == 2
+
+
+@MODES
+def test_after_a_connection_that_had_ended_a_new_one_is_used(server: FaultServer, mode: str) -> None:
+    def ends(request: Request) -> Iterable[Step]:
+        if request.number > 1:
+            return answer(request)
+        return [0.2, *answer(request), End.FIN_LATER]
+
+    async def awaited() -> str:
+        async with AsyncOllamaClient(chat(server.url, max_retries=0)) as client:
+            await asyncio.gather(*(client.chat([user("hi")]) for _ in "ab"))
+            return (await client.chat([user("hi")])).text
+
+    server.script(ends)
+    if mode == "sync":
+        with OllamaClient(chat(server.url, max_retries=0)) as client:
+            with ThreadPoolExecutor(2) as threads:
+                list(threads.map(lambda _: client.chat([user("hi")]), "ab"))
+            assert client.chat([user("hi")]).text == "Hello"
+    else:
+        assert run(mode, awaited()) == "Hello"
+    assert server.counts.connections == 3
+
+
+def paused(request: Request) -> Iterable[Step]:
+    yield head(Content_Type="application/x-ndjson")
+    yield chunk(line("Hello"))
+    yield 0.1
+    yield chunk(last_line()) + LAST
+
+
+@MODES
+def test_a_late_abort_spares_the_next_exchange(server: FaultServer, mode: str) -> None:
+    async def awaited() -> str:
+        async with AsyncOllamaClient(chat(server.url)) as client:
+            streams = [client.chat_stream([user("hi")]) for _ in "ab"]
+            await streams[0].__anext__()
+            ended = streams[0]._begun[0].opened
+            [_ async for _ in streams[0]]
+            first = await streams[1].__anext__()
+            ended.abort()
+            return "".join([first.text, *[it.text async for it in streams[1]]])
+
+    server.script(paused)
+    if mode != "sync":
+        assert run(mode, awaited()) == "Hello"
+    else:
+        with OllamaClient(chat(server.url)) as client:
+            streams = [client.chat_stream([user("hi")]) for _ in "ab"]
+            next(streams[0])
+            ended = streams[0]._begun[0].opened
+            list(streams[0])
+            first = next(streams[1])
+            ended.abort()
+            assert "".join([first.text, *[it.text for it in streams[1]]]) == "Hello"
+    assert server.counts.connections == 1
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_the_addresses_of_a_host_share_the_time(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    tried = []
+
+    async def awaited() -> None:
+        async with AsyncOllamaClient(settings) as client:
+            await client.version()
+
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # from then on nobody gets through
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                one.connect(full.getsockname())
+
+        def known(*_: Any, **__: Any) -> list[Any]:
+            tried.append(time.monotonic())
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())] * 20
+
+        monkeypatch.setattr(socket, "getaddrinfo", known)
+        settings = chat("http://server.example", trust_env=False, max_retries=0, timeout=Timeouts(total=0.3))
+        with pytest.raises(od.RequestTimeoutError) as caught:
+            if mode == "async":
+                asyncio.run(awaited())
+            else:
+                with OllamaClient(settings) as client:
+                    client.version()
+    assert caught.value.phase == "total"
+    assert time.monotonic() - tried[0] < 3, "each address took the time of all"
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_system_without_ipv6(server: FaultServer, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    real = socket.socket
+
+    def without(family: int = -1, *rest: Any, **more: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *rest, **more)
+
+    port = server.port
+    known = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+    ]
+
+    async def awaited() -> str:
+        async with AsyncOllamaClient(settings) as client:
+            monkeypatch.setattr(socket, "socket", without)
+            return await client.version()
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: known)
+    settings = chat("http://server.example", trust_env=False, max_retries=0)
+    if mode == "async":
+        assert asyncio.run(awaited()) == "0.33.0"
+        return
+    with OllamaClient(settings) as client:
+        monkeypatch.setattr(socket, "socket", without)
+        assert client.version() == "0.33.0"
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_socket_that_takes_no_options_is_closed(server: FaultServer, mode: str) -> None:
+    target, exchange = Target("127.0.0.1", server.port, None, "127.0.0.1"), Exchange(None)
+    refused = [(socket.SOL_SOCKET, -1, 1)]
+    with warnings.catch_warnings(record=True) as seen, pytest.raises(httpx.ConnectError):
+        warnings.simplefilter("always")
+        if mode == "sync":
+            Connection(target, refused, exchange, 1.0)
+        else:
+            asyncio.run(connect(target, refused, exchange, 1.0, bytearray(1024)))
+    gc.collect()
+    assert [it for it in seen if it.category is ResourceWarning] == []
+    assert server.wait(lambda counts: counts.connections == 1 and counts.open == 0, 1.0)
+
+
+def test_a_slot_may_come_free_in_the_midst_of_waiting_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when garbage collection, which runs anywhere, closes an abandoned stream."""
+    slots = Transport(chat("http://127.0.0.1:1", max_connections=1)).slots
+    got: list[bool] = []
+    locks = threading._allocate_lock  # type: ignore[attr-defined]  # called with threading's own locks held
+
+    def release_and_allocate() -> Any:
+        if threading.current_thread() is waiter:
+            slots.release()
+        return locks()
+
+    def wait() -> None:
+        got.append(slots.acquire(0.05))
+        slots.release()
+        got.append(slots.acquire(0.05))
+
+    assert slots.acquire(0.05)
+    waiter = threading.Thread(target=wait, daemon=True)
+    monkeypatch.setattr(threading, "_allocate_lock", release_and_allocate)
+    waiter.start()
+    waiter.join(5)
+    assert not waiter.is_alive(), "waits for its own lock"
+    assert got[-1] is True
