@@ -18,6 +18,7 @@ from .messages import Message, Tool
 from .requests import Prompt
 from .responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .settings import ConnectionSettings
+from .stopping import Stop
 
 if TYPE_CHECKING:
     from .async_transport import AsyncTransport
@@ -36,7 +37,10 @@ class AsyncChatStream:
 
     def __init__(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> None:
         self._begun: list[Stream] = []
-        self._chunks: AsyncGenerator[ChatChunk, None] | None = _async_chunks(client, flow, self._begun)
+        self._stop = Stop()
+        self._chunks: AsyncGenerator[ChatChunk, None] | None = _async_chunks(
+            client, flow, self._begun, self._stop
+        )
         self._known = weakref.ref(self._chunks)
 
     @property
@@ -63,8 +67,7 @@ class AsyncChatStream:
             if chunks is not None:
                 await chunks.aclose()
         except RuntimeError:  # the other task is inside the generator
-            for stream in self._begun:
-                stream.opened.abort()
+            self._stop.now()
 
     async def __aenter__(self) -> AsyncChatStream:
         return self
@@ -76,9 +79,9 @@ class AsyncChatStream:
 
 
 async def _async_chunks(
-    client: AsyncOllamaClient, flow: Flow[Stream], begun: list[Stream]
+    client: AsyncOllamaClient, flow: Flow[Stream], begun: list[Stream], stop: Stop
 ) -> AsyncGenerator[ChatChunk, None]:
-    stream = await client._transport().run(flow)
+    stream = await client._transport().run(flow, stop)
     begun.append(stream)
     decoder = stream.decoder
     try:

@@ -75,6 +75,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._error = exc
         if self._timer is not None:
             self._timer.cancel()
+        # asyncio's transports break when aborted after their end, and Python 3.10's TLS ones want a close.
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
         self._wake()
 
     def pause_writing(self) -> None:
@@ -89,7 +93,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     async def begin(self, request: httpx.Request, exchange: Exchange) -> Dialogue:
         """Send a request, read the answer's head."""
         dialogue = Dialogue(request)
-        exchange.cut = self.abort
+        exchange.begin(self.abort)
         exchange.reused, self._used, self.is_idle = self._used, True, False
         phases = request.extensions["timeout"]
         # A server that refuses before it has read everything may close: its answer says more than that.

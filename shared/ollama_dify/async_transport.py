@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -32,7 +33,8 @@ from .pool import AsyncPool, target_of
 from .requests import WireRequest
 from .settings import ConnectionSettings
 from .sockets import sweep, watch
-from .transport import ERROR_BODY_LIMIT, ERROR_BODY_S, FIRST_LINE, LAST_BYTES_S, REDIRECTS
+from .stopping import Stop
+from .transport import ERROR_BODY_LIMIT, ERROR_BODY_S, FIRST_LINE, LAST_BYTES_S, LOOK_UP_S, REDIRECTS
 
 __all__ = ["AsyncTransport"]
 
@@ -83,10 +85,6 @@ class AsyncOpened:
         """The answer is complete: what follows is framing, and neither waited for long nor missed."""
         self._finished = True
         self._exchange.hurry(LAST_BYTES_S)
-
-    def abort(self) -> None:
-        """Cut the connection while another task reads from it."""
-        self._exchange.abort()
 
     async def close(self) -> None:
         """Give the connection back, or cut it when the answer is not at its end."""
@@ -193,16 +191,19 @@ class AsyncTransport:
         if self._guard is not None:
             await self._guard.aclose()
 
-    async def run(self, flow: Flow[T]) -> T:
-        """Drive a flow to its result."""
+    async def run(self, flow: Flow[T], stop: Stop | None = None) -> T:
+        """Drive a flow to its result; stop: ends it from elsewhere, with an error."""
         try:
             if self._client is None and self._pool is None:
                 await self._connect()
             step = next(flow)
             while True:
                 try:
-                    result = await self._perform(step)
+                    result = await self._perform(step, stop)
                 except OllamaError as error:
+                    if stop is not None and stop.asked:
+                        error.retryable = False
+                        raise
                     step = flow.throw(error)
                 else:
                     step = flow.send(result)
@@ -211,15 +212,15 @@ class AsyncTransport:
         finally:
             flow.close()
 
-    async def _perform(self, step: Step) -> Any:
+    async def _perform(self, step: Step, stop: Stop | None) -> Any:
         if isinstance(step, Send):
-            return await self._send(step)
+            return await self._send(step, stop)
         if isinstance(step, OpenStream):
-            return await self._open(step.request)
+            return await self._open(step.request, stop)
         if isinstance(step, Close):
             return await step.opened.close()
         if isinstance(step, Sleep):
-            return await asyncio.sleep(step.seconds)
+            return await _pause(step.seconds, stop)
         if isinstance(step, Compute):
             return await asyncio.to_thread(step.work)
         if isinstance(step, Resolve):
@@ -245,7 +246,7 @@ class AsyncTransport:
             for task in tasks:
                 task.cancel()
 
-    async def _begin(self, request: WireRequest) -> tuple[httpx.Response, Exchange]:
+    async def _begin(self, request: WireRequest, stop: Stop | None) -> tuple[httpx.Response, Exchange]:
         """Send a request; a successful response, its body unread, and a slot taken for it."""
         endpoint = self.endpoint
         sent = endpoint.build(request, None if self._client is None else self._client.headers)
@@ -254,6 +255,8 @@ class AsyncTransport:
             raise endpoint.errors.no_slot(request)
         try:
             with Translated(endpoint.errors, request, exchange):
+                if stop is not None:
+                    exchange.end_with(stop)
                 response, exchange = await self._exchange(sent, exchange)
                 try:
                     endpoint.body_follows(response.request, request, exchange)
@@ -298,8 +301,8 @@ class AsyncTransport:
         response.request = sent
         return response
 
-    async def _send(self, step: Send) -> Answer:
-        response, exchange = await self._begin(step.request)
+    async def _send(self, step: Send, stop: Stop | None) -> Answer:
+        response, exchange = await self._begin(step.request, stop)
         try:
             with Translated(self.endpoint.errors, step.request, exchange):
                 pieces, size = [], 0
@@ -330,14 +333,23 @@ class AsyncTransport:
             pass
         return body[:ERROR_BODY_LIMIT]
 
-    async def _open(self, request: WireRequest) -> AsyncOpened:
-        opened = AsyncOpened(self, request, *await self._begin(request))
+    async def _open(self, request: WireRequest, stop: Stop | None) -> AsyncOpened:
+        opened = AsyncOpened(self, request, *await self._begin(request, stop))
         try:
             await opened.read_first()
         except BaseException:
             await opened.close()
             raise
         return opened
+
+
+async def _pause(seconds: float, stop: Stop | None) -> None:
+    """Sleep, looking up now and then whether that is still wanted."""
+    until = time.monotonic() + seconds
+    left = seconds
+    while left > 0 and (stop is None or not stop.asked):
+        await asyncio.sleep(left if stop is None else min(left, LOOK_UP_S))
+        left = until - time.monotonic()
 
 
 def _aiohttp_pool(options: dict[str, Any]) -> httpx.AsyncBaseTransport:

@@ -15,6 +15,7 @@ from .messages import Message, Tool
 from .requests import Prompt
 from .responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .settings import ConnectionSettings
+from .stopping import Stop
 
 if TYPE_CHECKING:
     from .counting import Counter
@@ -37,8 +38,9 @@ class ChatStream:
 
     def __init__(self, client: OllamaClient, flow: Flow[Stream]) -> None:
         self._begun: list[Stream] = []
+        self._stop = Stop()
         # It knows nothing of this object, so that it ends with the loop that holds it.
-        self._chunks: Generator[ChatChunk, None, None] | None = _chunks(client, flow, self._begun)
+        self._chunks: Generator[ChatChunk, None, None] | None = _chunks(client, flow, self._begun, self._stop)
         self._known = weakref.ref(self._chunks)
 
     @property
@@ -66,8 +68,7 @@ class ChatStream:
             if chunks is not None:
                 chunks.close()
         except ValueError:  # the other thread is inside the generator
-            for stream in self._begun:
-                stream.opened.abort()
+            self._stop.now()
 
     def __enter__(self) -> ChatStream:
         return self
@@ -79,9 +80,9 @@ class ChatStream:
 
 
 def _chunks(
-    client: OllamaClient, flow: Flow[Stream], begun: list[Stream]
+    client: OllamaClient, flow: Flow[Stream], begun: list[Stream], stop: Stop
 ) -> Generator[ChatChunk, None, None]:
-    stream = client._transport().run(flow)
+    stream = client._transport().run(flow, stop)
     begun.append(stream)
     decoder = stream.decoder
     try:

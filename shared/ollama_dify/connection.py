@@ -78,7 +78,7 @@ class Connection:
     def begin(self, request: httpx.Request, exchange: Exchange) -> Dialogue:
         """Send a request, read the answer's head."""
         dialogue = Dialogue(request)
-        exchange.cut = self.abort
+        exchange.begin(self.abort)
         exchange.reused, self._used, self.is_idle = self._used, True, False
         phases = request.extensions["timeout"]
         # A server that refuses before it has read everything may close: its answer says more than that.

@@ -8,6 +8,8 @@ from contextvars import ContextVar
 
 import httpx
 
+from .stopping import Stop
+
 __all__ = ["HEAD_LIMIT", "Exchange", "current"]
 
 HEAD_LIMIT = 256 * 1024
@@ -21,7 +23,7 @@ class Exchange:
     exchange before. cut: ends the connection, while it serves this exchange.
     """
 
-    __slots__ = ("cut", "deadline", "fresh", "in_body", "received", "reused")
+    __slots__ = ("_stop", "cut", "deadline", "fresh", "in_body", "received", "reused")
 
     def __init__(self, deadline: float | None, *, fresh: bool = False) -> None:
         self.deadline = deadline
@@ -30,10 +32,29 @@ class Exchange:
         self.in_body = False
         self.reused = False
         self.cut: Callable[[], None] | None = None
+        self._stop: Stop | None = None
+
+    def end_with(self, stop: Stop) -> None:
+        """Be aborted by `stop`. Raises ReadError where that was asked for already."""
+        self._stop = stop
+        stop.add(self)
+        self._check_wanted()
+
+    def begin(self, cut: Callable[[], None]) -> None:
+        """A connection serves it from now on. Raises ReadError where it is not wanted any more."""
+        self.cut = cut
+        self._check_wanted()
+
+    def _check_wanted(self) -> None:
+        if self._stop is not None and self._stop.asked:
+            raise httpx.ReadError("it was stopped")
 
     def again(self) -> Exchange:
         """An exchange with the same deadline, on a new connection: where one had ended, others may have."""
-        return Exchange(self.deadline, fresh=True)
+        following = Exchange(self.deadline, fresh=True)
+        if self._stop is not None:
+            following.end_with(self._stop)
+        return following
 
     @property
     def is_late(self) -> bool:

@@ -8,11 +8,13 @@ own connections have all this in `connection`.
 # ruff: noqa: ASYNC109  the signatures are httpcore's
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import ssl
+import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -48,7 +50,7 @@ class _Stream(httpcore.NetworkStream):
         if asked is not exchange:
             asked.reused = True
             self._exchange = exchange = asked
-        exchange.cut = partial(_shut_down, self.inner)
+        exchange.begin(partial(_shut_down, self.inner))
         if exchange.deadline is None:
             return self.inner.write(buffer, timeout)
         for start in range(0, len(buffer), _WRITE_SIZE):
@@ -97,7 +99,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         if asked is not exchange:
             asked.reused = True
             self._exchange = exchange = asked
-        exchange.cut = partial(_shut_down, self.inner)
+        exchange.begin(partial(_shut_down, self.inner))
         await self.inner.write(buffer, exchange.limit(timeout))
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -167,6 +169,26 @@ class Sockets(httpcore.NetworkBackend):
         self._inner.sleep(seconds)
 
 
+async def _cancellable(
+    connecting: Coroutine[Any, Any, httpcore.AsyncNetworkStream],
+) -> httpcore.AsyncNetworkStream:
+    """Connect in a task of its own, so that a cancellation always arrives here.
+
+    anyio cancels its other attempts once it is connected; before Python 3.11 it takes a cancellation from
+    outside that comes in the same turn for its own, and goes on.
+    """
+    task = asyncio.ensure_future(connecting)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is None:
+            await task.result().aclose()
+        raise
+    return task.result()
+
+
 class AsyncSockets(httpcore.AsyncNetworkBackend):
     """The async twin of `Sockets`."""
 
@@ -183,7 +205,8 @@ class AsyncSockets(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         exchange = current.get()
         limit = exchange.limit(timeout)
-        inner = await self._inner.connect_tcp(host, port, limit, local_address, socket_options)
+        connecting = self._inner.connect_tcp(host, port, limit, local_address, socket_options)
+        inner = await (_cancellable(connecting) if sys.version_info < (3, 11) else connecting)
         return _AsyncStream(inner, exchange)
 
     async def connect_unix_socket(

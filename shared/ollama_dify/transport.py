@@ -37,6 +37,7 @@ from .pool import Pool, target_of
 from .requests import WireRequest
 from .settings import ConnectionSettings
 from .sockets import Sockets, watch
+from .stopping import Stop
 
 __all__ = ["Transport"]
 
@@ -49,6 +50,7 @@ ERROR_BODY_S = 10.0
 # What is left of a body after `done:true` is framing.
 LAST_BYTES_S = 2.0
 REDIRECTS = 3
+LOOK_UP_S = 0.1
 # More than a process has ports to one server.
 _MOST_SLOTS = 65536
 
@@ -97,10 +99,6 @@ class Opened:
         """The answer is complete: what follows is framing, and neither waited for long nor missed."""
         self._finished = True
         self._exchange.hurry(LAST_BYTES_S)
-
-    def abort(self) -> None:
-        """Cut the connection while another thread reads from it."""
-        self._exchange.abort()
 
     def close(self) -> None:
         """Give the connection back, or cut it when the answer is not at its end."""
@@ -166,14 +164,17 @@ class Transport:
         if self._pool is not None:
             self._finalizer()
 
-    def run(self, flow: Flow[T]) -> T:
-        """Drive a flow to its result."""
+    def run(self, flow: Flow[T], stop: Stop | None = None) -> T:
+        """Drive a flow to its result; stop: ends it from elsewhere, with an error."""
         try:
             step = next(flow)
             while True:
                 try:
-                    result = self._perform(step)
+                    result = self._perform(step, stop)
                 except OllamaError as error:
+                    if stop is not None and stop.asked:
+                        error.retryable = False
+                        raise
                     step = flow.throw(error)
                 else:
                     step = flow.send(result)
@@ -182,15 +183,15 @@ class Transport:
         finally:
             flow.close()
 
-    def _perform(self, step: Step) -> Any:
+    def _perform(self, step: Step, stop: Stop | None) -> Any:
         if isinstance(step, Send):
-            return self._send(step)
+            return self._send(step, stop)
         if isinstance(step, OpenStream):
-            return self._open(step.request)
+            return self._open(step.request, stop)
         if isinstance(step, Close):
             return step.opened.close()
         if isinstance(step, Sleep):
-            return time.sleep(step.seconds)
+            return _pause(step.seconds, stop)
         if isinstance(step, Compute):
             return step.work()
         if isinstance(step, Resolve):
@@ -200,9 +201,11 @@ class Transport:
         return self._parallel(step)
 
     def _parallel(self, step: Parallel) -> list[Any]:
+        stop = Stop()
+
         def settle(flow: Flow[Any]) -> Any:
             try:
-                return self.run(flow)
+                return self.run(flow, stop)
             except OllamaError as error:
                 return error
 
@@ -212,10 +215,12 @@ class Transport:
             try:
                 return list(pool.map(settle, step.flows))
             except BaseException:
+                # Ctrl-C: the workers are not waited for until their answers come.
                 pool.shutdown(wait=False, cancel_futures=True)
+                stop.now()
                 raise
 
-    def _begin(self, request: WireRequest) -> tuple[httpx.Response, Exchange]:
+    def _begin(self, request: WireRequest, stop: Stop | None) -> tuple[httpx.Response, Exchange]:
         """Send a request; a successful response, its body unread, and a slot taken for it."""
         endpoint = self.endpoint
         sent = endpoint.build(request, None if self._client is None else self._client.headers)
@@ -225,6 +230,8 @@ class Transport:
             raise endpoint.errors.no_slot(request)
         try:
             with Translated(endpoint.errors, request, exchange):
+                if stop is not None:
+                    exchange.end_with(stop)
                 response, exchange = self._exchange(sent, exchange)
                 try:
                     endpoint.body_follows(response.request, request, exchange)
@@ -266,8 +273,8 @@ class Transport:
         response.request = sent
         return response
 
-    def _send(self, step: Send) -> Answer:
-        response, exchange = self._begin(step.request)
+    def _send(self, step: Send, stop: Stop | None) -> Answer:
+        response, exchange = self._begin(step.request, stop)
         try:
             with Translated(self.endpoint.errors, step.request, exchange):
                 pieces, size = [], 0
@@ -298,14 +305,23 @@ class Transport:
             pass
         return body[:ERROR_BODY_LIMIT]
 
-    def _open(self, request: WireRequest) -> Opened:
-        opened = Opened(self, request, *self._begin(request))
+    def _open(self, request: WireRequest, stop: Stop | None) -> Opened:
+        opened = Opened(self, request, *self._begin(request, stop))
         try:
             opened.read_first()
         except BaseException:
             opened.close()
             raise
         return opened
+
+
+def _pause(seconds: float, stop: Stop | None) -> None:
+    """Sleep, looking up now and then whether that is still wanted."""
+    until = time.monotonic() + seconds
+    left = seconds
+    while left > 0 and (stop is None or not stop.asked):
+        time.sleep(left if stop is None else min(left, LOOK_UP_S))
+        left = until - time.monotonic()
 
 
 def _close_in(pid: int, pool: httpx.BaseTransport, inherited: Pool | Sockets | None) -> None:

@@ -22,8 +22,8 @@ FRAMEWORKS = ("langchain", "langchain_core", "langgraph", "langsmith", "llama_in
 # Each module imports from rows above its own only. A module that is named nowhere is one that uses the
 # client: it stands below all of them, and none of them imports it.
 ROWS = (
-    ("errors", "advice_texts", "exchange", "quick_models", "text_splitting", "token_cache"),
-    ("_templates", "_vocabulary"),
+    ("errors", "advice_texts", "quick_models", "stopping", "text_splitting", "token_cache"),
+    ("exchange", "_templates", "_vocabulary"),
     ("address", "form", "http1", "image_formats", "retry", "schema", "setting_names", "tokens"),
     ("advice", "chat_tokens", "connection", "connection_settings", "image_reading", "image_urls"),
     ("async_connection", "images", "sockets"),

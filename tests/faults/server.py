@@ -203,6 +203,8 @@ class _Connection(asyncio.Protocol):
         self._arrived.set()
         self._may_write.set()
         self._server.protocols.discard(self)
+        # Python 3.10 holds a TLS transport for open until it was told, whoever closed the connection.
+        self.transport.close()
 
     def pause_writing(self) -> None:
         self._may_write.clear()

@@ -208,6 +208,30 @@ def test_a_refusal_before_the_request_was_read(mode: str) -> None:
     assert "413" in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", ["async", "uvloop"])
+def test_a_refused_request_that_was_still_taken_can_be_closed(mode: str) -> None:
+    """asyncio's transports end by themselves once all is sent, and must not be aborted after that."""
+    taken = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1 << 20):
+                pass
+            taken.set()
+
+    async def awaited(url: str) -> None:
+        async with AsyncOllamaClient(chat(url)) as client:
+            with pytest.raises(od.OllamaError, match="413"):
+                await client.chat([user(LONG)])
+            await asyncio.to_thread(taken.wait, 5)
+
+    with listening(serve) as url:
+        run(mode, awaited(url))
+
+
 @MODES
 def test_a_long_request_arrives_whole(mode: str) -> None:
     with FaultServer() as server:

@@ -112,10 +112,10 @@ def test_a_late_abort_spares_the_next_exchange(server: FaultServer, mode: str) -
         async with AsyncOllamaClient(chat(server.url)) as client:
             streams = [client.chat_stream([user("hi")]) for _ in "ab"]
             await streams[0].__anext__()
-            ended = streams[0]._begun[0].opened
+            ended = streams[0]._stop
             [_ async for _ in streams[0]]
             first = await streams[1].__anext__()
-            ended.abort()
+            ended.now()
             return "".join([first.text, *[it.text async for it in streams[1]]])
 
     server.script(paused)
@@ -125,10 +125,10 @@ def test_a_late_abort_spares_the_next_exchange(server: FaultServer, mode: str) -
         with OllamaClient(chat(server.url)) as client:
             streams = [client.chat_stream([user("hi")]) for _ in "ab"]
             next(streams[0])
-            ended = streams[0]._begun[0].opened
+            ended = streams[0]._stop
             list(streams[0])
             first = next(streams[1])
-            ended.abort()
+            ended.now()
             assert "".join([first.text, *[it.text for it in streams[1]]]) == "Hello"
     assert server.counts.connections == 1
 
