@@ -10,7 +10,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from .subjects import MODEL, QUESTION, picture, texts
+from .subjects import MODEL, QUESTION, image, texts
 
 __all__ = ["embeddings_ours", "embeddings_peer", "floor", "fresh", "ours", "ours_aiohttp", "peer"]
 
@@ -29,9 +29,9 @@ class ChatSubject:
             self.model.prepare(tokens)
         self._message = HumanMessage(QUESTION)
         if megabytes:
-            url = f"data:image/png;base64,{picture(megabytes)}"
-            picture_block = {"type": "image_url", "image_url": {"url": url}}
-            self._message = HumanMessage([{"type": "text", "text": QUESTION}, picture_block])
+            url = f"data:image/png;base64,{image(megabytes)}"
+            image_block = {"type": "image_url", "image_url": {"url": url}}
+            self._message = HumanMessage([{"type": "text", "text": QUESTION}, image_block])
 
     def stream(self, **_: Any) -> int:
         return sum(1 for _chunk in self.model.stream([self._message])) - 1

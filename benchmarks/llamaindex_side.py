@@ -20,7 +20,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
-from .subjects import MODEL, QUESTION, picture, texts
+from .subjects import MODEL, QUESTION, image, texts
 
 __all__ = ["embedding_ours", "embedding_peer", "floor", "fresh", "ours", "ours_aiohttp", "peer"]
 
@@ -39,8 +39,8 @@ class ChatSubject:
             self.model.prepare(tokens)
         self._message = ChatMessage(QUESTION)
         if megabytes:
-            image = ImageBlock(image=base64.b64decode(picture(megabytes)), image_mimetype="image/png")
-            self._message = ChatMessage(blocks=[TextBlock(text=QUESTION), image])
+            block = ImageBlock(image=base64.b64decode(image(megabytes)), image_mimetype="image/png")
+            self._message = ChatMessage(blocks=[TextBlock(text=QUESTION), block])
 
     def stream(self, **_: Any) -> int:
         return sum(1 for _response in self.model.stream_chat([self._message])) - 1

@@ -38,7 +38,7 @@ class Figure:
     """A number with a goal, read from a scene; most are `ours` ÷ `other`, per unit.
 
     how: "ratio"; "inverse", other ÷ ours, a lower bound; "absolute", µs of ours; "growth", ours here ÷ ours
-    in `start`, over the same of other; "memory", peak of ours above other's, ÷ the picture of `megabytes`.
+    in `start`, over the same of other; "memory", peak of ours above other's, ÷ the image of `megabytes`.
     other: several subjects count as their sum.
     """
 
@@ -207,7 +207,7 @@ def _ratios(framework: str) -> list[Figure]:
     ]
     for size in (10, 20):
         scene, floor = f"{framework} image {size}", (f"{framework} floor",)
-        name = f"{title}, picture of {size} MB"
+        name = f"{title}, image of {size} MB"
         figures += [
             Figure("F8", name, scene, ours, peer, 0.35),
             Figure("F8", f"{name}, memory", f"{scene} memory", ours, floor, 0.2, "memory", megabytes=size),

@@ -14,7 +14,7 @@ from importlib import import_module
 from random import Random
 from typing import Any
 
-__all__ = ["MODEL", "QUESTION", "SUBJECTS", "make", "picture", "texts"]
+__all__ = ["MODEL", "QUESTION", "SUBJECTS", "image", "make", "texts"]
 
 MODEL = "bench"
 QUESTION = "Why is the sky blue?"
@@ -54,7 +54,7 @@ def texts(count: int) -> list[str]:
     return [f"Passage {index}: light of short wavelength is scattered more." for index in range(count)]
 
 
-def picture(megabytes: int) -> str:
+def image(megabytes: int) -> str:
     """A valid PNG of noise as base64; `megabytes` of them, before base64."""
     width = 1000
     height = megabytes * 1_000_000 // (3 * width + 1)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ollama_dify.counting import Counter
+from ollama_dify.client.count import Counter
 
 TEXT_BYTES = 100_000
 SIZES = (32_000, 128_256, 256_000)

@@ -1,4 +1,4 @@
-"""RAG over real files and a question about a picture, through LangChain and through LlamaIndex.
+"""RAG over real files and a question about an image, through LangChain and through LlamaIndex.
 
 One settings object configures both frameworks. The Markdown files are indexed by LlamaIndex, the PDF by
 LangChain, into one persistent Chroma collection; then each framework also answers from what the other
@@ -89,7 +89,7 @@ def main(
         for number, question in enumerate(json.loads((HERE / "questions.json").read_text("utf-8"))):
             ask = ask_langchain if number % 2 == 0 else ask_llamaindex
             check(run, question, *ask(run, collection, question["question"]))
-        ask_about_pictures(run, data)
+        ask_about_images(run, data)
         show_usage(run)
     console.print(
         f"\n[bold]{run.right} of {run.asked}[/] answers as expected, in {time.monotonic() - started:.1f} s. "
@@ -271,10 +271,10 @@ def check(run: Run, question: dict[str, str], answer: str, sources: list[str]) -
     run.console.print(f"\n           [dim]source: {sources[0]}[/] {mark}\n", soft_wrap=True)
 
 
-def ask_about_pictures(run: Run, data: Path) -> None:
-    """The same two pictures through both frameworks."""
-    pictures = sorted(path for path in data.iterdir() if path.suffix in (".png", ".jpg"))
-    for path in pictures:
+def ask_about_images(run: Run, data: Path) -> None:
+    """The same two images through both frameworks."""
+    images = sorted(path for path in data.iterdir() if path.suffix in (".png", ".jpg"))
+    for path in images:
         question = f"What does {path.name} show?"
         heading(run, "LangChain", question)
         block = {

@@ -1,4 +1,4 @@
-"""Chat, stream and look at a picture through LangChain."""
+"""Chat, stream and look at an image through LangChain."""
 
 import base64
 from pathlib import Path
@@ -16,6 +16,6 @@ for chunk in model.stream("Name three rivers."):
     print(chunk.text, end="", flush=True)
 print()
 
-picture = Path(__file__).parent / "data" / "clear-nights.png"
-block = {"type": "image", "base64": base64.b64encode(picture.read_bytes()).decode(), "mime_type": "image/png"}
+image = Path(__file__).parent / "data" / "clear-nights.png"
+block = {"type": "image", "base64": base64.b64encode(image.read_bytes()).decode(), "mime_type": "image/png"}
 print(model.invoke([HumanMessage([{"type": "text", "text": "What does this show?"}, block])]).text)

@@ -1,4 +1,4 @@
-"""Chat, stream and look at a picture through LlamaIndex."""
+"""Chat, stream and look at an image through LlamaIndex."""
 
 from pathlib import Path
 
@@ -15,6 +15,6 @@ for chunk in llm.stream_complete("Name three rivers."):
     print(chunk.delta, end="", flush=True)
 print()
 
-picture = Path(__file__).parent / "data" / "clear-nights.png"
-blocks = [TextBlock(text="What does this show?"), ImageBlock(path=picture)]
+image = Path(__file__).parent / "data" / "clear-nights.png"
+blocks = [TextBlock(text="What does this show?"), ImageBlock(path=image)]
 print(llm.chat([ChatMessage(role="user", blocks=blocks)]).message.content)

@@ -1,7 +1,7 @@
-"""Draw the two pictures and set the PDF of `examples/data` again.
+"""Draw the two images and set the PDF of `examples/data` again.
 
 The committed files came from this script; it is needed only to change them: `python examples/make_data.py`.
-Needs Pillow. Sizes are pixels in pictures and points (1/72 inch) in the PDF.
+Needs Pillow. Sizes are pixels in images and points (1/72 inch) in the PDF.
 """
 
 import math
@@ -37,7 +37,7 @@ SCALE = 2  # drawn larger, then reduced: smooth edges
 
 
 def text(draw: ImageDraw.ImageDraw, at: Point, words: str, size: int, anchor: str = "mm") -> None:
-    """Write `words` at a point of the final picture."""
+    """Write `words` at a point of the final image."""
     font = ImageFont.load_default(size * SCALE)
     draw.text((at[0] * SCALE, at[1] * SCALE), words, fill=INK, font=font, anchor=anchor)
 

@@ -34,7 +34,7 @@ from .convert import PROMPT_ARGUMENTS, core_messages, core_prompt
 from .counting import count_text, on_event_loop, token_ids
 from .errors import langchain_errors
 from .formats import answer_format, response_format
-from .pictures import picture_settings
+from .images import image_settings
 from .tools import ToolLike, core_tool, core_tool_choice, openai_tools
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
     ) -> _Question:
         call = _settings_of_call(stop, kwargs)
         tools, choice = call.pop("tools", None) or (), call.pop("tool_choice", None)
-        settings = picture_settings(self, call)
+        settings = image_settings(self, call)
         if self.mode == "completion":
             if tools:
                 raise CapabilityError(
@@ -254,7 +254,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
     ) -> int:
         """Tokens of a conversation, the model's chat template included.
 
-        Exact where the server renders the prompt; an upper bound for pictures, and on an event loop, where
+        Exact where the server renders the prompt; an upper bound for images, and on an event loop, where
         asking would block it (there `await model.awarmup()` must have run once).
         """
         with langchain_errors():

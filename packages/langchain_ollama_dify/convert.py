@@ -1,4 +1,4 @@
-"""LangChain's messages into the core's. Pure, but for pictures named by an explicit path."""
+"""LangChain's messages into the core's. Pure, but for images named by an explicit path."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ollama_dify import (
     UnsupportedContentError,
 )
 
-from .pictures import is_picture, picture
+from .images import image, is_image
 
 __all__ = ["PROMPT_ARGUMENTS", "core_messages", "core_prompt"]
 
@@ -52,7 +52,7 @@ _CALL_TYPES = frozenset({"tool_call", "tool_use", "function_call", "tool_call_ch
 def core_messages(messages: Sequence[BaseMessage], settings: ChatSettings) -> list[Message]:
     """The conversation in the core's words.
 
-    settings: what they allow of pictures. A tool's result gets the tool's name from the call it
+    settings: what they allow of images. A tool's result gets the tool's name from the call it
     answers. A message's `name` is not sent: Ollama has no field for it. Raises UnsupportedContentError
     that names message and block for everything Ollama does not take.
     """
@@ -116,8 +116,8 @@ class _Turn:
         kind = block.get("type")
         if kind in _TEXT_TYPES and isinstance(block.get("text"), str):
             self._contents.append(TextPart(block["text"]))
-        elif is_picture(block):
-            self._contents.append(picture(block, self._settings, where))
+        elif is_image(block):
+            self._contents.append(image(block, self._settings, where))
         elif kind in ("reasoning", "thinking"):
             self._thoughts += _thoughts(block)
         elif kind in _CALL_TYPES:
@@ -196,8 +196,8 @@ def _refused(block: Mapping[str, Any], where: str) -> UnsupportedContentError:
     label = f" ({media})" if isinstance(media, str) else ""
     return UnsupportedContentError(
         f"{where}: Ollama takes no block of type {kind!r}{label}.",
-        hint="Texts, pictures, reasoning and tool calls can be sent. Put a document's text into a text "
-        "block; send the frames of a video as pictures.",
+        hint="Texts, images, reasoning and tool calls can be sent. Put a document's text into a text "
+        "block; send the frames of a video as images.",
     )
 
 

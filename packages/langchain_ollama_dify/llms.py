@@ -23,7 +23,7 @@ from ollama_dify import (
     Prompt,
     TextPart,
     UnsupportedContentError,
-    read_picture,
+    read_image,
 )
 
 from .answers import facts, usage
@@ -32,7 +32,7 @@ from .convert import PROMPT_ARGUMENTS, core_messages
 from .counting import count_text, token_ids
 from .errors import langchain_errors
 from .formats import answer_format
-from .pictures import picture_settings
+from .images import image_settings
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
@@ -67,7 +67,7 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
         value = super()._convert_input(model_input)
         if isinstance(value, ChatPromptValue):
             with langchain_errors():
-                _refuse_pictures(value, self)
+                _refuse_images(value, self)
         return value
 
     def _generate(
@@ -144,12 +144,12 @@ class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
         return count_text(self, text, self.custom_get_token_ids)
 
 
-def _refuse_pictures(value: ChatPromptValue, settings: ChatSettings) -> None:
-    """A prompt is one text: LangChain's own way to it would drop a picture without a word."""
+def _refuse_images(value: ChatPromptValue, settings: ChatSettings) -> None:
+    """A prompt is one text: LangChain's own way to it would drop an image without a word."""
     for index, message in enumerate(core_messages(value.messages, settings)):
         if any(not isinstance(part, TextPart) for part in message.content):
             raise UnsupportedContentError(
-                f"messages[{index}] holds a picture, and a completion model takes one text.",
+                f"messages[{index}] holds an image, and a completion model takes one text.",
                 hint="Pass images=[…] with the call, or use ChatOllamaDify.",
             )
 
@@ -161,9 +161,9 @@ def _arguments(
     call = {name: value for name, value in kwargs.items() if name != "stream"}
     extra = {name: call.pop(name) for name in PROMPT_ARGUMENTS if name in call}
     if "images" in call:
-        settings = picture_settings(model, call)
+        settings = image_settings(model, call)
         extra["images"] = tuple(
-            read_picture(image, settings, where=f"images[{index}]")
+            read_image(image, settings, where=f"images[{index}]")
             for index, image in enumerate(call.pop("images"))
         )
     if stop is not None:

@@ -1,4 +1,4 @@
-"""LlamaIndex's messages and tools into the core's. Pure, but for pictures named by an explicit path."""
+"""LlamaIndex's messages and tools into the core's. Pure, but for images named by an explicit path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ollama_dify import (
     Tool,
     ToolCall,
     UnsupportedContentError,
-    read_picture,
+    read_image,
 )
 
 __all__ = ["to_arguments", "to_messages", "to_prompt", "to_tool", "to_tool_choice", "tool_dict"]
@@ -53,7 +53,7 @@ ROLES: Mapping[MessageRole, Literal["system", "user", "assistant", "tool"]] = {
 def to_messages(messages: Sequence[ChatMessage], settings: ChatSettings) -> list[Message]:
     """The conversation in the core's words.
 
-    settings: say what pictures are taken. A tool's result is matched with its call, so that it carries the
+    settings: say what images are taken. A tool's result is matched with its call, so that it carries the
     tool's name even where LlamaIndex gives only the call's id. Raises UnsupportedContentError naming message
     and block.
     """
@@ -107,7 +107,7 @@ def _message(
             if block.text:
                 content.append(TextPart(block.text))
         elif isinstance(block, ImageBlock):
-            content.append(_picture(block, where, settings))
+            content.append(_image(block, where, settings))
         elif isinstance(block, ThinkingBlock):
             if block.content:
                 thoughts.append(block.content)
@@ -131,19 +131,19 @@ def _message(
     return Message(role, tuple(content), thinking="\n".join(thoughts) or None, tool_calls=tuple(calls))
 
 
-def _picture(block: ImageBlock, where: str, settings: ChatSettings) -> Image | ImageUrl:
+def _image(block: ImageBlock, where: str, settings: ChatSettings) -> Image | ImageUrl:
     if block.image:
         data = block.image if isinstance(block.image, bytes) else _read(block.image)
-        # LlamaIndex keeps the bytes it is given as base64; an open file holds a picture, or base64 too.
+        # LlamaIndex keeps the bytes it is given as base64; an open file holds an image, or base64 too.
         # What Ollama reads has a byte beyond ASCII or a zero byte near its beginning; text has neither.
         is_text = b"\0" not in data[:512] and data.isascii()
-        return read_picture(data, settings, encoded=is_text, where=where)
+        return read_image(data, settings, encoded=is_text, where=where)
     if block.path is not None:
-        return read_picture(Path(block.path), settings, where=where)
+        return read_image(Path(block.path), settings, where=where)
     if block.url is not None:
-        return read_picture(str(block.url), settings, where=where)
+        return read_image(str(block.url), settings, where=where)
     raise UnsupportedContentError(
-        f"{where}: the ImageBlock holds no picture.\nGive it image= (bytes), path= or url= (a data: URL)."
+        f"{where}: the ImageBlock holds no image.\nGive it image= (bytes), path= or url= (a data: URL)."
     )
 
 
@@ -159,7 +159,7 @@ def _read(file: IOBase) -> bytes:
 def _unsupported(block: ContentBlock, where: str) -> UnsupportedContentError:
     return UnsupportedContentError(
         f"{where}: Ollama takes no {type(block).__name__}.\n"
-        "Texts, pictures, thinking and tool calls can be sent: TextBlock, ImageBlock, ThinkingBlock, "
+        "Texts, images, thinking and tool calls can be sent: TextBlock, ImageBlock, ThinkingBlock, "
         "ToolCallBlock. Put a document's text into a TextBlock."
     )
 

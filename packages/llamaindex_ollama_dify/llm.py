@@ -54,7 +54,7 @@ __all__ = ["OllamaDify"]
 # Arguments of /api/generate that belong to the prompt, not to the settings.
 _PROMPT_ARGUMENTS = ("system", "suffix", "template", "raw")
 
-_PICTURE_SETTINGS = ("allow_image_paths", "allow_image_urls", "convert_images", "max_image_edge")
+_IMAGE_SETTINGS = ("allow_image_paths", "allow_image_urls", "convert_images", "max_image_edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,16 +236,16 @@ class OllamaDify(Portable, StructuredPrediction, Connected, ChatSettings):
 
     def _chat_question(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> _Question:
         call = _merged(kwargs)
-        pictures = self._picture_settings(call)
+        images = self._image_settings(call)
         if self.mode == "chat":
-            return _with_tools(to_messages(messages, pictures), call)
+            return _with_tools(to_messages(messages, images), call)
         written = self.messages_to_prompt
-        prompt = to_prompt(messages, pictures, own_prompt_format if written is None else written)
+        prompt = to_prompt(messages, images, own_prompt_format if written is None else written)
         return self._completion_question(prompt, call)
 
-    def _picture_settings(self, call: Mapping[str, Any]) -> ChatSettings:
-        """The settings that say what pictures are taken, of one call."""
-        changed = {name: call[name] for name in _PICTURE_SETTINGS if name in call}
+    def _image_settings(self, call: Mapping[str, Any]) -> ChatSettings:
+        """The settings that say what images are taken, of one call."""
+        changed = {name: call[name] for name in _IMAGE_SETTINGS if name in call}
         return ChatSettings.from_settings(self, **changed) if changed else self
 
     def _prompt_question(self, prompt: str, formatted: bool, kwargs: Mapping[str, Any]) -> _Question:

@@ -10,10 +10,12 @@ Adapters: `langchain_ollama_dify`, `llamaindex_ollama_dify`.
 
 from typing import TYPE_CHECKING, Any
 
+from .adapter.quick_models import quick_constructor
 from .address import Address
-from .async_client import AsyncChatStream, AsyncOllamaClient
-from .client import ChatStream, OllamaClient
-from .connected import Connected
+from .client.asynchronous import AsyncChatStream, AsyncOllamaClient
+from .client.blocking import ChatStream, OllamaClient
+from .client.images import read_image
+from .client.owner import Connected
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -35,13 +37,13 @@ from .errors import (
     ServerError,
     UnsupportedContentError,
 )
-from .images import Image, ImageLimits
-from .messages import ImageUrl, Message, TextPart, Tool, ToolCall, assistant, system, user
-from .pictures import read_picture
-from .quick_models import quick_constructor
-from .repair import correction
-from .requests import Prompt
-from .responses import (
+from .media.image import Image, ImageLimits
+from .settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
+from .wire.json_schema import inline_refs
+from .wire.messages import ImageUrl, Message, TextPart, Tool, ToolCall, assistant, system, user
+from .wire.repair import correction
+from .wire.requests import Prompt
+from .wire.responses import (
     ChatChunk,
     ChatResult,
     EmbedResult,
@@ -51,12 +53,10 @@ from .responses import (
     RunningModel,
     Usage,
 )
-from .schema import inline_refs
-from .settings import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
 
 if TYPE_CHECKING:
-    from .counting import Counter
-    from .tokens import TokenCount
+    from .client.count import Counter
+    from .tokens.tokenizer import TokenCount
 
 __all__ = [
     "Address",
@@ -111,13 +111,13 @@ __all__ = [
     "correction",
     "inline_refs",
     "quick_constructor",
-    "read_picture",
+    "read_image",
     "system",
     "user",
 ]
 
 # Most programs count no tokens, so the modules for that come when they are asked for.
-_ON_DEMAND = {"Counter": "counting", "TokenCount": "tokens"}
+_ON_DEMAND = {"Counter": "client.count", "TokenCount": "tokens.tokenizer"}
 
 
 def __getattr__(name: str) -> Any:

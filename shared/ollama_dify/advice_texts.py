@@ -163,7 +163,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "zh": "{model} 不支持 {capability}：请选择支持的模型，可用 `ollama show {model}` 查看",
     },
     "capability.vision": {
-        "en": "For pictures for example: llava, qwen2.5vl, gemma3.",
+        "en": "For images for example: llava, qwen2.5vl, gemma3.",
         "ja": "画像対応モデルの例: llava, qwen2.5vl, gemma3。",
         "zh": "支持图片的模型例如：llava、qwen2.5vl、gemma3。",
     },

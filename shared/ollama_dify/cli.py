@@ -32,13 +32,13 @@ def _root() -> None:
 
 @app.command()
 def demo(
-    model: Annotated[str, typer.Option(help="A chat model that reads pictures.")] = "llava",
+    model: Annotated[str, typer.Option(help="A chat model that reads images.")] = "llava",
     embedding_model: Annotated[str, typer.Option(help="An embedding model.")] = "nomic-embed-text",
     base_url: BaseUrl = None,
     index_dir: Annotated[Path, typer.Option(help="Where the vector index is kept.")] = Path(".demo"),
     rebuild: Annotated[bool, typer.Option(help="Build the index anew.")] = False,
 ) -> None:
-    """Answer questions over files and pictures through LangChain and LlamaIndex."""
+    """Answer questions over files and images through LangChain and LlamaIndex."""
     run = _examples_demo()
     raise typer.Exit(
         run(

@@ -63,18 +63,18 @@ ADVICE = ("advice", "advice_texts")
 # An adapter is imported into a program that has its framework's class already. The numbers are those of
 # modules today and three more; of the framework's own, a sixth one tells of a part that is not needed by all.
 IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
-    "core": ("", "import ollama_dify", HEAVY, 31),
+    "core": ("", "import ollama_dify", HEAVY, 36),
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",
         ("httpcore", "anyio", "aiohttp", "tokenizers", "yaml", "tenacity"),
-        42,
+        47,
     ),
     "llamaindex": (
         "from llama_index.core.llms.function_calling import FunctionCallingLLM",
         "import llamaindex_ollama_dify",
         ("httpcore", "httpx", "rich", "tokenizers"),
-        40,
+        45,
     ),
 }
 
@@ -149,15 +149,15 @@ def test_a_first_chat_needs_nothing_of_it_either(name: str) -> None:
     """Else the cost of importing would only have moved."""
     words, chat = FIRST_CHATS[name]
     added = added_modules(IMPORTS[name][0], _FIRST_CHAT.format(words=words, chat=chat))
-    assert "ollama_dify.transport" in added
+    assert "ollama_dify.transport.blocking" in added
     assert on_demand(added, ON_DEMAND) == []
 
 
 @pytest.mark.parametrize(
     ("statement", "module"),
     [
-        ("from ollama_dify import Counter", "ollama_dify.counting"),
-        ("from ollama_dify import TokenCount", "ollama_dify.tokens"),
+        ("from ollama_dify import Counter", "ollama_dify.client.count"),
+        ("from ollama_dify import TokenCount", "ollama_dify.tokens.tokenizer"),
         ("from langchain_ollama_dify import OllamaDifyLLM", "langchain_ollama_dify.llms"),
     ],
 )
@@ -285,7 +285,7 @@ def test_a_token_stays_cheap(name: str) -> None:
 
 def calls_of_framing(chunks: int) -> int:
     """Of reading a body whose every token is a chunk, in reads of 64 KB."""
-    from ollama_dify.http1 import Dialogue
+    from ollama_dify.transport.http1 import Dialogue
 
     dialogue = Dialogue(httpx.Request("POST", "http://server", content=b"{}"))
     assert dialogue.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")

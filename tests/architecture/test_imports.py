@@ -19,45 +19,19 @@ ADAPTERS = {
 }
 FRAMEWORKS = ("langchain", "langchain_core", "langgraph", "langsmith", "llama_index", "workflows")
 
-# Each module imports from rows above its own only. A module that is named nowhere is one that uses the
+# A folder (or a file beside the folders) imports from rows above its own only. What is named nowhere uses the
 # client: it stands below all of them, and none of them imports it.
-ROWS = (
-    ("errors", "advice_texts", "quick_models", "stopping", "text_splitting", "token_cache"),
-    ("exchange", "_templates", "_vocabulary"),
-    ("address", "form", "http1", "image_formats", "retry", "schema", "setting_names", "tokens"),
-    ("advice", "chat_tokens", "connection", "connection_settings", "image_reading", "image_urls"),
-    ("async_connection", "images", "sockets"),
-    ("messages", "image_conversion", "pool", "settings"),
-    ("responses", "embedding_prefixes", "picture_places"),
-    ("requests",),
-    ("classify", "context", "embedding_vectors", "think_tags", "tool_choice"),
-    ("streaming", "http_errors"),
-    ("endpoint",),
-    ("flows",),
-    ("counting", "embedding_batch", "picture_fetch", "pictures"),
-    ("embedding", "questions", "transport"),
-    ("async_transport",),
-    ("calls",),
+LEVELS = (
+    ("errors", "language"),
+    ("address", "advice_texts"),
+    ("advice", "settings"),
+    ("media",),
+    ("wire",),
+    ("tokens", "transport"),
     ("client",),
-    ("async_client",),
-    ("connected",),
 )
-PLACE = {name: place for place, row in enumerate(ROWS) for name in row}
+PLACE = {name: place for place, row in enumerate(LEVELS) for name in row}
 
-# Speak HTTP; only these may know the libraries that do.
-NETWORK = {
-    "async_connection",
-    "async_transport",
-    "connection",
-    "endpoint",
-    "exchange",
-    "http1",
-    "http_errors",
-    "picture_fetch",
-    "pool",
-    "sockets",
-    "transport",
-}
 HTTP_LIBRARIES = {"httpx", "httpcore", "httpx_aiohttp", "aiohttp", "h11", "anyio"}
 
 
@@ -87,16 +61,34 @@ def roots(path: Path, *, lazy: bool = True) -> set[str]:
     return found
 
 
-def siblings(path: Path) -> set[str]:
-    """Modules of the core that one of its modules imports."""
+def module_of(path: Path) -> str:
+    """The dotted name of a file of the core, from `ollama_dify` on; a package's is that of its folder."""
+    parts = path.relative_to(CORE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted(CORE.rglob("*.py"))}
+
+
+def inside(path: Path) -> set[str]:
+    """Modules of the core that one of its files imports, for types too."""
+    package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
     found: set[str] = set()
-    for node in imports(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            found |= {node.module.partition(".")[0]} if node.module else {alias.name for alias in node.names}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        folders = package.split(".")
+        base = ".".join(folders[: len(folders) - node.level + 1] + ([node.module] if node.module else []))
+        below = {f"{base}.{alias.name}" for alias in node.names} & set(MODULES)
+        found |= below or {base} & set(MODULES)
     return found
 
 
-MODULES = sorted(path for path in CORE.glob("*.py") if path.stem != "__init__")
+def folder(module: str) -> str:
+    """The folder of a module, or the file that stands beside the folders."""
+    return module.split(".")[1] if "." in module else ""
+
+
 ALL_CORE = sorted(CORE.rglob("*.py"))
 ALL_ADAPTERS = sorted((ROOT / "packages").rglob("*.py"))
 
@@ -105,18 +97,29 @@ def named(paths: list[Path]) -> list[object]:
     return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
 
 
-def test_every_row_exists() -> None:
-    there = {path.stem for path in MODULES} | {path.name for path in CORE.iterdir() if path.is_dir()}
-    assert set(PLACE) <= there
-
-
-@pytest.mark.parametrize("path", named(MODULES))
-def test_directions(path: Path) -> None:
-    own = PLACE.get(path.stem, len(ROWS))
-    wrong = (
-        {name for name in siblings(path) if PLACE.get(name, len(ROWS)) >= own} if own < len(ROWS) else set()
-    )
+@pytest.mark.parametrize("path", named([path for path in ALL_CORE if path != CORE / "__init__.py"]))
+def test_a_folder_imports_from_lower_levels_only(path: Path) -> None:
+    own = folder(module_of(path))
+    level = PLACE.get(own, len(LEVELS))
+    others = {folder(module) for module in inside(path)} - {own, ""}
+    wrong = {name for name in others if PLACE.get(name, len(LEVELS)) >= level} if own in PLACE else set()
     assert not wrong, f"{path.name} must not import {sorted(wrong)}"
+
+
+@pytest.mark.xfail(reason="three circles are left to open", strict=True)
+def test_no_file_imports_itself_through_others() -> None:
+    """Imports for types count too."""
+    imported = {
+        module: inside(path) - {module} for module, path in MODULES.items() if module != "ollama_dify"
+    }
+    while True:
+        left = set(imported)
+        ends = {module for module, others in imported.items() if not others & left}
+        ends |= left - set().union(*imported.values())
+        if not ends:
+            break
+        imported = {module: others for module, others in imported.items() if module not in ends}
+    assert not imported
 
 
 @pytest.mark.parametrize("path", named(ALL_CORE))
@@ -125,24 +128,22 @@ def test_the_core_knows_no_framework_and_no_adapter(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", named([path for path in ALL_CORE if "testing" not in path.parts]))
-def test_http_libraries_stay_in_the_network_modules(path: Path) -> None:
-    used = roots(path) & HTTP_LIBRARIES
-    assert not used or path.stem in NETWORK
+def test_http_libraries_stay_in_the_transport(path: Path) -> None:
+    assert not roots(path) & HTTP_LIBRARIES or folder(module_of(path)) == "transport"
 
 
 @pytest.mark.parametrize("path", named([path for path in ALL_CORE if "testing" not in path.parts]))
 def test_the_simulated_server_is_for_the_command_only(path: Path) -> None:
-    if not path.stem.startswith("cli"):
-        assert "testing" not in siblings(path)
+    if folder(module_of(path)) not in ("cli", "demo", "doctor", "web"):
+        assert "testing" not in {folder(module) for module in inside(path)}
 
 
 @pytest.mark.parametrize("path", named(ALL_CORE))
 def test_heavy_libraries_are_imported_when_used(path: Path) -> None:
     if path.stem.startswith("cli"):
         return
-    assert not roots(path, lazy=False) & {"tokenizers", "typer", "rich", "yaml", "PIL", "idna"} or (
-        "_vocabulary" in path.parts
-    )
+    heavy = {"tokenizers", "typer", "rich", "yaml", "PIL", "idna"}
+    assert not roots(path, lazy=False) & heavy or "vocabulary" in path.parts
 
 
 @pytest.mark.parametrize("path", named(ALL_ADAPTERS))
@@ -152,8 +153,8 @@ def test_adapters_use_the_public_core_and_not_each_other(path: Path) -> None:
     assert not roots(path) & (set(ADAPTERS) - {own})
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "ollama_dify":
-            assert node.module == "ollama_dify", f"{path.name} imports from {node.module}"
-            assert {alias.name for alias in node.names} <= public
+            assert node.module in ("ollama_dify", "ollama_dify.adapter"), path.name
+            assert {alias.name for alias in node.names} <= public or node.module != "ollama_dify"
         if isinstance(node, ast.Import):
             inside = [alias.name for alias in node.names if alias.name.startswith("ollama_dify.")]
             assert not inside, f"{path.name} imports {inside}"

@@ -9,12 +9,12 @@ from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from tests.compat.shim import ChatOllama
-from tests.langchain.test_standard_suites import local_pictures, vcr_config
+from tests.langchain.test_standard_suites import local_images, vcr_config
 
-__all__ = ["local_pictures", "vcr_config"]
+__all__ = ["local_images", "vcr_config"]
 
 
-@pytest.mark.usefixtures("local_pictures")
+@pytest.mark.usefixtures("local_images")
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 class TestChatOllama(ChatModelIntegrationTests):
     supports_json_mode = True

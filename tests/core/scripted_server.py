@@ -9,10 +9,11 @@ from typing import Any
 import orjson
 
 from ollama_dify import EmbeddingSettings, OllamaError
-from ollama_dify.classify import error_from_response
-from ollama_dify.embedding import embed
-from ollama_dify.flows import Answer, Context, Flow, Lookups, Parallel, Send, Sleep
-from ollama_dify.retry import RetryQuota
+from ollama_dify.client.embed import embed
+from ollama_dify.client.retry import RetryQuota
+from ollama_dify.client.session import Context, Lookups
+from ollama_dify.transport.network import Answer, Flow, Parallel, Send, Sleep
+from ollama_dify.wire.server_errors import error_from_response
 
 TOO_LONG = "the input length exceeds the context length"
 NAN = "embedding contains NaN or Inf values"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ollama_dify.chat_tokens import UNKNOWN_IMAGE_TOKENS, ChatOverhead, count_rendered, image_tokens
-from ollama_dify.tokens import ModelTokenizer, TokenEstimator
+from ollama_dify.tokens.chat_bound import UNKNOWN_IMAGE_TOKENS, ChatOverhead, count_rendered, image_tokens
+from ollama_dify.tokens.tokenizer import ModelTokenizer, TokenEstimator
 
 DATA = Path(__file__).parent.parent / "data" / "tokens"
 MODELS: dict[str, Any] = json.loads(gzip.decompress((DATA / "chats.json.gz").read_bytes()))["models"]
@@ -75,7 +75,7 @@ def test_the_bound_stays_one_whatever_was_observed(model: str) -> None:
 
 
 def cut_by_the_server(talk: dict[str, Any]) -> bool:
-    """Whether the recorded server left messages out: it reckons 768 tokens a picture, and these did not fit.
+    """Whether the recorded server left messages out: it reckons 768 tokens an image, and these did not fit.
 
     The bound is for the whole conversation; the count of a part says nothing about it.
     """
@@ -164,7 +164,7 @@ def test_an_observed_conversation_is_close_when_it_comes_again_or_goes_on(model:
         assert talk["prompt_eval_count"] < grown <= overhead(model).bound(longer, **call).tokens
 
 
-def test_observing_makes_a_new_object_and_pictures_teach_nothing() -> None:
+def test_observing_makes_a_new_object_and_images_teach_nothing() -> None:
     start = overhead("tiny-chat")
     messages = [{"role": "user", "content": "Hello"}]
     learned = start.observe(messages, 3)
@@ -241,5 +241,5 @@ def clip(**keys: Any) -> dict[str, Any]:
         pytest.param({}, None, UNKNOWN_IMAGE_TOKENS, id="nothing"),
     ],
 )
-def test_the_cost_of_a_picture(show: dict[str, Any], size: tuple[int, int] | None, expected: int) -> None:
+def test_the_cost_of_a_image(show: dict[str, Any], size: tuple[int, int] | None, expected: int) -> None:
     assert image_tokens(show, size) == expected

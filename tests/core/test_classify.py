@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_dify import errors
-from ollama_dify.classify import error_from_response, error_in_stream, retry_after, server_message
+from ollama_dify.wire.server_errors import error_from_response, error_in_stream, retry_after, server_message
 
 RECORDED: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent.parent / "data" / "errors.json").read_text()

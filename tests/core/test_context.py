@@ -27,10 +27,10 @@ from ollama_dify import (
     system,
     user,
 )
-from ollama_dify.context import ContextReport, drop_oldest, droppable, kept, length, prompt_limit
-from ollama_dify.requests import chat_request
-from ollama_dify.responses import ChatChunk, Finish, Usage
+from ollama_dify.client.trim import ContextReport, drop_oldest, droppable, kept, length, prompt_limit
 from ollama_dify.testing import SimulatedModel, SimulatedOllama
+from ollama_dify.wire.requests import chat_request
+from ollama_dify.wire.responses import ChatChunk, Finish, Usage
 
 TRIMMED = Path(__file__).parent.parent / "data" / "captures" / "trim.json.gz"
 VERSIONS = ("0.24.0", "0.32.15", "0.33.0-rc2")

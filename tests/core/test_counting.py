@@ -14,11 +14,12 @@ import orjson
 import pytest
 
 from ollama_dify import ChatSettings, Image, ImageUrl, Message, TextPart, TokenCount, Tool, ToolCall, user
-from ollama_dify.counting import Counter, count_conversation, known_counter, load_counter
+from ollama_dify.client.count import Counter, count_conversation, known_counter, load_counter
+from ollama_dify.client.retry import RetryQuota
+from ollama_dify.client.session import Context, Lookups
 from ollama_dify.errors import ConfigurationError, InvalidRequestError, OllamaError
-from ollama_dify.flows import Answer, Compute, Context, Flow, Lookups, Send
-from ollama_dify.retry import RetryQuota
 from ollama_dify.testing import SimulatedOllama
+from ollama_dify.transport.network import Answer, Compute, Flow, Send
 
 DATA = Path(__file__).parent.parent / "data"
 MODELS: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokens" / "chats.json.gz").read_bytes()))[
@@ -81,10 +82,10 @@ class Server:
 
 
 def message(turn: dict[str, Any]) -> Message:
-    pictures = [Image.from_path(DATA / "images" / name) for name in turn.get("images", ())]
+    images = [Image.from_path(DATA / "images" / name) for name in turn.get("images", ())]
     return Message(
         turn["role"],
-        (*pictures, TextPart(turn.get("content", ""))),
+        (*images, TextPart(turn.get("content", ""))),
         thinking=turn.get("thinking"),
         tool_calls=tuple(
             ToolCall(call["function"]["name"], call["function"]["arguments"], call.get("id"))
@@ -133,9 +134,9 @@ def test_without_rendering_the_count_is_an_upper_bound_and_close(model: str) -> 
         assert above >= 0, talk["messages"]
         if above > max(16, talk["prompt_eval_count"] * 0.05):
             far.append(talk)
-    # Of this one the recorded server kept a part, as the pictures that are missing show.
-    pictures = [sum(len(turn.get("images", ())) for turn in talk["messages"]) for talk in far]
-    assert [(count, talk["image_count"]) for count, talk in zip(pictures, far, strict=True)] == (
+    # Of this one the recorded server kept a part, as the images that are missing show.
+    images = [sum(len(turn.get("images", ())) for turn in talk["messages"]) for talk in far]
+    assert [(count, talk["image_count"]) for count, talk in zip(images, far, strict=True)] == (
         [(5, 2)] if model == "tiny-vision" else []
     )
 
@@ -162,7 +163,7 @@ def test_a_counter_is_known_once_it_was_loaded() -> None:
     assert known_counter(server.context, "tiny-chat") is loaded
 
 
-def test_a_picture_still_to_be_fetched_is_counted_and_not_fetched() -> None:
+def test_a_image_still_to_be_fetched_is_counted_and_not_fetched() -> None:
     server = Server("tiny-vision", "[img-0]a")
     settings = ChatSettings(model="tiny-vision", allow_image_urls=True)
     address = ImageUrl("https://example.com/cat.png")
@@ -207,7 +208,7 @@ PROGRAM = """
 import sys
 {imports}
 {asked}
-readers = [name for name in sys.modules if "._templates." in name]
+readers = [name for name in sys.modules if ".templates." in name]
 print("tokenizers" in sys.modules, bool(readers))
 """
 CORE = "from ollama_dify import ChatSettings, OllamaClient, user"

@@ -24,9 +24,9 @@ from ollama_dify import (
     ServerBusyError,
     ServerError,
 )
-from ollama_dify.embedding import embed
-from ollama_dify.flows import Context, Lookups
-from ollama_dify.retry import RetryQuota
+from ollama_dify.client.embed import embed
+from ollama_dify.client.retry import RetryQuota
+from ollama_dify.client.session import Context, Lookups
 
 from .scripted_server import END_OF_FILE, NAN, STOPPED, TOO_LONG, Body, Server, good, refused, vector_of
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ollama_dify import EmbeddingError
-from ollama_dify.embedding_vectors import mean_vector
+from ollama_dify.wire.vectors import mean_vector
 
 from .scripted_server import NAN, TOO_LONG, Body, Server, good, refused, vector_of
 

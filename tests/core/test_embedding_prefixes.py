@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pytest
 
 from ollama_dify import ConfigurationError, EmbeddingSettings
-from ollama_dify.embedding import fingerprint
-from ollama_dify.embedding_prefixes import FAMILIES
+from ollama_dify.client.embed import fingerprint
+from ollama_dify.client.prefixes import FAMILIES
 
 from .scripted_server import Server, good
 

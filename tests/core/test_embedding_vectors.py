@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ollama_dify import EmbeddingError
-from ollama_dify.embedding_vectors import mean_vector, read_vectors
+from ollama_dify.wire.vectors import mean_vector, read_vectors
 
 
 @pytest.mark.parametrize(

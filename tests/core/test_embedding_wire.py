@@ -20,7 +20,7 @@ from ollama_dify import (
     ModelNotFoundError,
     OllamaClient,
 )
-from ollama_dify.embedding import fingerprint
+from ollama_dify.client.embed import fingerprint
 from ollama_dify.testing import Fault, RecordedRequest, Reply, SimulatedOllama
 
 from .scripted_server import END_OF_FILE, NAN
@@ -37,7 +37,7 @@ def server() -> Iterator[SimulatedOllama]:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ollama_dify.flows.random.random", lambda: 0.0)
+    monkeypatch.setattr("ollama_dify.client.session.random.random", lambda: 0.0)
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ollama_dify import errors
-from ollama_dify.responses import ChatResult, Finish, Usage
+from ollama_dify.wire.responses import ChatResult, Finish, Usage
 
 TREE = {
     "OllamaError": "Exception",

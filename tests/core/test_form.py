@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_dify.errors import ConfigurationError
-from ollama_dify.form import (
+from ollama_dify.settings.dify_form import (
     FORM_FIELDS,
     chat_form,
     chat_values_from_form,

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image as Pillow
 
 from ollama_dify.errors import ConfigurationError, UnsupportedContentError
-from ollama_dify.image_conversion import convert_image
-from ollama_dify.images import Image
+from ollama_dify.media.conversion import convert_image
+from ollama_dify.media.image import Image
 
 FILES = Path(__file__).parent.parent / "data" / "images"
 PNG = (FILES / "png_rgb.png").read_bytes()

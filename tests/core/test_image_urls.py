@@ -1,11 +1,11 @@
-"""Which picture addresses may be fetched: nothing that leads into a private network."""
+"""Which image addresses may be fetched: nothing that leads into a private network."""
 
 from __future__ import annotations
 
 import pytest
 
 from ollama_dify.errors import UnsupportedContentError
-from ollama_dify.image_urls import ParsedUrl, check_image_url, check_public_address, is_public
+from ollama_dify.media.urls import ParsedUrl, check_image_url, check_public_address, is_public
 
 PRIVATE = [
     "0.0.0.0",

@@ -1,4 +1,4 @@
-"""Pictures: every input form gives the same base64, and what the server refuses never leaves."""
+"""Images: every input form gives the same base64, and what the server refuses never leaves."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from PIL import Image as Pillow
 
 from ollama_dify.errors import UnsupportedContentError
-from ollama_dify.image_reading import read_image_file
-from ollama_dify.images import Image, ImageLimits, check_image_count
+from ollama_dify.media.image import Image, ImageLimits, check_image_count
+from ollama_dify.media.load import read_image_file
 
 FILES = Path(__file__).parent.parent / "data" / "images"
 # HTTP status of three real servers for each file, sent alone to a vision model
@@ -143,7 +143,7 @@ GIF = (FILES / "gif_animated.gif").read_bytes()
 WEBP = (FILES / "webp_lossy.webp").read_bytes()
 MADE: dict[str, tuple[bytes, str]] = {
     "PNG of 50 MP and a bit": (png(10_000, 5_001, b"x"), "megapixels"),
-    "PNG without data": (png(2, 2), "no picture data"),
+    "PNG without data": (png(2, 2), "no image data"),
     "PNG without header": (PNG[:8] + chunk(b"IDAT", b"x") + chunk(b"IEND", b""), "header"),
     "PNG with 65,537 chunks": (png(2, 2, *[b"x"] * 65_537), "chunks"),
     "PNG cut in the last checksum": (PNG[:-1], "inside a chunk"),
@@ -151,7 +151,7 @@ MADE: dict[str, tuple[bytes, str]] = {
     "lossless JPEG": (jpeg(frame(0xC3)), "rare kind"),
     "JPEG of 12 bits": (jpeg(frame(0xC1, 12)), "rare kind"),
     "JPEG without size": (jpeg(), "size is missing"),
-    "JPEG without scan": (b"\xff\xd8" + frame() + b"\xff\xd9", "before its picture data"),
+    "JPEG without scan": (b"\xff\xd8" + frame() + b"\xff\xd9", "before its image data"),
     "JPEG of zero height": (jpeg(frame(height=0)), "6 × 0"),
     "JPEG whose only end mark is the thumbnail's": (
         jpeg(b"\xff\xe1\x00\x06\xff\xd8\xff\xd9", frame(), scan=b"\x12\x34"),
@@ -307,7 +307,7 @@ def test_image_count() -> None:
 
 
 @pytest.mark.parametrize("as_bytes", [False, True], ids=["str", "bytes"])
-def test_a_large_picture_is_neither_decoded_nor_copied_as_a_whole(as_bytes: bool) -> None:
+def test_a_large_image_is_neither_decoded_nor_copied_as_a_whole(as_bytes: bool) -> None:
     noise = os.urandom(65_536) * 315
     data = png(2_600, 2_600, *(noise[begin : begin + 65_536] for begin in range(0, len(noise), 65_536)))
     text = "data:image/png;base64," + text_of(data)
@@ -345,29 +345,29 @@ class TestPaths:
     """Files come in through `from_path` only, within what is allowed."""
 
     @pytest.fixture
-    def picture(self, tmp_path: Path) -> Path:
+    def image(self, tmp_path: Path) -> Path:
         path = tmp_path / "allowed" / "cat.txt"
         path.parent.mkdir()
         path.write_bytes(PNG)
         return path
 
-    def test_reads(self, picture: Path) -> None:
-        for path in (picture, str(picture)):
-            for allowed in (True, picture.parent, picture.parent.parent):
+    def test_reads(self, image: Path) -> None:
+        for path in (image, str(image)):
+            for allowed in (True, image.parent, image.parent.parent):
                 assert Image.from_path(path, allowed=allowed) == Image.from_bytes(PNG)
 
-    def test_switched_off(self, picture: Path) -> None:
+    def test_switched_off(self, image: Path) -> None:
         with pytest.raises(UnsupportedContentError, match="allow_image_paths=False"):
-            Image.from_path(picture, allowed=False)
+            Image.from_path(image, allowed=False)
 
-    def test_outside_the_directory(self, picture: Path, tmp_path: Path) -> None:
+    def test_outside_the_directory(self, image: Path, tmp_path: Path) -> None:
         outside = tmp_path / "secret.png"
         outside.write_bytes(PNG)
-        link = picture.parent / "link.png"
+        link = image.parent / "link.png"
         link.symlink_to(outside)
-        for path in (outside, link, picture.parent / ".." / "secret.png"):
+        for path in (outside, link, image.parent / ".." / "secret.png"):
             with pytest.raises(UnsupportedContentError, match="outside the allowed directory"):
-                Image.from_path(path, allowed=picture.parent)
+                Image.from_path(path, allowed=image.parent)
 
     def test_not_readable(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
@@ -380,11 +380,11 @@ class TestPaths:
             with pytest.raises(UnsupportedContentError, match=why):
                 Image.from_path(path)
 
-    def test_too_large_is_not_read(self, picture: Path) -> None:
+    def test_too_large_is_not_read(self, image: Path) -> None:
         with pytest.raises(UnsupportedContentError, match="MiB"):
-            read_image_file(picture, limits=ImageLimits(max_bytes=10))
+            read_image_file(image, limits=ImageLimits(max_bytes=10))
 
     def test_content_is_checked(self, tmp_path: Path) -> None:
-        (tmp_path / "cat.png").write_text("no picture")
+        (tmp_path / "cat.png").write_text("no image")
         with pytest.raises(UnsupportedContentError, match="this is text"):
             Image.from_path(tmp_path / "cat.png")

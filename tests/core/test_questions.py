@@ -22,7 +22,7 @@ from ollama_dify import (
 )
 from ollama_dify.testing import SimulatedOllama
 
-PICTURE = Image.from_path(Path(__file__).parent.parent / "data" / "images" / "png_rgb.png")
+IMAGE = Image.from_path(Path(__file__).parent.parent / "data" / "images" / "png_rgb.png")
 TOOL = Tool("look")
 SHOWN = ["/api/tags", "/api/show"]
 
@@ -37,8 +37,8 @@ def paths(server: SimulatedOllama) -> list[str]:
 
 ASKED_BEFORE = [
     pytest.param({}, [user("Hi")], (), [], id="nothing special"),
-    pytest.param({}, [user(PICTURE)], (), SHOWN, id="a picture"),
-    pytest.param({"vision_support": True}, [user(PICTURE)], (), [], id="a picture, by the form"),
+    pytest.param({}, [user(IMAGE)], (), SHOWN, id="an image"),
+    pytest.param({"vision_support": True}, [user(IMAGE)], (), [], id="an image, by the form"),
     pytest.param({"model": "llama3.2"}, [user("Hi")], (TOOL,), SHOWN, id="a tool"),
     pytest.param(
         {"model": "llama3.2", "function_call_support": True},
@@ -61,11 +61,9 @@ def test_what_is_looked_up_and_that_it_is_once(
 
 
 REFUSED = [
-    pytest.param(
-        {"model": "llama3.2"}, [user(PICTURE)], (), SHOWN, "vision_support=True", id="a blind model"
-    ),
+    pytest.param({"model": "llama3.2"}, [user(IMAGE)], (), SHOWN, "vision_support=True", id="a blind model"),
     pytest.param({}, [user("Hi")], (TOOL,), SHOWN, "function_call_support=True", id="a model without tools"),
-    pytest.param({"vision_support": False}, [user(PICTURE)], (), [], "vision_support=False", id="no vision"),
+    pytest.param({"vision_support": False}, [user(IMAGE)], (), [], "vision_support=False", id="no vision"),
     pytest.param(
         {"function_call_support": False},
         [user("Hi")],
@@ -93,8 +91,8 @@ def test_what_cannot_be_done_is_not_sent(
 
 def test_each_client_asks_for_itself(simulated_ollama: SimulatedOllama) -> None:
     with client(simulated_ollama) as one, client(simulated_ollama) as other:
-        one.chat([user(PICTURE)])
-        other.chat([user(PICTURE)])
+        one.chat([user(IMAGE)])
+        other.chat([user(IMAGE)])
     assert paths(simulated_ollama).count("/api/show") == 2
 
 
@@ -115,18 +113,18 @@ async def test_a_claim_is_checked_where_a_lookup_happens_anyway(simulated_ollama
 
 
 def test_a_claim_is_believed(simulated_ollama: SimulatedOllama) -> None:
-    """The warning is no refusal: what the server says of the picture decides."""
+    """The warning is no refusal: what the server says of the image decides."""
     with client(simulated_ollama, model="llama3.2", vision_support=True) as asking:
         with pytest.warns(CapabilityWarning):
             asking.model_info()
         with pytest.raises(CapabilityError, match="multimodal"):
-            asking.chat([user(PICTURE)])
+            asking.chat([user(IMAGE)])
     assert paths(simulated_ollama)[-1] == "/api/chat"
 
 
-def test_a_prompt_with_pictures_is_checked_the_same(simulated_ollama: SimulatedOllama) -> None:
+def test_a_prompt_with_images_is_checked_the_same(simulated_ollama: SimulatedOllama) -> None:
     with client(simulated_ollama) as asking:
-        asking.generate(Prompt("What?", images=(PICTURE,)))
+        asking.generate(Prompt("What?", images=(IMAGE,)))
     assert paths(simulated_ollama) == [*SHOWN, "/api/generate"]
     body = json.loads(simulated_ollama.requests[-1].raw)
-    assert body["images"] == [PICTURE.base64()]
+    assert body["images"] == [IMAGE.base64()]

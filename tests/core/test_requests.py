@@ -26,7 +26,8 @@ from ollama_dify import (
     system,
     user,
 )
-from ollama_dify.requests import (
+from ollama_dify.settings.model import LOAD_OPTIONS
+from ollama_dify.wire.requests import (
     StreamedBody,
     WireRequest,
     chat_request,
@@ -37,12 +38,11 @@ from ollama_dify.requests import (
     load_request,
     show_request,
 )
-from ollama_dify.settings import LOAD_OPTIONS
 
 URL = "http://h:11434"
 PNG = (Path(__file__).parent.parent / "data" / "images" / "png_rgb.png").read_bytes()
 TEXT = base64.b64encode(PNG).decode()
-PICTURE = Image.from_bytes(PNG)
+IMAGE = Image.from_bytes(PNG)
 SHUT = {"truncate": False, "shift": False}
 USUAL = {"options": {"num_ctx": 4096, "num_predict": 4096}, **SHUT}
 
@@ -168,19 +168,19 @@ def test_settings_on_the_wire(values: dict[str, Any], body: dict[str, Any]) -> N
             user("a\u0085b\u2028\x00"), {"role": "user", "content": "a\u0085b\u2028\x00"}, id="odd text"
         ),
         pytest.param(
-            user("a", PICTURE, "b"),
+            user("a", IMAGE, "b"),
             {"role": "user", "content": "a\nb", "images": [TEXT]},
-            id="picture between texts",
+            id="image between texts",
         ),
         pytest.param(
-            user(PICTURE, PICTURE),
+            user(IMAGE, IMAGE),
             {"role": "user", "content": "[img]\n[img]", "images": [TEXT, TEXT]},
-            id="pictures",
+            id="images",
         ),
         pytest.param(
             user("a", Image.from_data_url("data:image/png;base64," + TEXT)),
             {"role": "user", "content": "a", "images": [TEXT]},
-            id="picture from a data: URL",
+            id="image from a data: URL",
         ),
         pytest.param(
             Message("assistant", user("a").content, thinking="hm"),
@@ -205,9 +205,9 @@ def test_settings_on_the_wire(values: dict[str, Any], body: dict[str, Any]) -> N
             id="calls",
         ),
         pytest.param(
-            Message("tool", user("42", PICTURE).content, tool_name="f", tool_call_id="c1"),
+            Message("tool", user("42", IMAGE).content, tool_name="f", tool_call_id="c1"),
             {"role": "tool", "content": "42", "images": [TEXT], "tool_name": "f", "tool_call_id": "c1"},
-            id="result with a picture",
+            id="result with an image",
         ),
     ],
 )
@@ -260,7 +260,7 @@ def test_tools_on_the_wire() -> None:
             Prompt("a", system="", suffix=""), {"prompt": "a", "system": "", "suffix": ""}, id="empty texts"
         ),
         pytest.param(Prompt("", suffix="z"), {"prompt": "", "suffix": "z"}, id="only a suffix"),
-        pytest.param(Prompt("", images=(PICTURE,)), {"prompt": "", "images": [TEXT]}, id="only a picture"),
+        pytest.param(Prompt("", images=(IMAGE,)), {"prompt": "", "images": [TEXT]}, id="only an image"),
     ],
 )
 def test_prompts_on_the_wire(prompt: Prompt, body: dict[str, Any]) -> None:
@@ -307,11 +307,11 @@ def test_show_and_load_on_the_wire() -> None:
     ("messages", "tools"),
     [
         pytest.param([user("Hi")], [], id="text"),
-        pytest.param([user("a", PICTURE), assistant("b"), user(PICTURE, "c", PICTURE)], [], id="pictures"),
-        pytest.param([user("a", Image.from_base64(TEXT))], [Tool("f")], id="picture from text"),
+        pytest.param([user("a", IMAGE), assistant("b"), user(IMAGE, "c", IMAGE)], [], id="images"),
+        pytest.param([user("a", Image.from_base64(TEXT))], [Tool("f")], id="image from text"),
     ],
 )
-def test_a_body_with_pictures_is_what_json_dumps_writes(messages: list[Message], tools: list[Tool]) -> None:
+def test_a_body_with_images_is_what_json_dumps_writes(messages: list[Message], tools: list[Tool]) -> None:
     request = chat_request(chat(), messages, tools=tools)
 
     def plain(value: Any) -> Any:
@@ -352,7 +352,7 @@ AT = "messages[1].tool_calls[0].function.arguments."
         pytest.param({}, called(x=LONE), AT + "x holds a lone surrogate", id="surrogate in arguments"),
         pytest.param({}, called(**{LONE: 1}), "lone surrogate", id="surrogate in a key"),
         pytest.param(
-            {}, [user("a", PICTURE, LONE)], "messages[0].content holds", id="surrogate beside a picture"
+            {}, [user("a", IMAGE, LONE)], "messages[0].content holds", id="surrogate beside an image"
         ),
         pytest.param({"stop": [LONE]}, [user("a")], "options.stop[0] holds", id="surrogate in a stop word"),
         pytest.param({}, called(x={1, 2}), AT + "x is of type set", id="set"),
@@ -410,11 +410,11 @@ def test_a_deep_value_that_can_be_sent() -> None:
         pytest.param({}, [], [], UnsupportedContentError, "no messages", id="nothing"),
         pytest.param(
             {"vision_support": False},
-            [user(PICTURE)],
+            [user(IMAGE)],
             [],
             CapabilityError,
             "vision_support=False",
-            id="picture",
+            id="image",
         ),
         pytest.param(
             {"function_call_support": False},
@@ -424,16 +424,14 @@ def test_a_deep_value_that_can_be_sent() -> None:
             "function_call_support=False",
             id="tool",
         ),
-        pytest.param(
-            {}, [user(*[PICTURE] * 17)], [], UnsupportedContentError, "at most 16", id="17 pictures"
-        ),
+        pytest.param({}, [user(*[IMAGE] * 17)], [], UnsupportedContentError, "at most 16", id="17 images"),
         pytest.param(
             {},
-            [user(*[PICTURE] * 9), user(*[PICTURE] * 8)],
+            [user(*[IMAGE] * 9), user(*[IMAGE] * 8)],
             [],
             UnsupportedContentError,
             "at most 16",
-            id="17 pictures in two messages",
+            id="17 images in two messages",
         ),
         pytest.param(
             {},
@@ -459,9 +457,9 @@ def test_an_empty_prompt(prompt: Prompt) -> None:
         generate_request(chat(), prompt)
 
 
-def test_a_prompt_with_a_picture_for_a_blind_model() -> None:
+def test_a_prompt_with_a_image_for_a_blind_model() -> None:
     with pytest.raises(CapabilityError, match="vision_support=False"):
-        generate_request(chat(vision_support=False), Prompt("a", images=(PICTURE,)))
+        generate_request(chat(vision_support=False), Prompt("a", images=(IMAGE,)))
 
 
 # What a call may change, and what it may not.

@@ -22,7 +22,7 @@ from ollama_dify import (
     ToolCall,
     Usage,
 )
-from ollama_dify.responses import (
+from ollama_dify.wire.responses import (
     load_json,
     printable,
     read_chunk,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from ollama_dify.client.retry import RetryQuota, retry_delay
 from ollama_dify.errors import ServerError
-from ollama_dify.retry import RetryQuota, retry_delay
 
 
 @pytest.mark.parametrize(

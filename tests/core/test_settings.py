@@ -26,8 +26,8 @@ from ollama_dify import (
     ModelSettings,
     Timeouts,
 )
-from ollama_dify.setting_names import FOREIGN_NAMES
-from ollama_dify.settings import SAMPLING_OPTIONS
+from ollama_dify.settings.model import SAMPLING_OPTIONS
+from ollama_dify.settings.names import FOREIGN_NAMES
 
 CANARY = "sk-CANARY-9f3b"
 
@@ -310,7 +310,7 @@ def test_assignment_is_validated_and_counts_the_connections_changes() -> None:
     assert settings.base_url == "http://other:11434"
 
 
-def test_an_edge_for_pictures_that_are_not_converted() -> None:
+def test_an_edge_for_images_that_are_not_converted() -> None:
     with pytest.raises(ConfigurationError, match="needs convert_images=True"):
         chat(max_image_edge=512)
     settings = chat(convert_images=True, max_image_edge=512)

@@ -19,7 +19,7 @@ from ollama_dify.errors import (
     ProtocolError,
     ServerError,
 )
-from ollama_dify.streaming import MAX_LINE, ChatDecoder, LineSplitter
+from ollama_dify.wire.streaming import MAX_LINE, ChatDecoder, LineSplitter
 
 
 def line(content: str = "", *, done: bool = False, **more: Any) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ollama_dify._templates.prompt_template import PromptTemplate
+from ollama_dify.tokens.templates.prompt_template import PromptTemplate
 
 USER: dict[str, Any] = {"role": "user", "content": "Hi"}
 TALK = [USER, {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "Go"}]
@@ -208,7 +208,7 @@ TOOL_PRINTED = (
             [{**USER, "images": [None, None]}, {**USER, "content": "a [img] b", "images": [None, None]}],
             {},
             "[img-0][img-1]Hi\n\n[img-3]a [img-2] b",
-            id="pictures",
+            id="images",
         ),
     ],
 )

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ollama_dify._templates.prompt_template import template_of
-from ollama_dify._templates.rendering import Work
-from ollama_dify.chat_tokens import ChatOverhead
+from ollama_dify.tokens.chat_bound import ChatOverhead
+from ollama_dify.tokens.templates.prompt_template import template_of
+from ollama_dify.tokens.templates.rendering import Work
 
 from .test_chat_tokens import tokenizer
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_dify._templates.jinja_render import JinjaTemplate
-from ollama_dify._templates.prompt_template import PromptTemplate
-from ollama_dify._templates.rendering import NotRendered, Work
-from ollama_dify.chat_tokens import ChatOverhead
+from ollama_dify.tokens.chat_bound import ChatOverhead
+from ollama_dify.tokens.templates.jinja_render import JinjaTemplate
+from ollama_dify.tokens.templates.prompt_template import PromptTemplate
+from ollama_dify.tokens.templates.rendering import NotRendered, Work
 
 from .test_chat_tokens import MODELS, tokenizer
 from .test_template_go import CALLED, SYSTEM, TALK, TOOL, USER

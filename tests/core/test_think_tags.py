@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_dify.messages import ToolCall
-from ollama_dify.responses import ChatChunk, Finish
-from ollama_dify.think_tags import ThinkTags
+from ollama_dify.wire.messages import ToolCall
+from ollama_dify.wire.responses import ChatChunk, Finish
+from ollama_dify.wire.think_tags import ThinkTags
 
 END = Finish("stop", "m")
 

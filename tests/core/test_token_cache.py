@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_dify.token_cache import TokenizerCache, default_cache_directory
+from ollama_dify.tokens.cache import TokenizerCache, default_cache_directory
 
 SHOW = {"model_info": {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["a", "é", "😀"]}}
 DIGEST = "sha256:" + "ab" * 32

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from ollama_dify._vocabulary.byte_level import byte_characters
-from ollama_dify._vocabulary.pretokenizers import PRE_TOKENIZERS
-from ollama_dify.tokens import (
+from ollama_dify.tokens.tokenizer import (
     ModelTokenizer,
     TokenCount,
     TokenEstimator,
@@ -22,6 +20,8 @@ from ollama_dify.tokens import (
     tokenizer_from_show,
     tokenizer_part_of_show,
 )
+from ollama_dify.tokens.vocabulary.byte_level import byte_characters
+from ollama_dify.tokens.vocabulary.pretokenizers import PRE_TOKENIZERS
 
 DATA = Path(__file__).parent.parent / "data" / "tokens"
 RECORDED: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokenizers.json.gz").read_bytes()))
@@ -101,7 +101,7 @@ def test_the_estimator_is_never_below_a_real_count() -> None:
 
 def test_importing_does_not_import_the_library() -> None:
     code = (
-        "import sys; import ollama_dify.tokens, ollama_dify.token_cache, ollama_dify.chat_tokens;"
+        "import sys; import ollama_dify.tokens, ollama_dify.tokens.cache, ollama_dify.tokens.chat_bound;"
         " sys.exit('tokenizers' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -15,8 +15,8 @@ from ollama_dify.errors import (
     OllamaError,
     ProtocolError,
 )
-from ollama_dify.streaming import ChatDecoder
-from ollama_dify.tool_choice import CallsOrAnswer, ForcedCalls, plan_calls_or_answer, plan_tools
+from ollama_dify.wire.streaming import ChatDecoder
+from ollama_dify.wire.tool_choice import CallsOrAnswer, ForcedCalls, plan_calls_or_answer, plan_tools
 
 CITY = {"type": "object", "properties": {"name": {"type": "string"}}}
 ADD = Tool("add", "Adds.", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})

@@ -30,7 +30,7 @@ def test_demo_without_a_server_says_so_and_reuses_its_index(
         assert first.count(framework) > 4
     for source in ("visitors.md", "telescopes.md", "mirror-recoating-2023.pdf"):
         assert f"source: {source} ✓" in first
-    assert "The picture is a PNG image" in first
+    assert "The image is a PNG image" in first
     assert "Upper bound for max tokens" in first
 
     code, second = demo(tmp_path / "index")

@@ -23,10 +23,10 @@ from typing import Any
 
 import ollama_dify
 from ollama_dify import ChatSettings, EmbeddingSettings, OllamaError
-from ollama_dify.classify import error_from_response
-from ollama_dify.responses import load_json, read_embed_answer, read_local_models, read_model_info
-from ollama_dify.streaming import ChatDecoder
-from ollama_dify.think_tags import ThinkTags
+from ollama_dify.wire.responses import load_json, read_embed_answer, read_local_models, read_model_info
+from ollama_dify.wire.server_errors import error_from_response
+from ollama_dify.wire.streaming import ChatDecoder
+from ollama_dify.wire.think_tags import ThinkTags
 
 from .server import last_line, line
 

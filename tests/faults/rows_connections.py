@@ -371,7 +371,7 @@ def _(t: Target, s: FaultServer) -> str:
     return "6 kinds unchanged"
 
 
-@row(25, "does not support …; bad picture; unknown option", "capability, image and setting errors")
+@row(25, "does not support …; bad image; unknown option", "capability, image and setting errors")
 def _(t: Target, s: FaultServer) -> str:
     model = t.chat_model(s.url)
     for what in ("thinking", "tools", "chat"):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from unittest import mock
 
-from ollama_dify import retry
+from ollama_dify.client import retry
 
 from . import rows_answers, rows_connections  # noqa: F401  they fill ROWS
 from .rows import ROWS, Row

@@ -59,8 +59,8 @@ class Target:
         """The whole answer's text."""
         return str(model.chat([user(text)], **call).text)
 
-    def see(self, model: Any, picture: bytes) -> str:
-        return str(model.chat([user("what?", Image.from_bytes(picture))]).text)
+    def see(self, model: Any, image: bytes) -> str:
+        return str(model.chat([user("what?", Image.from_bytes(image))]).text)
 
     def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
         """The pieces of an answer that hold text; leaves the loop after `most` of them."""
@@ -117,8 +117,8 @@ class AsyncTarget(Target):
     def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
         return str(self.run(model.chat([user(text)], **call)).text)
 
-    def see(self, model: Any, picture: bytes) -> str:
-        return str(self.run(model.chat([user("what?", Image.from_bytes(picture))])).text)
+    def see(self, model: Any, image: bytes) -> str:
+        return str(self.run(model.chat([user("what?", Image.from_bytes(image))])).text)
 
     def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
         async def collect() -> list[str]:
@@ -143,8 +143,8 @@ async def _async_loop(items: Any, most: int | None) -> list[Any]:
     return found
 
 
-def _encoded(picture: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+def _encoded(image: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
 
 
 class _LangChain:
@@ -156,10 +156,10 @@ class _LangChain:
     def _embedder(self, settings: dict[str, Any]) -> Any:
         return importlib.import_module("langchain_ollama_dify").OllamaDifyEmbeddings(**settings)
 
-    def _picture(self, picture: bytes) -> list[Any]:
+    def _image(self, image: bytes) -> list[Any]:
         from langchain_core.messages import HumanMessage
 
-        part = {"type": "image_url", "image_url": {"url": _encoded(picture)}}
+        part = {"type": "image_url", "image_url": {"url": _encoded(image)}}
         return [HumanMessage([{"type": "text", "text": "what?"}, part])]
 
     def _bound(self, model: Any) -> Any:
@@ -171,8 +171,8 @@ class LangChain(_LangChain, Target):
     def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
         return str(model.invoke(text, **call).text)
 
-    def see(self, model: Any, picture: bytes) -> str:
-        return str(model.invoke(self._picture(picture)).text)
+    def see(self, model: Any, image: bytes) -> str:
+        return str(model.invoke(self._image(image)).text)
 
     def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
         return [str(it.text) for it in _loop(model.stream(text), most) if it.text]
@@ -188,8 +188,8 @@ class AsyncLangChain(_LangChain, AsyncTarget):
     def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
         return str(self.run(model.ainvoke(text, **call)).text)
 
-    def see(self, model: Any, picture: bytes) -> str:
-        return str(self.run(model.ainvoke(self._picture(picture))).text)
+    def see(self, model: Any, image: bytes) -> str:
+        return str(self.run(model.ainvoke(self._image(image))).text)
 
     def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
         return [str(it.text) for it in self.run(_async_loop(model.astream(text), most)) if it.text]
@@ -215,10 +215,10 @@ class _LlamaIndex:
 
         return [ChatMessage(role="user", content=text)]
 
-    def _picture(self, picture: bytes) -> list[Any]:
+    def _image(self, image: bytes) -> list[Any]:
         from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 
-        return [ChatMessage(role="user", blocks=[TextBlock(text="what?"), ImageBlock(image=picture)])]
+        return [ChatMessage(role="user", blocks=[TextBlock(text="what?"), ImageBlock(image=image)])]
 
     def _tool(self) -> Any:
         from llama_index.core.tools import FunctionTool
@@ -238,8 +238,8 @@ class LlamaIndex(_LlamaIndex, Target):
     def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
         return str(model.chat(self._said(text), **call).message.content)
 
-    def see(self, model: Any, picture: bytes) -> str:
-        return str(model.chat(self._picture(picture)).message.content)
+    def see(self, model: Any, image: bytes) -> str:
+        return str(model.chat(self._image(image)).message.content)
 
     def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
         return [it.delta for it in _loop(model.stream_chat(self._said(text)), most) if it.delta]
@@ -255,8 +255,8 @@ class AsyncLlamaIndex(_LlamaIndex, AsyncTarget):
     def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
         return str(self.run(model.achat(self._said(text), **call)).message.content)
 
-    def see(self, model: Any, picture: bytes) -> str:
-        return str(self.run(model.achat(self._picture(picture))).message.content)
+    def see(self, model: Any, image: bytes) -> str:
+        return str(self.run(model.achat(self._image(image))).message.content)
 
     def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
         async def collect() -> list[Any]:

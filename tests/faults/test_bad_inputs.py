@@ -21,9 +21,9 @@ from ollama_dify import (
     OllamaClient,
     OllamaError,
     Timeouts,
-    retry,
     user,
 )
+from ollama_dify.client import retry
 
 from .bad_inputs import BAD_ANSWERS, BAD_CALLS, Bad, BadAnswer, Fine
 from .server import FaultServer, Request, Step

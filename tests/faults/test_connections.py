@@ -16,8 +16,8 @@ import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
-from ollama_dify.async_connection import AsyncConnection
-from ollama_dify.exchange import Exchange
+from ollama_dify.transport.async_connection import AsyncConnection
+from ollama_dify.transport.exchange import Exchange
 
 from .rows_connections import endless
 from .server import End, FaultServer, Request, Step, answer, chunk, head, last_line, line, whole

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ollama_dify import IncompleteResponseError, OllamaError
-from ollama_dify.streaming import ChatDecoder
+from ollama_dify.wire.streaming import ChatDecoder
 
 from .server import last_line, line
 

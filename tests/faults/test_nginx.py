@@ -22,9 +22,9 @@ from ollama_dify import (
     OllamaClient,
     OllamaError,
     ServerError,
-    retry,
     user,
 )
+from ollama_dify.client import retry
 from ollama_dify.testing import SimulatedOllama
 
 from .rows_connections import endless

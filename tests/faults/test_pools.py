@@ -19,10 +19,10 @@ import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
-from ollama_dify.async_connection import connect
-from ollama_dify.connection import Connection, Target
-from ollama_dify.exchange import Exchange
-from ollama_dify.transport import Transport
+from ollama_dify.transport.async_connection import connect
+from ollama_dify.transport.blocking import Transport
+from ollama_dify.transport.connection import Connection, Target
+from ollama_dify.transport.exchange import Exchange
 
 from .server import LAST, End, FaultServer, Request, Step, answer, chunk, head, last_line, line
 from .test_connections import MODES, run

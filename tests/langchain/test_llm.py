@@ -92,8 +92,8 @@ async def test_messages_become_langchains_prompt(server: SimulatedOllama, way: s
 
 
 @ways
-async def test_a_picture_among_messages_is_not_dropped(server: SimulatedOllama, way: str) -> None:
-    with pytest.raises(ollama_dify.UnsupportedContentError, match=r"messages\[0\] holds a picture"):
+async def test_a_image_among_messages_is_not_dropped(server: SimulatedOllama, way: str) -> None:
+    with pytest.raises(ollama_dify.UnsupportedContentError, match=r"messages\[0\] holds an image"):
         await complete(llm(), way, [HumanMessage(["?", {"type": "image", "image": PNG}])])
 
     assert server.requests == []

@@ -149,7 +149,7 @@ async def test_a_result_gets_the_name_of_its_tool(server: SimulatedOllama, way: 
     ]
 
 
-PICTURES: dict[str, dict[str, Any]] = {
+BLOCKS: dict[str, dict[str, Any]] = {
     "image_url": {"type": "image_url", "image_url": {"url": URL, "detail": "low"}},
     "image_url as text": {"type": "image_url", "image_url": URL},
     "image_url of plain base64": {"type": "image_url", "image_url": BASE64},
@@ -176,8 +176,8 @@ PICTURES: dict[str, dict[str, Any]] = {
 
 
 @ways
-@pytest.mark.parametrize("block", PICTURES.values(), ids=PICTURES)
-async def test_each_shape_of_a_picture_gives_the_same_bytes(
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+async def test_each_shape_of_a_image_gives_the_same_bytes(
     server: SimulatedOllama, way: str, block: dict[str, Any]
 ) -> None:
     await ask(chat(), way, [HumanMessage([{"type": "text", "text": "What is it?"}, block])])
@@ -188,8 +188,8 @@ async def test_each_shape_of_a_picture_gives_the_same_bytes(
 
 @ways
 @pytest.mark.parametrize("kind", ["tool message", "anthropic result", "several", "completion"])
-async def test_where_pictures_may_stand(server: SimulatedOllama, way: str, kind: str) -> None:
-    block = PICTURES["v1 base64"]
+async def test_where_images_may_stand(server: SimulatedOllama, way: str, kind: str) -> None:
+    block = BLOCKS["v1 base64"]
     call = AIMessage("", tool_calls=[CALL])
     asked: dict[str, list[Any]] = {
         "tool message": [HumanMessage("?"), call, ToolMessage([block], tool_call_id="c1")],
@@ -239,11 +239,11 @@ BAD_BLOCKS: dict[str, tuple[dict[str, Any], str]] = {
     "v1 web address": ({"type": "image", "url": "http://example.com/a.png"}, "a web address"),
     "file address": ({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}, "file: address"),
     "path text": ({"type": "image", "url": str(PNG)}, "paths in messages are never opened"),
-    "no picture": ({"type": "image_url", "image_url": data_url("text.txt")}, "PNG"),
+    "no image": ({"type": "image_url", "image_url": data_url("text.txt")}, "PNG"),
     "svg called png": ({"type": "image", "image": data_url("svg.svg").partition(",")[2]}, "SVG"),
     "cut": ({"type": "image_url", "image_url": data_url("png_truncated_header.png")}, ""),
     "not base64": ({"type": "image", "base64": "%%%", "mime_type": "image/png"}, "not strict base64"),
-    "empty block": ({"type": "image"}, "holds no picture"),
+    "empty block": ({"type": "image"}, "holds no image"),
 }
 
 
@@ -293,15 +293,15 @@ async def test_paths_can_be_ruled_out(server: SimulatedOllama, way: str, setting
 
 
 @ways
-async def test_pictures_can_be_ruled_out(server: SimulatedOllama, way: str) -> None:
+async def test_images_can_be_ruled_out(server: SimulatedOllama, way: str) -> None:
     with pytest.raises(ollama_dify.CapabilityError, match="vision_support=False"):
-        await ask(chat(vision_support=False), way, [HumanMessage([PICTURES["bytes"]])])
+        await ask(chat(vision_support=False), way, [HumanMessage([BLOCKS["bytes"]])])
 
     assert server.requests == []
 
 
 async def test_the_callers_messages_stay_as_they_are(server: SimulatedOllama) -> None:
-    asked = [HumanMessage([{"type": "text", "text": "?"}, dict(PICTURES["v0 base64"])])]
+    asked = [HumanMessage([{"type": "text", "text": "?"}, dict(BLOCKS["v0 base64"])])]
     before = [message.model_copy(deep=True) for message in asked]
 
     chat().invoke(asked)

@@ -52,10 +52,10 @@ class TestUnitV1(TestUnit):
 
 
 @pytest.fixture
-def local_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def local_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """The suite downloads a PNG with `httpx.get`; it gets one of ours."""
-    picture = (IMAGES / "png_rgb.png").read_bytes()
-    monkeypatch.setattr(httpx, "get", lambda url, **_: httpx.Response(200, content=picture))
+    image = (IMAGES / "png_rgb.png").read_bytes()
+    monkeypatch.setattr(httpx, "get", lambda url, **_: httpx.Response(200, content=image))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def vcr_config() -> dict[str, Any]:
     return {"ignore_localhost": True}
 
 
-@pytest.mark.usefixtures("server", "local_pictures")
+@pytest.mark.usefixtures("server", "local_images")
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 class TestIntegration(ChatSuite, ChatModelIntegrationTests):
     """`server` sets OLLAMA_HOST, since the suite makes models of its own, too."""

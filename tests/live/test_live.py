@@ -34,7 +34,7 @@ CHAT = os.environ.get("OLLAMA_LIVE_CHAT", "llama3.2")
 EMBED = os.environ.get("OLLAMA_LIVE_EMBED", "nomic-embed-text")
 VISION = os.environ.get("OLLAMA_LIVE_VISION", "llava")
 TOOLS = os.environ.get("OLLAMA_LIVE_TOOLS", CHAT)
-PICTURE = Path(__file__).parents[1] / "data" / "images" / "png_rgb.png"
+IMAGE = Path(__file__).parents[1] / "data" / "images" / "png_rgb.png"
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(URL is None, reason="OLLAMA_LIVE_URL is not set")]
 
@@ -96,14 +96,14 @@ def test_forced_tool_call() -> None:
         assert "city" in answer.tool_calls[0].arguments
 
 
-def test_picture_in_both_frameworks() -> None:
+def test_image_in_both_frameworks() -> None:
     values = {"model": VISION, "base_url": URL, "max_tokens": 32, "temperature": 0, "seed": 1}
-    data = Image.from_path(PICTURE).base64()
+    data = Image.from_path(IMAGE).base64()
     block = {"type": "image", "base64": data, "mime_type": "image/png"}
     with ChatOllamaDify(**values) as model, OllamaDify(**values) as llm:
         one = model.invoke([HumanMessage([{"type": "text", "text": "What is this?"}, block])])
         two = llm.chat(
-            [ChatMessage(role="user", blocks=[TextBlock(text="What is this?"), ImageBlock(path=PICTURE)])]
+            [ChatMessage(role="user", blocks=[TextBlock(text="What is this?"), ImageBlock(path=IMAGE)])]
         )
         assert one.usage_metadata is not None
         assert one.usage_metadata["input_tokens"] == two.additional_kwargs["prompt_tokens"]

@@ -57,7 +57,7 @@ def make_embedding(server: SimulatedOllama) -> Iterator[Callable[..., OllamaDify
 
 
 @pytest.fixture
-def picture_file(tmp_path: Path) -> Path:
+def image_file(tmp_path: Path) -> Path:
     path = tmp_path / "pixel.png"
     path.write_bytes(PIXEL)
     return path

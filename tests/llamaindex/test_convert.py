@@ -62,7 +62,7 @@ def test_every_role_is_known() -> None:
     assert set(ROLES) == set(MessageRole)
 
 
-PICTURES: dict[str, Callable[[Path], ImageBlock]] = {
+IMAGES: dict[str, Callable[[Path], ImageBlock]] = {
     "bytes": lambda path: ImageBlock(image=PIXEL),
     "base64": lambda path: ImageBlock(image=PIXEL_BASE64.encode()),
     "file-object": lambda path: ImageBlock(image=io.BytesIO(PIXEL)),
@@ -82,7 +82,7 @@ def opened(data: bytes) -> ImageBlock:
     return ImageBlock(image=io.BytesIO(data))
 
 
-def test_a_picture_is_not_copied() -> None:
+def test_a_image_is_not_copied() -> None:
     block = ImageBlock(image=PIXEL)
     (message,) = to_messages([ChatMessage(blocks=[block])], ChatSettings(model="llava"))
     assert message.images[0].payload is block.image
@@ -99,11 +99,11 @@ async def test_a_file_in_ascii_is_no_text(server: SimulatedOllama, make_llm: Mak
 
 
 @pytest.mark.parametrize("method", CHAT_METHODS)
-@pytest.mark.parametrize("form", PICTURES)
-async def test_pictures_are_the_same_bytes(
-    server: SimulatedOllama, make_llm: MakeLLM, picture_file: Path, method: str, form: str
+@pytest.mark.parametrize("form", IMAGES)
+async def test_images_are_the_same_bytes(
+    server: SimulatedOllama, make_llm: MakeLLM, image_file: Path, method: str, form: str
 ) -> None:
-    block = PICTURES[form](picture_file)
+    block = IMAGES[form](image_file)
     message = ChatMessage(blocks=[TextBlock(text="What is it?"), block, TextBlock(text="Be brief."), block])
     await ask(make_llm("llava"), method, [message])
     assert sent(server)[-1]["messages"] == [
@@ -115,14 +115,14 @@ async def test_pictures_are_the_same_bytes(
     ]
 
 
-async def test_pictures_in_completion_mode(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+async def test_images_in_completion_mode(server: SimulatedOllama, make_llm: MakeLLM) -> None:
     message = ChatMessage(blocks=[TextBlock(text="What is it?"), ImageBlock(image=PIXEL)])
     await ask(make_llm("llava", mode="completion"), "chat", [message])
     body = sent(server)[-1]
     assert (body["prompt"], body["images"]) == ("What is it?", [PIXEL_BASE64])
 
 
-async def test_picture_in_a_tool_result(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+async def test_image_in_a_tool_result(server: SimulatedOllama, make_llm: MakeLLM) -> None:
     result = ChatMessage(
         role="tool",
         blocks=[TextBlock(text="Seen."), ImageBlock(image=PIXEL)],
@@ -149,8 +149,8 @@ async def test_picture_in_a_tool_result(server: SimulatedOllama, make_llm: MakeL
             lambda path: CitationBlock(title="t", source="s", cited_content="c", additional_location_info={}),
             "takes no CitationBlock",
         ),
-        (lambda path: ImageBlock(), "holds no picture"),
-        (lambda path: ImageBlock(image=b"not a picture"), "blocks\\[1\\]"),
+        (lambda path: ImageBlock(), "holds no image"),
+        (lambda path: ImageBlock(image=b"not an image"), "blocks\\[1\\]"),
         (lambda path: opened(b"aGVsbG8"), "not strict base64: its padding"),
         (lambda path: opened(b"iVBORw0\nGgo="), "not strict base64: there is white space at position 7"),
         (lambda path: opened(b"/etc/passwd"), "looks like a file path"),
@@ -170,12 +170,12 @@ async def test_picture_in_a_tool_result(server: SimulatedOllama, make_llm: MakeL
 async def test_refused_blocks_are_named_and_nothing_is_sent(
     server: SimulatedOllama,
     make_llm: MakeLLM,
-    picture_file: Path,
+    image_file: Path,
     method: str,
     make: Callable[[Path], Any],
     told: str,
 ) -> None:
-    block = make(picture_file)
+    block = make(image_file)
     messages = [ChatMessage(content="Hello"), ChatMessage(blocks=[TextBlock(text="x"), block])]
     with pytest.raises(UnsupportedContentError, match=told) as caught:
         await ask(make_llm("llava"), method, messages)
@@ -183,7 +183,7 @@ async def test_refused_blocks_are_named_and_nothing_is_sent(
     assert server.requests == []
 
 
-async def test_picture_without_vision_support(server: SimulatedOllama, make_llm: MakeLLM) -> None:
+async def test_image_without_vision_support(server: SimulatedOllama, make_llm: MakeLLM) -> None:
     with pytest.raises(CapabilityError, match="vision_support=False"):
         await ask(
             make_llm("llava", vision_support=False), "chat", [ChatMessage(blocks=[ImageBlock(image=PIXEL)])]
@@ -193,7 +193,7 @@ async def test_picture_without_vision_support(server: SimulatedOllama, make_llm:
 
 @pytest.mark.parametrize("where", ["setting", "call"])
 async def test_paths_can_be_refused(
-    server: SimulatedOllama, make_llm: MakeLLM, picture_file: Path, where: str
+    server: SimulatedOllama, make_llm: MakeLLM, image_file: Path, where: str
 ) -> None:
     given = {"allow_image_paths": False}
     llm = make_llm("llava", **(given if where == "setting" else {}))
@@ -201,7 +201,7 @@ async def test_paths_can_be_refused(
         await ask(
             llm,
             "chat",
-            [ChatMessage(blocks=[ImageBlock(path=picture_file)])],
+            [ChatMessage(blocks=[ImageBlock(path=image_file)])],
             **(given if where == "call" else {}),
         )
     assert server.requests == []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-PICTURES = Path(__file__).parent.parent / "data" / "images"
+IMAGES = Path(__file__).parent.parent / "data" / "images"
 
 WEATHER = {
     "name": "get_weather",
@@ -35,7 +35,7 @@ PERSON = {
 
 @dataclass(frozen=True)
 class Turn:
-    """A message. `parts` are texts and Paths of pictures; `calls` are (id, name, arguments)."""
+    """A message. `parts` are texts and Paths of images; `calls` are (id, name, arguments)."""
 
     role: Literal["system", "user", "assistant", "tool"]
     parts: tuple[str | Path, ...]
@@ -122,16 +122,16 @@ CASES = [
         ),
         tools=(WEATHER, ADD),
     ),
-    Case("picture", said("What is this?", PICTURES / "png_rgb.png"), {"model": "llava"}),
-    Case("jpeg", said(PICTURES / "jpeg_baseline.jpg", "What is this?"), {"model": "llava"}),
+    Case("image", said("What is this?", IMAGES / "png_rgb.png"), {"model": "llava"}),
+    Case("jpeg", said(IMAGES / "jpeg_baseline.jpg", "What is this?"), {"model": "llava"}),
     Case(
-        "two pictures",
-        said("Compare", PICTURES / "png_rgb.png", "with", PICTURES / "png_gray.png"),
+        "two images",
+        said("Compare", IMAGES / "png_rgb.png", "with", IMAGES / "png_gray.png"),
         {"model": "llava"},
     ),
-    Case("vision off", said(PICTURES / "png_rgb.png"), {"vision_support": False}, error="CapabilityError"),
-    Case("blind model", said(PICTURES / "png_rgb.png"), error="CapabilityError"),
-    Case("no picture", said(PICTURES / "text.txt"), {"model": "llava"}, error="UnsupportedContentError"),
+    Case("vision off", said(IMAGES / "png_rgb.png"), {"vision_support": False}, error="CapabilityError"),
+    Case("blind model", said(IMAGES / "png_rgb.png"), error="CapabilityError"),
+    Case("no image", said(IMAGES / "text.txt"), {"model": "llava"}, error="UnsupportedContentError"),
     Case("functions off", HELLO, {"function_call_support": False}, tools=(ADD,), error="CapabilityError"),
     Case("over the bound", HELLO, {"max_tokens": 64}, {"num_predict": 65}, error="ConfigurationError"),
     Case("reload per call", HELLO, {}, {"context_size": 99}, error="ConfigurationError"),

@@ -54,7 +54,7 @@ CALLS: dict[str, tuple[Any, str, Callable[[Any], Awaitable[Any]]]] = {
     "langchain completion": (OllamaDifyLLM, "llama3.2", lambda m: m.ainvoke("Hello")),
     "langchain aembed": (OllamaDifyEmbeddings, "nomic-embed-text", lambda m: m.aembed_documents(["a", "b"])),
     "llamaindex achat": (OllamaDify, "llama3.2", lambda m: m.achat([ChatMessage(content="Hello")])),
-    "llamaindex picture": (OllamaDify, "llava", lambda m: m.achat([SEEN])),
+    "llamaindex image": (OllamaDify, "llava", lambda m: m.achat([SEEN])),
     "llamaindex astream": (OllamaDify, "llama3.2", lambda m: drain_awaited(m.astream_complete("Hello"))),
     "llamaindex tools": (
         OllamaDify,

@@ -1,4 +1,4 @@
-"""Pictures through both frameworks: every shape to the same bytes, everything else refused unopened."""
+"""Images through both frameworks: every shape to the same bytes, everything else refused unopened."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ import ollama_dify
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyLLM
 from llamaindex_ollama_dify import OllamaDify
 from ollama_dify import Image, UnsupportedContentError
-from ollama_dify.image_urls import check_public_address
+from ollama_dify.media.urls import check_public_address
 from ollama_dify.testing import SimulatedOllama
 
-from .picture_server import Names, PictureServer, picture_server
+from .image_server import ImageServer, Names, image_server
 from .ways import CHAT
 
 IMAGES = Path(__file__).parent.parent / "data" / "images"
@@ -64,8 +64,8 @@ def _fresh(server: SimulatedOllama) -> None:
 
 
 @pytest.fixture
-def pictures() -> Iterator[PictureServer]:
-    with picture_server() as running:
+def images() -> Iterator[ImageServer]:
+    with image_server() as running:
         yield running
 
 
@@ -195,17 +195,17 @@ async def test_each_shape_is_the_same_body(server: SimulatedOllama, way: str, na
 
 
 @pytest.mark.parametrize("way", CHAT)
-async def test_each_way_sends_the_same_picture(server: SimulatedOllama, way: str) -> None:
+async def test_each_way_sends_the_same_image(server: SimulatedOllama, way: str) -> None:
     shape = "openai" if way.startswith("langchain") else "bytes"
     (raw,) = await ask(server, way, made(way, shape))
     assert json.loads(raw)["messages"] == [WIRE]
 
 
 async def test_a_web_address_is_the_same_body(
-    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch
+    server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    allow_loopback(monkeypatch, {"pictures.example.com": [["127.0.0.1"]]})
-    address = pictures.address("/cat.png")
+    allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]]})
+    address = images.address("/cat.png")
     bodies = []
     for way in CHAT:
         messages = (
@@ -216,11 +216,11 @@ async def test_a_web_address_is_the_same_body(
         (raw,) = await ask(server, way, messages, allow_image_urls=True)
         bodies.append(json.loads(raw)["messages"])
     assert bodies == [[WIRE]] * len(CHAT)
-    assert pictures.paths == ["/cat.png"] * len(CHAT)
+    assert images.paths == ["/cat.png"] * len(CHAT)
 
 
 @pytest.mark.parametrize("frame", ["langchain invoke", "llamaindex chat"])
-async def test_pictures_in_tool_results_and_several_per_message(server: SimulatedOllama, frame: str) -> None:
+async def test_images_in_tool_results_and_several_per_message(server: SimulatedOllama, frame: str) -> None:
     if frame.startswith("langchain"):
         tool = ToolMessage(
             [{"type": "text", "text": "seen"}, from_openai(URL)], tool_call_id="c", name="look"
@@ -317,7 +317,7 @@ TEXTS = {
     "data url, a line break": f"data:image/png;base64,{TEXT[:40]}\n{TEXT[40:]}",
     "data url, cut": f"data:image/png;base64,{TEXT[:41]}",
     "no base64": "%%%",
-    "a sentence": "a picture of a cat",
+    "a sentence": "an image of a cat",
     "svg": "data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode(),
     "html": "data:image/png;base64," + base64.b64encode(b"<html></html>").decode(),
     "empty": "",
@@ -346,7 +346,7 @@ BAD_FILES = [
 
 
 def bad(kind: str, name: str, frame: str) -> list[Any]:
-    """A message with one bad picture, in the words of a framework."""
+    """A message with one bad image, in the words of a framework."""
     if kind == "text":
         text = TEXTS[name]
         if frame.startswith("langchain"):
@@ -440,13 +440,13 @@ DEFAULT_REFUSED = ["http://{}/cat.png", "HTTP://{}/cat.png", " http://{}/cat.png
 
 @pytest.mark.parametrize("way", CHAT)
 async def test_addresses_are_not_fetched_by_themselves(
-    server: SimulatedOllama, pictures: PictureServer, way: str
+    server: SimulatedOllama, images: ImageServer, way: str
 ) -> None:
     for form in DEFAULT_REFUSED:
-        address = form.format(f"127.0.0.1:{pictures.port}")
+        address = form.format(f"127.0.0.1:{images.port}")
         with pytest.raises(UnsupportedContentError):
             await ask(server, way, addressed(way, address))
-    assert pictures.asked == []
+    assert images.asked == []
     assert server.requests == []
 
 
@@ -520,27 +520,27 @@ def test_there_are_enough_addresses() -> None:
 )
 @pytest.mark.parametrize("address", FORBIDDEN)
 async def test_private_addresses_are_never_fetched(
-    server: SimulatedOllama, pictures: PictureServer, address: str, way: str
+    server: SimulatedOllama, images: ImageServer, address: str, way: str
 ) -> None:
-    messages = addressed(way, address.format(port=pictures.port))
+    messages = addressed(way, address.format(port=images.port))
     with pytest.raises(UnsupportedContentError, match=r"messages\[0\]") as caught:
         await ask(server, way, messages, allow_image_urls=True)
     assert "secret" not in str(caught.value)
-    assert pictures.asked == []
+    assert images.asked == []
     assert server.requests == []
 
 
 @pytest.mark.parametrize("way", CHAT)
 @pytest.mark.parametrize("name", PRIVATE_NAMES)
 async def test_names_of_private_addresses_are_never_fetched(
-    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch, name: str, way: str
+    server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, name: str, way: str
 ) -> None:
-    names = Names({"pictures.example.com": [list(found) for found in PRIVATE_NAMES[name]]})
+    names = Names({"images.example.com": [list(found) for found in PRIVATE_NAMES[name]]})
     monkeypatch.setattr("socket.getaddrinfo", names)
     with pytest.raises(UnsupportedContentError):
-        await ask(server, way, addressed(way, pictures.address("/cat.png")), allow_image_urls=True)
-    assert names.asked == ["pictures.example.com"]
-    assert pictures.asked == []
+        await ask(server, way, addressed(way, images.address("/cat.png")), allow_image_urls=True)
+    assert names.asked == ["images.example.com"]
+    assert images.asked == []
     assert not [request for request in server.requests if request.path == "/api/chat"]
 
 
@@ -555,7 +555,7 @@ def allow_loopback(
         if ip != "127.0.0.1":
             check_public_address(ip, where=where)
 
-    monkeypatch.setattr("ollama_dify.pictures.check_public_address", check)
+    monkeypatch.setattr("ollama_dify.client.images.check_public_address", check)
     return names
 
 
@@ -567,8 +567,8 @@ REDIRECTS = {
     "to a private name": ("http://inside.example.com:{port}/cat.png", "not on the public internet"),
     "to a local name": ("http://localhost:{port}/cat.png", "local network"),
     "to a file": ("file:///etc/passwd", "not an http or https address"),
-    "to gopher": ("gopher://pictures.example.com/", "not an http or https address"),
-    "with credentials": ("http://a:b@pictures.example.com:{port}/cat.png", "credentials"),
+    "to gopher": ("gopher://images.example.com/", "not an http or https address"),
+    "with credentials": ("http://a:b@images.example.com:{port}/cat.png", "credentials"),
     "without end": ("/loop", "redirects more than 3 times"),
 }
 
@@ -578,44 +578,40 @@ REDIRECTS = {
 )
 @pytest.mark.parametrize("name", REDIRECTS)
 async def test_each_redirect_is_checked_anew(
-    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch, name: str, way: str
+    server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, name: str, way: str
 ) -> None:
     target, why = REDIRECTS[name]
-    allow_loopback(
-        monkeypatch, {"pictures.example.com": [["127.0.0.1"]], "inside.example.com": [["10.0.0.7"]]}
-    )
-    address = pictures.address("/to?" + target.format(port=pictures.port).replace("&", "%26"))
+    allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]], "inside.example.com": [["10.0.0.7"]]})
+    address = images.address("/to?" + target.format(port=images.port).replace("&", "%26"))
     with pytest.raises(UnsupportedContentError, match=why):
         await ask(server, way, addressed(way, address), allow_image_urls=True)
-    assert "/cat.png" not in pictures.paths
-    assert len(pictures.paths) <= 4
+    assert "/cat.png" not in images.paths
+    assert len(images.paths) <= 4
 
 
 @pytest.mark.parametrize(
     "way", ["langchain invoke", "langchain ainvoke", "llamaindex chat", "llamaindex achat"]
 )
 async def test_what_a_fetch_sends(
-    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch, way: str
+    server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """A good redirect is followed; no cookie, no credential, no proxy; one look-up of the name per step."""
-    names = allow_loopback(
-        monkeypatch, {"pictures.example.com": [["127.0.0.1"], ["127.0.0.1"], ["10.0.0.1"]]}
-    )
+    names = allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"], ["127.0.0.1"], ["10.0.0.1"]]})
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     (raw,) = await ask(
         server,
         way,
-        addressed(way, pictures.address("/to?/cat.png")),
+        addressed(way, images.address("/to?/cat.png")),
         allow_image_urls=True,
         api_key="secret-key",
         headers={"X-Secret": "secret-header"},
     )
     assert json.loads(raw)["messages"] == [WIRE]
-    assert pictures.paths == ["/to?/cat.png", "/cat.png"]
-    assert names.asked == ["pictures.example.com"] * 2
-    for _, headers in pictures.asked:
-        assert headers["host"] == f"pictures.example.com:{pictures.port}"
+    assert images.paths == ["/to?/cat.png", "/cat.png"]
+    assert names.asked == ["images.example.com"] * 2
+    for _, headers in images.asked:
+        assert headers["host"] == f"images.example.com:{images.port}"
         assert headers["accept-encoding"] == "identity"
         assert not {"cookie", "authorization", "x-secret", "referer"} & set(headers)
         assert "secret" not in json.dumps(headers)
@@ -632,12 +628,12 @@ HOSTILE = {
     "way", ["langchain invoke", "langchain ainvoke", "llamaindex chat", "llamaindex achat"]
 )
 @pytest.mark.parametrize("path", HOSTILE)
-async def test_what_is_no_picture_is_refused(
-    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch, path: str, way: str
+async def test_what_is_no_image_is_refused(
+    server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, path: str, way: str
 ) -> None:
-    allow_loopback(monkeypatch, {"pictures.example.com": [["127.0.0.1"]]})
+    allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]]})
     with pytest.raises(UnsupportedContentError, match=HOSTILE[path]):
-        await ask(server, way, addressed(way, pictures.address(path)), allow_image_urls=True)
+        await ask(server, way, addressed(way, images.address(path)), allow_image_urls=True)
     assert not [request for request in server.requests if request.path == "/api/chat"]
 
 
@@ -651,16 +647,16 @@ async def test_what_is_no_picture_is_refused(
 )
 async def test_all_steps_share_one_time(
     server: SimulatedOllama,
-    pictures: PictureServer,
+    images: ImageServer,
     monkeypatch: pytest.MonkeyPatch,
     path: str,
     delay_s: float,
     way: str,
 ) -> None:
-    monkeypatch.setattr("ollama_dify.pictures.FETCH_S", 0.3)
-    allow_loopback(monkeypatch, {"pictures.example.com": [["127.0.0.1"]]}, delay_s)
+    monkeypatch.setattr("ollama_dify.client.images.FETCH_S", 0.3)
+    allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]]}, delay_s)
     with pytest.raises(UnsupportedContentError, match=r"fetched|too long"):
-        await ask(server, way, addressed(way, pictures.address(path)), allow_image_urls=True)
+        await ask(server, way, addressed(way, images.address(path)), allow_image_urls=True)
 
 
 @pytest.mark.parametrize("way", CHAT)
@@ -669,25 +665,25 @@ async def test_all_steps_share_one_time(
 )
 async def test_without_vision_nothing_is_fetched(
     server: SimulatedOllama,
-    pictures: PictureServer,
+    images: ImageServer,
     monkeypatch: pytest.MonkeyPatch,
     values: dict[str, Any],
     way: str,
 ) -> None:
-    names = allow_loopback(monkeypatch, {"pictures.example.com": [["127.0.0.1"]]})
+    names = allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]]})
     with pytest.raises(ollama_dify.CapabilityError):
-        await ask(server, way, addressed(way, pictures.address("/cat.png")), allow_image_urls=True, **values)
-    assert names.asked == pictures.asked == []
+        await ask(server, way, addressed(way, images.address("/cat.png")), allow_image_urls=True, **values)
+    assert names.asked == images.asked == []
     assert "/api/chat" not in [request.path for request in server.requests]
     if "model" not in values:
         assert server.requests == []
 
 
 @pytest.mark.parametrize("way", CHAT)
-async def test_too_many_pictures_are_refused_before_any_is_fetched(
-    server: SimulatedOllama, pictures: PictureServer, way: str
+async def test_too_many_images_are_refused_before_any_is_fetched(
+    server: SimulatedOllama, images: ImageServer, way: str
 ) -> None:
-    messages = addressed(way, "http://pictures.example.com/cat.png")
+    messages = addressed(way, "http://images.example.com/cat.png")
     if way.startswith("langchain"):
         messages[0].content = messages[0].content[1:] * 17
     else:
@@ -697,7 +693,7 @@ async def test_too_many_pictures_are_refused_before_any_is_fetched(
     assert server.requests == []
 
 
-async def test_the_core_asks_for_permission_too(server: SimulatedOllama, pictures: PictureServer) -> None:
+async def test_the_core_asks_for_permission_too(server: SimulatedOllama, images: ImageServer) -> None:
     address = ollama_dify.ImageUrl("http://93.184.216.34/cat.png")
     settings = ollama_dify.ChatSettings(model="llava", base_url=server.base_url)
     with ollama_dify.OllamaClient(settings) as client:
@@ -710,12 +706,12 @@ async def test_the_core_asks_for_permission_too(server: SimulatedOllama, picture
 
 @pytest.mark.parametrize("kind", [ChatOllamaDify, OllamaDify], ids=["langchain", "llamaindex"])
 async def test_completion_mode_fetches_too(
-    server: SimulatedOllama, pictures: PictureServer, monkeypatch: pytest.MonkeyPatch, kind: type[Any]
+    server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, kind: type[Any]
 ) -> None:
-    allow_loopback(monkeypatch, {"pictures.example.com": [["127.0.0.1"]]})
+    allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]]})
     model = kind(model="llava", base_url=server.base_url, mode="completion", allow_image_urls=True)
     way = "langchain" if kind is ChatOllamaDify else "llamaindex"
-    await (model.ainvoke if way == "langchain" else model.achat)(addressed(way, pictures.address("/cat.png")))
+    await (model.ainvoke if way == "langchain" else model.achat)(addressed(way, images.address("/cat.png")))
     assert server.requests[-1].path == "/api/generate"
     assert server.requests[-1].body["images"] == [TEXT]
     await model.aclose()

@@ -1,4 +1,4 @@
-"""What the simulated model says by rule: tools, schemas, pictures, contexts, conversations."""
+"""What the simulated model says by rule: tools, schemas, images, contexts, conversations."""
 
 from __future__ import annotations
 
@@ -259,13 +259,13 @@ def test_json_without_a_schema(text: str, keys: set[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("png_10x2000.png", "The picture is a PNG image, 10 by 2000 pixels."),
-        ("jpeg_exif6.jpg", "The picture is a JPEG image, 112 by 56 pixels."),
-        ("gif_static.gif", "The picture is a GIF image, 56 by 56 pixels."),
-        ("webp_lossless.webp", "The picture is a WebP image, 56 by 56 pixels."),
+        ("png_10x2000.png", "The image is a PNG image, 10 by 2000 pixels."),
+        ("jpeg_exif6.jpg", "The image is a JPEG image, 112 by 56 pixels."),
+        ("gif_static.gif", "The image is a GIF image, 56 by 56 pixels."),
+        ("webp_lossless.webp", "The image is a WebP image, 56 by 56 pixels."),
     ],
 )
-def test_pictures_are_described_by_their_header(name: str, expected: str) -> None:
+def test_images_are_described_by_their_header(name: str, expected: str) -> None:
     image = base64.b64encode((IMAGES / name).read_bytes()).decode()
     assert compose(Question([user("What is this?", images=[image])])).text == expected
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ollama_dify.testing import Fault, Reply, SimulatedModel, SimulatedOllama
-from ollama_dify.testing.pictures import verdict
+from ollama_dify.testing.images import verdict
 from ollama_dify.testing.prompts import Conversation, render
 from ollama_dify.testing.vocabulary import count
 
@@ -403,7 +403,7 @@ def test_prompts_are_rendered_and_counted_as_recorded(case: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("version", ["0.24.0", "0.32.15", "0.33.0-rc2"])
-def test_pictures_are_taken_or_refused_as_recorded(version: str) -> None:
+def test_images_are_taken_or_refused_as_recorded(version: str) -> None:
     images = DATA / "images"
     recorded = {
         name: verdicts for name, verdicts in packed("images.json.gz").items() if (images / name).exists()

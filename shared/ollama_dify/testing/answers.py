@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import calling, pictures, reading, sources, styles, values
+from . import calling, images, reading, sources, styles, values
 from .faults import Reply
 
 _GREETING = re.compile(
@@ -16,7 +16,7 @@ _GREETING = re.compile(
 )
 _THANKS = re.compile(r"\b(?:thanks|thank you)\b", re.IGNORECASE)
 _LOOKS = re.compile(
-    r"\b(?:image|picture|photo|see|shown?|logo|colou?r|drawing|chart)\b|画像|写真|图", re.IGNORECASE
+    r"\b(?:image|image|photo|see|shown?|logo|colou?r|drawing|chart)\b|画像|写真|图", re.IGNORECASE
 )
 
 
@@ -151,18 +151,18 @@ def _any_object(text: str) -> dict[str, Any]:
 
 
 def _seen(messages: Sequence[Mapping[str, Any]], asked: str) -> str | None:
-    """What there is to see: pictures of the last user message, or earlier ones if it is about them."""
+    """What there is to see: images of the last user message, or earlier ones if it is about them."""
     users = [message for message in messages if message.get("role") == "user"]
     recent = list(users[-1].get("images") or ()) if users else []
     if not recent and _LOOKS.search(asked):
         recent = [image for message in messages for image in message.get("images") or ()]
-    looked = [pictures.look(pictures.decoded(image)) for image in recent]
-    known = [picture for picture in looked if picture is not None]
+    looked = [images.look(images.decoded(image)) for image in recent]
+    known = [image for image in looked if image is not None]
     if not known:
         return None
     if len(known) == 1:
-        return f"The picture is {known[0].described()}."
-    shown = "; ".join(f"picture {number} is {picture.described()}" for number, picture in enumerate(known, 1))
+        return f"The image is {known[0].described()}."
+    shown = "; ".join(f"image {number} is {image.described()}" for number, image in enumerate(known, 1))
     return f"{shown[0].upper()}{shown[1:]}."
 
 

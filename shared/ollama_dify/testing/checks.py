@@ -138,7 +138,7 @@ def check_messages(messages: list[Any]) -> None:
 
 
 def check_images(images: Any, where: str) -> list[bytes]:
-    """The decoded pictures; Go's base64 forgives line breaks, and nothing else."""
+    """The decoded images; Go's base64 forgives line breaks, and nothing else."""
     decoded: list[bytes] = []
     for number, image in enumerate(images or ()):
         if not isinstance(image, str):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import pictures
+from .images import decoded, verdict
 from .models import PROJECTOR, SimulatedModel
 from .prompts import Conversation, Message, render
 from .responses import nested, refuse
@@ -19,7 +19,7 @@ _TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, "
     "adjust the context length in settings, or use a model with a longer context length"
 )
-_NO_PICTURES = "Multimodal data provided, but model does not support multimodal requests."
+_NO_IMAGES = "Multimodal data provided, but model does not support multimodal requests."
 _NO_PROJECTOR = (
     "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
 )
@@ -27,13 +27,13 @@ _NO_PROJECTOR = (
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered prompt and how many pictures its [img-N] marks stand for."""
+    """A rendered prompt and how many images its [img-N] marks stand for."""
 
     text: str
     images: int = 0
 
     def tokens(self, model: SimulatedModel) -> int:
-        """Tokens of text and pictures."""
+        """Tokens of text and images."""
         if not self.images:
             return model.count(self.text)
         return model.count(re.sub(r"\[img-\d+\]", "", self.text)) + self.images * image_tokens()
@@ -51,12 +51,12 @@ class Fitted:
 
 
 def image_tokens() -> int:
-    """Tokens per picture of the simulated projector."""
+    """Tokens per image of the simulated projector."""
     return int(PROJECTOR["clip.vision.image_size"] // PROJECTOR["clip.vision.patch_size"]) ** 2
 
 
 def render_chat(model: SimulatedModel, conversation: Conversation) -> Prompt:
-    """The model's own template, pictures marked."""
+    """The model's own template, images marked."""
     marked, images = _mark_images(conversation.messages)
     text = render(model.template, replace(conversation, messages=marked))
     return Prompt(text, images if model.can("vision") else 0)
@@ -116,7 +116,7 @@ def fit(
     truncate = body.get("truncate") is not False
     if truncate and len(conversation.messages) > 1:
         conversation = _drop_oldest(model, conversation, context, render)
-    _check_pictures(model, conversation, modern=modern, late=late)
+    _check_images(model, conversation, modern=modern, late=late)
     prompt = render(model, conversation)
     count = prompt.tokens(model)
     if prompt.images:
@@ -169,7 +169,7 @@ def _drop_oldest(
     return conversation
 
 
-def _check_pictures(model: SimulatedModel, conversation: Conversation, *, modern: bool, late: bool) -> None:
+def _check_images(model: SimulatedModel, conversation: Conversation, *, modern: bool, late: bool) -> None:
     images = [image for message in conversation.messages for image in message.get("images") or ()]
     if not images:
         return
@@ -177,12 +177,12 @@ def _check_pictures(model: SimulatedModel, conversation: Conversation, *, modern
         if modern and model.is_native:
             raise refuse(500, nested(500, _NO_PROJECTOR, "server_error"), late_stream=late)
         if modern:
-            raise refuse(400, nested(400, _NO_PICTURES, "invalid_request_error"), late_stream=late)
+            raise refuse(400, nested(400, _NO_IMAGES, "invalid_request_error"), late_stream=late)
         return
     for image in images:
-        verdict = pictures.verdict(pictures.decoded(image), modern=modern)
-        if verdict is not None:
-            raise refuse(*verdict, late_stream=late)
+        refused = verdict(decoded(image), modern=modern)
+        if refused is not None:
+            raise refuse(*refused, late_stream=late)
 
 
 def token_limit(

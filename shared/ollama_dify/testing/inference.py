@@ -216,7 +216,7 @@ def _make(
     )
     images = [image for turn in fitted.conversation.messages for image in turn.get("images") or ()]
     if modern and images:
-        runner.pictures.admit(render(model, fitted.conversation).text, images, late=late)
+        runner.images.admit(render(model, fitted.conversation).text, images, late=late)
     made = answers.compose(_question(fitted.conversation, wanted, body)) if reply is None else reply
     if conversation.think is not True:
         made = replace(made, thinking=None)

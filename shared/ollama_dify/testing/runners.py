@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import models, wire
+from .image_cache import ImageCache
 from .models import SimulatedModel
-from .picture_cache import PictureCache
 from .responses import refuse
 
 LOAD_TIME_OPTIONS = ("num_ctx", "num_gpu", "num_batch", "num_thread", "main_gpu", "use_mmap")
@@ -28,7 +28,7 @@ class Runner:
     slots: asyncio.Semaphore | None
     expires_at: float = 0.0
     busy: int = 0
-    pictures: PictureCache = field(default_factory=PictureCache)
+    images: ImageCache = field(default_factory=ImageCache)
 
 
 @dataclass(slots=True)

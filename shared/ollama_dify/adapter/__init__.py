@@ -1,0 +1,1 @@
+"""Names that only authors of adapters need."""

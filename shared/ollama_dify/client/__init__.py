@@ -1,0 +1,1 @@
+"""What is asked of a server, written once for sync and async."""

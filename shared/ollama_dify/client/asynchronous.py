@@ -1,0 +1,245 @@
+"""The awaiting client: the twin of `client`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from ..errors import OllamaError
+from ..settings.model import ConnectionSettings
+from ..transport.cancel import Stop
+from ..transport.network import Flow
+from ..wire.messages import Message, Tool
+from ..wire.requests import Prompt
+from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
+from .blocking import mark_begun
+from .calls import Calls
+from .session import Stream
+
+if TYPE_CHECKING:
+    from ..tokens.tokenizer import TokenCount
+    from ..transport.asynchronous import AsyncTransport
+    from .count import Counter
+    from .embed import Kind, Progress
+else:
+    # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
+    Counter = Kind = Progress = TokenCount = Any
+
+__all__ = ["AsyncChatStream", "AsyncOllamaClient"]
+
+
+class AsyncChatStream:
+    """The async twin of `ChatStream`."""
+
+    def __init__(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> None:
+        self._begun: list[Stream] = []
+        self._stop = Stop()
+        self._chunks: AsyncGenerator[ChatChunk, None] | None = _async_chunks(
+            client, flow, self._begun, self._stop
+        )
+        self._known = weakref.ref(self._chunks)
+
+    @property
+    def result(self) -> ChatResult:
+        return self._begun[0].decoder.result() if self._begun else ChatResult()
+
+    def __aiter__(self) -> AsyncIterator[ChatChunk]:
+        chunks, self._chunks = self._known(), None
+        return self if chunks is None else chunks
+
+    async def __anext__(self) -> ChatChunk:
+        chunks = self._known()
+        if chunks is None:
+            raise StopAsyncIteration
+        return await chunks.__anext__()
+
+    async def aclose(self) -> None:
+        """Stop: the server sees the disconnect and stops generating.
+
+        From another task than the one that iterates, that one gets a ConnectionFailedError.
+        """
+        chunks = self._known()
+        try:
+            if chunks is not None:
+                await chunks.aclose()
+        except RuntimeError:  # the other task is inside the generator
+            self._stop.now()
+
+    async def __aenter__(self) -> AsyncChatStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+async def _async_chunks(
+    client: AsyncOllamaClient, flow: Flow[Stream], begun: list[Stream], stop: Stop
+) -> AsyncGenerator[ChatChunk, None]:
+    stream = await client._transport().run(flow, stop)
+    begun.append(stream)
+    decoder = stream.decoder
+    try:
+        for chunk in stream.chunks:
+            yield chunk
+        if decoder.finished:
+            stream.opened.finish()
+        async for data in stream.opened:
+            for chunk in decoder.feed(data):
+                yield chunk
+            if decoder.error is not None:
+                break
+            if decoder.finished:
+                stream.opened.finish()
+        for chunk in decoder.close():
+            yield chunk
+    except OllamaError as error:
+        mark_begun(error, stream)
+        raise
+    finally:
+        await stream.opened.close()
+
+
+class AsyncOllamaClient:
+    """The async twin of `OllamaClient`; usable from several event loops, each with its own connections."""
+
+    def __init__(self, settings: ConnectionSettings, *, calls: Calls | None = None) -> None:
+        self.settings = settings
+        self._calls = Calls(settings) if calls is None else calls
+        self._transports: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[tuple[int, int], AsyncTransport]
+        ] = WeakKeyDictionary()
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
+        **call: Any,
+    ) -> ChatResult:
+        """Answer a conversation, in one piece (`stream:false`).
+
+        tool_choice: None or "auto", "none", "required", or a tool's name.
+        call: settings for this call only, such as temperature=0 or num_predict=64.
+        """
+        return await self._transport().run(self._calls.chat(messages, tools, tool_choice, call))
+
+    def chat_stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
+        **call: Any,
+    ) -> AsyncChatStream:
+        """Answer a conversation, piece by piece."""
+        return AsyncChatStream(self, self._calls.chat_stream(messages, tools, tool_choice, call))
+
+    async def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
+        """Complete a prompt (/api/generate)."""
+        return await self._transport().run(self._calls.generate(prompt, call))
+
+    def generate_stream(self, prompt: str | Prompt, **call: Any) -> AsyncChatStream:
+        """Complete a prompt, piece by piece."""
+        return AsyncChatStream(self, self._calls.generate_stream(prompt, call))
+
+    async def embed(
+        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+    ) -> EmbedResult:
+        """The vectors of texts, in order.
+
+        kind: "query" or "document", for models with prefixes (`prefixes=True`). progress: called after each
+        batch with how many more texts are done.
+        Raises EmbeddingError naming the positions of texts without a usable vector.
+        """
+        return await self._transport().run(self._calls.embed(texts, kind, progress))
+
+    async def embedding_fingerprint(self) -> str:
+        """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
+
+        Asks the server for the model's digest and for one vector.
+        """
+        return await self._transport().run(self._calls.embedding_fingerprint())
+
+    async def model_info(self, model: str | None = None) -> ModelInfo:
+        """What the server says of a model, looked up once per digest."""
+        return await self._transport().run(self._calls.model_info(model))
+
+    async def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
+        """The server's own description of a model; verbose adds its vocabulary."""
+        return await self._transport().run(self._calls.show(model, verbose=verbose))
+
+    async def tags(self) -> list[LocalModel]:
+        """The models the server has."""
+        return await self._transport().run(self._calls.tags())
+
+    async def ps(self) -> list[RunningModel]:
+        """The models that are loaded."""
+        return await self._transport().run(self._calls.ps())
+
+    async def version(self) -> str:
+        """The server's version."""
+        return await self._transport().run(self._calls.version())
+
+    async def count_tokens(
+        self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+    ) -> TokenCount:
+        """Tokens as the model counts them: of a text sent raw, or of a conversation's whole prompt."""
+        return await self._transport().run(self._calls.count_tokens(counted, tools, call))
+
+    async def counter(self) -> Counter:
+        """The model's counter: counts texts, and bounds conversations, without network."""
+        return await self._transport().run(self._calls.counter())
+
+    def known_counter(self) -> Counter | None:
+        """The counter if it is there already; asks nobody."""
+        return self._calls.known_counter()
+
+    async def warmup(self) -> ModelInfo:
+        """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
+        return await self._transport().run(self._calls.warmup())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or a copy holds the settings, and connects by itself."""
+        return type(self), (self.settings,)
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections; the client connects again when it is used again."""
+        for transport in list(self._transports.get(asyncio.get_running_loop(), {}).values()):
+            await transport.aclose()
+        self._transports.pop(asyncio.get_running_loop(), None)
+
+    async def __aenter__(self) -> AsyncOllamaClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _transport(self) -> AsyncTransport:
+        """The transport of this event loop in this process."""
+        loop = asyncio.get_running_loop()
+        here = self._transports.get(loop)
+        if here is None:
+            # What a transport holds may hold its loop, so those of finished loops are let go here.
+            for other in list(self._transports):
+                if other.is_closed():
+                    self._transports.pop(other, None)
+            here = self._transports.setdefault(loop, {})
+        key = (os.getpid(), self.settings._revision)
+        transport = here.get(key)
+        if transport is None:
+            from ..transport.asynchronous import AsyncTransport
+
+            # What an assignment made stale closes itself once nobody holds it.
+            here.clear()
+            transport = here[key] = AsyncTransport(self.settings)
+        return transport

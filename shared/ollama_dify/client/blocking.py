@@ -1,0 +1,259 @@
+"""The clients: `OllamaClient` calls, `AsyncOllamaClient` awaits; both drive the flows of `calls`."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Generator, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OllamaError
+from ..settings.model import ConnectionSettings
+from ..transport.cancel import Stop
+from ..transport.network import Flow
+from ..wire.messages import Message, Tool
+from ..wire.requests import Prompt
+from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
+from .calls import Calls
+from .session import Stream
+
+if TYPE_CHECKING:
+    from ..tokens.tokenizer import TokenCount
+    from ..transport.blocking import Transport
+    from .count import Counter
+    from .embed import Kind, Progress
+else:
+    # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
+    Counter = Kind = Progress = TokenCount = Any
+
+__all__ = ["ChatStream", "OllamaClient"]
+
+
+class ChatStream:
+    """A streamed answer: iterate for its chunks; leaving the loop early closes the connection.
+
+    The request is sent when iteration begins. `result` is the answer so far, whole at the end. An error on
+    the way carries what had arrived in `partial`.
+    """
+
+    def __init__(self, client: OllamaClient, flow: Flow[Stream]) -> None:
+        self._begun: list[Stream] = []
+        self._stop = Stop()
+        # It knows nothing of this object, so that it ends with the loop that holds it.
+        self._chunks: Generator[ChatChunk, None, None] | None = _chunks(client, flow, self._begun, self._stop)
+        self._known = weakref.ref(self._chunks)
+
+    @property
+    def result(self) -> ChatResult:
+        return self._begun[0].decoder.result() if self._begun else ChatResult()
+
+    def __iter__(self) -> Iterator[ChatChunk]:
+        # From here on the loop alone holds the generator, so that leaving the loop closes it.
+        chunks, self._chunks = self._known(), None
+        return iter(()) if chunks is None else chunks
+
+    def __next__(self) -> ChatChunk:
+        chunks = self._known()
+        if chunks is None:
+            raise StopIteration
+        return next(chunks)
+
+    def close(self) -> None:
+        """Stop: the server sees the disconnect and stops generating.
+
+        From another thread than the one that iterates, that one gets a ConnectionFailedError.
+        """
+        chunks = self._known()
+        try:
+            if chunks is not None:
+                chunks.close()
+        except ValueError:  # the other thread is inside the generator
+            self._stop.now()
+
+    def __enter__(self) -> ChatStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _chunks(
+    client: OllamaClient, flow: Flow[Stream], begun: list[Stream], stop: Stop
+) -> Generator[ChatChunk, None, None]:
+    stream = client._transport().run(flow, stop)
+    begun.append(stream)
+    decoder = stream.decoder
+    try:
+        yield from stream.chunks
+        if decoder.finished:
+            stream.opened.finish()
+        for data in stream.opened:
+            yield from decoder.feed(data)
+            if decoder.error is not None:
+                break
+            if decoder.finished:
+                stream.opened.finish()
+        yield from decoder.close()
+    except OllamaError as error:
+        mark_begun(error, stream)
+        raise
+    finally:
+        stream.opened.close()
+
+
+def mark_begun(error: OllamaError, stream: Stream) -> None:
+    """Add what had arrived to an error on the way."""
+    if error.partial is None:
+        error.partial = stream.decoder.result()
+    # The caller has seen chunks, so the same request would repeat them.
+    error.retryable = False
+    error.attempts = max(error.attempts, 1)
+
+
+class OllamaClient:
+    """A client for one server: `with OllamaClient(ChatSettings(model="llava")) as client: …`.
+
+    settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, any of them for the rest.
+    calls: of a twin client, to share what it looked up.
+    Safe to share between threads and to use after a fork. Raises the errors of `ollama_dify.errors`.
+    """
+
+    def __init__(self, settings: ConnectionSettings, *, calls: Calls | None = None) -> None:
+        self.settings = settings
+        self._calls = Calls(settings) if calls is None else calls
+        self._transports: dict[tuple[int, int], Transport] = {}
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
+        **call: Any,
+    ) -> ChatResult:
+        """Answer a conversation, in one piece (`stream:false`).
+
+        tool_choice: None or "auto", "none", "required", or a tool's name.
+        call: settings for this call only, such as temperature=0 or num_predict=64.
+        """
+        return self._transport().run(self._calls.chat(messages, tools, tool_choice, call))
+
+    def chat_stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
+        **call: Any,
+    ) -> ChatStream:
+        """Answer a conversation, piece by piece."""
+        return ChatStream(self, self._calls.chat_stream(messages, tools, tool_choice, call))
+
+    def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
+        """Complete a prompt (/api/generate)."""
+        return self._transport().run(self._calls.generate(prompt, call))
+
+    def generate_stream(self, prompt: str | Prompt, **call: Any) -> ChatStream:
+        """Complete a prompt, piece by piece."""
+        return ChatStream(self, self._calls.generate_stream(prompt, call))
+
+    def embed(
+        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+    ) -> EmbedResult:
+        """The vectors of texts, in order.
+
+        kind: "query" or "document", for models with prefixes (`prefixes=True`). progress: called after each
+        batch with how many more texts are done, one call at a time, in this or a worker thread.
+        Raises EmbeddingError naming the positions of texts without a usable vector.
+        """
+        return self._transport().run(self._calls.embed(texts, kind, progress))
+
+    def embedding_fingerprint(self) -> str:
+        """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
+
+        Asks the server for the model's digest and for one vector.
+        """
+        return self._transport().run(self._calls.embedding_fingerprint())
+
+    def model_info(self, model: str | None = None) -> ModelInfo:
+        """What the server says of a model, looked up once per digest."""
+        return self._transport().run(self._calls.model_info(model))
+
+    def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
+        """The server's own description of a model; verbose adds its vocabulary."""
+        return self._transport().run(self._calls.show(model, verbose=verbose))
+
+    def tags(self) -> list[LocalModel]:
+        """The models the server has."""
+        return self._transport().run(self._calls.tags())
+
+    def ps(self) -> list[RunningModel]:
+        """The models that are loaded."""
+        return self._transport().run(self._calls.ps())
+
+    def version(self) -> str:
+        """The server's version."""
+        return self._transport().run(self._calls.version())
+
+    def count_tokens(
+        self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+    ) -> TokenCount:
+        """Tokens as the model counts them: of a text sent raw, or of a conversation's whole prompt.
+
+        A text is counted offline once the vocabulary is there. A conversation is exact where the server
+        renders its prompt for us and it holds no image, else an upper bound.
+        """
+        return self._transport().run(self._calls.count_tokens(counted, tools, call))
+
+    def counter(self) -> Counter:
+        """The model's counter: counts texts, and bounds conversations, without network."""
+        return self._transport().run(self._calls.counter())
+
+    def known_counter(self) -> Counter | None:
+        """The counter if it is there already; asks nobody."""
+        return self._calls.known_counter()
+
+    def warmup(self) -> ModelInfo:
+        """Look the model up, get its vocabulary and have the server load it: the first call is quick.
+
+        Sees a model that was pulled anew under the same name.
+        """
+        return self._transport().run(self._calls.warmup())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or a copy holds the settings, and connects by itself."""
+        return type(self), (self.settings,)
+
+    def close(self) -> None:
+        """Close the connections; the client connects again when it is used again."""
+        for transport in list(self._transports.values()):
+            transport.close()
+        self._transports.clear()
+
+    def __enter__(self) -> OllamaClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _transport(self) -> Transport:
+        """This process's transport: what a fork inherited is left alone, what an assignment made stale is
+        replaced."""
+        key = (os.getpid(), self.settings._revision)
+        known = self._transports
+        transport = known.get(key)
+        if transport is None:
+            # Importing the network costs more than all the rest: only who asks a server pays it.
+            from ..transport.blocking import Transport
+
+            made = Transport(self.settings)
+            transport = known.setdefault(key, made)
+            for stale in [other for other in list(known) if other != key]:
+                # Not closed: a stream of it may be open. It closes itself once nobody holds it.
+                known.pop(stale, None)
+        return transport

@@ -1,0 +1,146 @@
+"""What the five adapter classes share: clients made on first use, closing, warming up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import BaseModel, PrivateAttr
+
+from ..errors import ConfigurationError
+from ..settings.model import ConnectionSettings
+from ..wire.responses import ModelInfo
+from .asynchronous import AsyncOllamaClient
+from .blocking import OllamaClient
+
+if TYPE_CHECKING:
+    from .count import Counter
+else:
+    # What counts is imported when it is needed; the name stays known to `typing.get_type_hints`.
+    Counter = Any
+
+__all__ = ["Connected"]
+
+_A = TypeVar("_A", bound="Connected")
+_T = TypeVar("_T")
+
+
+class Connected(BaseModel):
+    """A settings object with clients.
+
+    The clients are made on first use and are left out of pickles and copies, so that an object may move to
+    another process and connects there by itself. Mixed in before the settings class:
+    `class ChatOllamaDify(BaseChatModel, Connected, ChatSettings)`.
+    """
+
+    _sync_client: OllamaClient | None = PrivateAttr(None)
+    _awaited_client: AsyncOllamaClient | None = PrivateAttr(None)
+
+    @property
+    def client(self) -> OllamaClient:
+        """The client of this object's settings, for calls the framework has no word for."""
+        if self._sync_client is None:
+            twin = self._awaited_client
+            self._sync_client = OllamaClient(
+                cast(ConnectionSettings, self), calls=None if twin is None else twin._calls
+            )
+        return self._sync_client
+
+    @property
+    def async_client(self) -> AsyncOllamaClient:
+        """The async twin of `client`."""
+        if self._awaited_client is None:
+            twin = self._sync_client
+            self._awaited_client = AsyncOllamaClient(
+                cast(ConnectionSettings, self), calls=None if twin is None else twin._calls
+            )
+        return self._awaited_client
+
+    def warmup(self) -> ModelInfo:
+        """Look the model up, get its vocabulary and have the server load it: the first call is quick.
+
+        Sees a model that was pulled anew under the same name.
+        """
+        return self.client.warmup()
+
+    async def awarmup(self) -> ModelInfo:
+        """The async twin of `warmup`."""
+        return await self.async_client.warmup()
+
+    def known_model(self) -> ModelInfo | None:
+        """What the server said of the model, if it was asked already; asks nobody."""
+        client = self._sync_client or self._awaited_client
+        return None if client is None else client._calls.known_model()
+
+    def counter(self) -> Counter:
+        """The model's token counter; the first time this asks the server.
+
+        Raises ConfigurationError on an event loop, where asking would block it, unless it is there already.
+        """
+        known = self.client.known_counter()
+        if known is not None:
+            return known
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self.client.counter()
+        raise ConfigurationError(
+            "Counting tokens needs the model's vocabulary, and fetching it here would block the event loop.\n"
+            "Call `await model.awarmup()` once before."
+        )
+
+    async def _off_loop(self, read: Callable[[], _T], call: Mapping[str, Any]) -> _T:
+        """Read the framework's messages; in a thread where that converts images, which takes long."""
+        if call.get("convert_images", getattr(self, "convert_images", False)):
+            return await asyncio.to_thread(read)
+        return read()
+
+    def close(self) -> None:
+        """Close the sync connections; the object connects again when it is used again."""
+        if self._sync_client is not None:
+            self._sync_client.close()
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections."""
+        if self._awaited_client is not None:
+            await self._awaited_client.aclose()
+
+    def __enter__(self: _A) -> _A:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self: _A) -> _A:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        private = {**(state.get("__pydantic_private__") or {}), "_sync_client": None, "_awaited_client": None}
+        return {**state, "__pydantic_private__": private}
+
+    def __copy__(self: _A) -> _A:
+        return self._disconnected(super().__copy__())
+
+    def __deepcopy__(self: _A, memo: dict[int, Any] | None = None) -> _A:
+        mine = self._sync_client, self._awaited_client
+        # Locks and sockets cannot be copied, and a copy has no use for them.
+        self._sync_client = self._awaited_client = None
+        try:
+            return super().__deepcopy__(memo)
+        finally:
+            self._sync_client, self._awaited_client = mine
+
+    @staticmethod
+    def _disconnected(copy: _A) -> _A:
+        copy._sync_client = copy._awaited_client = None
+        return copy

@@ -1,0 +1,69 @@
+"""When to try again: one pure decision and a quota shared per server."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from ..errors import OllamaError
+
+__all__ = ["RetryQuota", "quota_for", "retry_delay"]
+
+BASE_S = 0.5
+LONGEST_S = 8.0
+
+
+class RetryQuota:
+    """Tokens that retries cost and successes give back, so that a dead server is not hammered.
+
+    The scheme of botocore's standard mode: 500 tokens, a retry costs 5, what it cost comes back when it
+    succeeds, a first-try success gives 1. Safe to share between threads.
+    """
+
+    CAPACITY = 500
+    COST = 5
+
+    def __init__(self) -> None:
+        self._tokens = self.CAPACITY
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def _alone(self) -> threading.Lock:
+        """The lock; a fresh one after a fork, where another thread may have held the old one."""
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), threading.Lock()
+        return self._lock
+
+    def take(self) -> bool:
+        """Pay for one retry; False when the quota is used up."""
+        with self._alone():
+            if self._tokens < self.COST:
+                return False
+            self._tokens -= self.COST
+            return True
+
+    def refund(self, *, retried: bool) -> None:
+        """Give back after a success."""
+        with self._alone():
+            self._tokens = min(self.CAPACITY, self._tokens + (self.COST if retried else 1))
+
+
+def retry_delay(error: OllamaError, *, attempt: int, max_retries: int, spread: float) -> float | None:
+    """Seconds to wait before another try, or None for no more.
+
+    attempt: requests sent so far, from 1. spread: a random number in [0, 1), for full jitter: the wait is
+    anywhere between nothing and 0.5 s, 1 s, 2 s … 8 s. What the server asked for (Retry-After) wins.
+    """
+    if not error.retryable or attempt > max_retries or (error.retry_once and attempt > 1):
+        return None
+    if error.retry_after_s is not None:
+        return error.retry_after_s
+    return spread * min(LONGEST_S, BASE_S * 2.0 ** (attempt - 1))
+
+
+_quotas: dict[str, RetryQuota] = {}
+
+
+def quota_for(url: str) -> RetryQuota:
+    """The retry quota of a server, shared by all clients of this process."""
+    return _quotas.setdefault(url, RetryQuota())

@@ -1,0 +1,188 @@
+"""Making a conversation fit: what may be dropped, what is dropped, and whether the server cut. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import ContextOverflowError
+from ..wire.messages import Message, TextPart
+from ..wire.responses import ChatChunk, Finish
+
+if TYPE_CHECKING:
+    from ..tokens.tokenizer import TokenCount
+
+__all__ = ["ContextReport", "drop_oldest", "droppable", "kept", "length", "prompt_limit", "with_numbers"]
+
+
+def prompt_limit(context_size: int | None, reserve: int | None) -> int | None:
+    """Tokens a prompt may have when the answer's reserve stays free; None when the server decides."""
+    # A prompt of exactly the context's size is already cut by the server: one less is usable.
+    return None if context_size is None else max(context_size - 1 - (reserve or 0), 1)
+
+
+def droppable(messages: Sequence[Message]) -> list[tuple[int, ...]]:
+    """Positions that may be dropped, oldest first, in groups that only go together.
+
+    A group is an exchange: a user message and what followed it. Exchanges that share a tool call and its
+    result are one group. System messages stay, and so does everything from the last user message on, with
+    the exchanges whose calls it answers.
+    """
+    users = [index for index, message in enumerate(messages) if message.role == "user"]
+    end = users[-1] if users else 0
+    groups: list[list[int]] = []
+    for index, message in enumerate(messages[:end]):
+        if message.role == "system":
+            continue
+        if message.role == "user" or not groups:
+            groups.append([])
+        groups[-1].append(index)
+    return _joined(groups, _answered_calls(messages))
+
+
+def _answered_calls(messages: Sequence[Message]) -> list[tuple[int, int]]:
+    """Positions of a call and of its result. A result without a known id answers the calls before it."""
+    pairs = []
+    callers: dict[str, int] = {}
+    last: int | None = None
+    for index, message in enumerate(messages):
+        if message.tool_calls:
+            last = index
+            callers.update({call.id: index for call in message.tool_calls if call.id})
+        elif message.role == "tool":
+            caller = callers.get(message.tool_call_id or "", last)
+            if caller is not None:
+                pairs.append((caller, index))
+    return pairs
+
+
+def _joined(groups: list[list[int]], pairs: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """The groups, those that hold one half of a pair each made one; with a half elsewhere a group stays."""
+    place = {index: number for number, group in enumerate(groups) for index in group}
+    stays = len(groups)
+    # The number of the group that each group now belongs to.
+    belongs = [*range(len(groups)), stays]
+    for one, other in pairs:
+        ends = sorted(belongs[place.get(index, stays)] for index in (one, other))
+        belongs = [ends[1] if number == ends[0] else number for number in belongs]
+    joined: dict[int, list[int]] = {}
+    for number, group in enumerate(groups):
+        joined.setdefault(belongs[number], []).extend(group)
+    return [tuple(group) for number, group in joined.items() if number != stays]
+
+
+def kept(messages: Sequence[Message], dropped: Sequence[int]) -> list[Message]:
+    """The messages without those at the dropped positions."""
+    gone = set(dropped)
+    return [message for index, message in enumerate(messages) if index not in gone]
+
+
+def drop_oldest(
+    messages: Sequence[Message],
+    dropped: Sequence[int],
+    wanted: float = 0.0,
+    size: Callable[[Sequence[Message]], float] | None = None,
+) -> tuple[int, ...] | None:
+    """Positions to drop next: at least one more exchange than `dropped`; None when there is none left.
+
+    wanted: how much is to be freed, in the unit of `size`. size: what an exchange frees at most (`length`
+    where nothing else is known), so that never more is dropped than needed.
+    """
+    gone = set(dropped)
+    left = [group for group in droppable(messages) if not gone.issuperset(group)]
+    if not left:
+        return None
+    freed = 0.0
+    for group in left:
+        gone.update(group)
+        freed += (length if size is None else size)([messages[index] for index in group])
+        if freed >= wanted:
+            break
+    return tuple(sorted(gone))
+
+
+def length(messages: Sequence[Message]) -> int:
+    """Characters of messages, with some for their frames and what images are worth."""
+    total = 0
+    for message in messages:
+        total += 16 + len(message.text) + len(message.thinking or "")
+        total += sum(len(call.name) + len(str(call.arguments)) for call in message.tool_calls)
+        total += 2000 * sum(not isinstance(part, TextPart) for part in message.content)
+    return total
+
+
+class ContextReport:
+    """Puts what became of the prompt into the last chunk.
+
+    Where the server was told not to cut and yet reports a prompt as long as the context, the answer is none
+    to rely on: servers before 0.30 have cut it, later ones round the context up to 256 tokens and go over the
+    number of the settings. ContextOverflowError.
+    """
+
+    def __init__(
+        self,
+        *,
+        context_size: int | None,
+        may_cut: bool,
+        dropped: tuple[int, ...] = (),
+        expected: TokenCount | None = None,
+        learn: Callable[[int], None] | None = None,
+    ) -> None:
+        """expected: the prompt's tokens by our own count. learn: told the prompt's tokens of an answer made
+        from the whole prompt."""
+        self._context_size = context_size
+        self._may_cut = may_cut
+        self._dropped = dropped
+        self._expected = expected
+        self._learn = learn
+
+    def feed(self, chunk: ChatChunk) -> ChatChunk:
+        finish = chunk.finish
+        if finish is None:
+            return chunk
+        if self._may_cut:
+            finish = replace(finish, truncated=self._was_cut(finish))
+        elif self._context_size is not None and finish.usage.input_tokens >= self._context_size:
+            raise ContextOverflowError(
+                f"The prompt does not fit into the context: it fills all {self._context_size} tokens.",
+                prompt_tokens=finish.usage.input_tokens,
+                limit=self._context_size - 1,
+                hint='Raise context_size, shorten the prompt, or set context_overflow="trim" or "truncate".',
+            )
+        elif self._learn is not None:
+            self._learn(finish.usage.input_tokens)
+        if self._dropped:
+            finish = replace(finish, dropped=self._dropped)
+        return chunk._replace(finish=finish)
+
+    def _was_cut(self, finish: Finish) -> bool | None:
+        """Whether the server cut the prompt; None when neither its count nor ours tells."""
+        reported, size, expected = finish.usage.input_tokens, self._context_size, self._expected
+        if size is None or reported >= size:
+            return None if size is None else True
+        if expected is None:
+            return None
+        if expected.exact or expected.tokens < size:
+            return expected.tokens >= size
+        # The bound is at most 5 % or 16 tokens above the truth; what is missing beyond that was cut.
+        return reported < min(expected.tokens * 0.95, expected.tokens - 16)
+
+
+def with_numbers(
+    error: ContextOverflowError, context_size: int | None, counted: TokenCount | None
+) -> ContextOverflowError:
+    """The error with the settings' limit, and with our own exact count where the server told none.
+
+    The server checks against a context rounded up to 256 tokens, and before 0.30 tells no numbers.
+    """
+    if context_size is not None:
+        error.limit = min(context_size - 1, context_size if error.limit is None else error.limit)
+    if error.prompt_tokens is None and counted is not None and counted.exact:
+        error.prompt_tokens = counted.tokens
+    if error.limit is not None:
+        tokens = "" if error.prompt_tokens is None else f"{error.prompt_tokens} tokens, "
+        _, mark, said = error.message.partition("The server said: ")
+        told = f" {mark}{said}" if mark else ""
+        error.message = f"The prompt does not fit into the context: {tokens}at most {error.limit} fit.{told}"
+    return error

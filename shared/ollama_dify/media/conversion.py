@@ -1,0 +1,148 @@
+"""Turn images that Ollama does not read into PNG or JPEG, with Pillow (extra `images`), on request."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError, UnsupportedContentError
+from .formats import refusal
+from .image import DEFAULT_LIMITS, Image, ImageLimits
+from .load import decode_text
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+__all__ = ["convert_image"]
+
+# Pillow readers without outside programs (EPS starts Ghostscript) and without documents inside
+_FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+    "ICO",
+    "ICNS",
+    "JPEG2000",
+    "PPM",
+    "TGA",
+    "PCX",
+    "PSD",
+)
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+_ORIENTATION = 0x0112
+_JPEG_QUALITY = 90
+
+
+def convert_image(
+    source: Image | bytes | str,
+    *,
+    encoded: bool = False,
+    max_edge: int | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    where: str = "image",
+) -> Image:
+    """An image Ollama reads, upright and with no edge longer than `max_edge` pixels.
+
+    source: an image's file as bytes, base64 or data: URL, in any format Pillow reads; the first frame
+    counts. encoded: bytes are base64 text or a data: URL too. An image that needs no change is passed on
+    untouched. Raises UnsupportedContentError, and ConfigurationError where Pillow is missing.
+    """
+    if max_edge is not None and max_edge < 1:
+        raise ConfigurationError(f"max_edge must be at least 1 pixel, not {max_edge}.")
+    pillow = _import_pillow()
+    ready, data = _read(source, encoded, limits, where)
+    if ready is not None and (max_edge is None or max(ready.width, ready.height) <= max_edge):
+        try:
+            with _open(pillow, data) as opened:
+                orientation = opened.getexif().get(_ORIENTATION, 1)
+        except Exception:
+            # accepted by its header; a file whose metadata Pillow cannot read goes to the server as it is
+            return ready
+        if orientation == 1:
+            return ready
+    try:
+        converted = _convert(pillow, data, max_edge, limits, where)
+    except UnsupportedContentError:
+        raise
+    except Exception as exc:
+        # Pillow's readers raise whatever a broken file provokes: OSError, SyntaxError, struct.error …
+        raise refusal(where, f"this cannot be converted: {type(exc).__name__}: {str(exc)[:200]}") from exc
+    return Image.from_bytes(converted, limits=limits, where=where)
+
+
+def _import_pillow() -> Any:
+    try:
+        import PIL.Image
+    except ImportError as exc:
+        raise ConfigurationError(
+            "Converting images needs Pillow, which is not installed.",
+            hint='Install it with: pip install "ollama-dify[images]".',
+        ) from exc
+    return PIL.Image
+
+
+def _open(pillow: Any, data: bytes) -> PillowImage:
+    """Read the header only; Pillow may be built without some of the formats."""
+    pillow.init()
+    opened: PillowImage = pillow.open(
+        io.BytesIO(data), formats=[name for name in _FORMATS if name in pillow.OPEN]
+    )
+    return opened
+
+
+def _read(
+    source: Image | bytes | str, encoded: bool, limits: ImageLimits, where: str
+) -> tuple[Image | None, bytes]:
+    """The checked image, None where Ollama does not read it, and the file's bytes."""
+    if isinstance(source, Image):
+        return source, source.data
+    if isinstance(source, bytes) and not encoded:
+        data = source
+    else:
+        data = decode_text(source, limits=limits, where=where)
+    if len(data) > limits.max_bytes:
+        Image.from_bytes(data, limits=limits, where=where)
+    try:
+        return Image.from_bytes(data, limits=limits, where=where), data
+    except UnsupportedContentError:
+        return None, data
+
+
+def _convert(pillow: Any, data: bytes, max_edge: int | None, limits: ImageLimits, where: str) -> bytes:
+    """Decode, turn upright, shrink and encode; the declared size is checked before anything is decoded."""
+    from PIL import ImageOps
+
+    with _open(pillow, data) as opened:
+        width, height = opened.size
+        if width * height > limits.max_pixels:
+            raise refusal(
+                where,
+                f"this image is {width} × {height} pixels; at most {limits.max_pixels / 1e6:g} megapixels "
+                "are taken",
+            )
+        if max_edge is not None:
+            # JPEG is then decoded at a fraction of its size
+            opened.draft(None, (max_edge, max_edge))
+        image: PillowImage = ImageOps.exif_transpose(opened)
+        lossy = opened.format in ("JPEG", "MPO")
+        if max_edge is not None and max(image.size) > max_edge:
+            if image.mode in ("P", "1"):
+                image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+            image.thumbnail((max_edge, max_edge))
+        return _encode(image, lossy, limits)
+
+
+def _encode(image: PillowImage, lossy: bool, limits: ImageLimits) -> bytes:
+    buffer = io.BytesIO()
+    if not lossy:
+        readable = image if image.mode in _PNG_MODES else image.convert("RGB")
+        readable.save(buffer, "PNG")
+        if buffer.tell() <= limits.max_bytes:
+            return buffer.getvalue()
+        buffer = io.BytesIO()
+    image.convert("L" if image.mode == "L" else "RGB").save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()

@@ -1,0 +1,6 @@
+"""The form: one settings object for both frameworks."""
+
+from .connection import ConnectionSettings, Timeouts
+from .model import ChatSettings, EmbeddingSettings, ModelSettings
+
+__all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSettings", "Timeouts"]

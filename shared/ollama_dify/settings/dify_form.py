@@ -1,0 +1,273 @@
+"""Dify's credentials form for Ollama ⇄ keyword arguments of the settings; all form values are strings.
+
+    {"base_url": "http://…", "context_size": "4096", "vision_support": "true"}  ⇄  {"context_size": 4096, …}
+
+A missing key, None and a blank string take the form's default. Without `max_tokens` the bound is the context
+size, as the form advises; without `base_url` the address is left to `OLLAMA_HOST`. A value that is None in
+the settings is not exported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import ConfigurationError
+
+__all__ = [
+    "FORM_FIELDS",
+    "FormField",
+    "chat_form",
+    "chat_values_from_form",
+    "embedding_form",
+    "embedding_values_from_form",
+]
+
+Language = Literal["en", "ja", "zh"]
+ModelType = Literal["llm", "text-embedding"]
+
+EMBEDDING_CONTEXT_SIZE = 512
+_MOST_TOKENS = 999_999_999
+_TRUE = frozenset({"true", "supported", "yes", "1"})
+_FALSE = frozenset({"false", "unsupported", "no", "0", "off", "disabled"})
+_BOTH: tuple[ModelType, ...] = ("llm", "text-embedding")
+_YES_NO: tuple[tuple[str, dict[Language, str]], ...] = (
+    ("true", {"en": "Yes", "ja": "はい", "zh": "是"}),
+    ("false", {"en": "No", "ja": "いいえ", "zh": "否"}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """One field of the form.
+
+    variable: key in the stored form and name of our setting; `model` and `model_type` are kept beside it.
+    labels: as shown, by language.
+    kind: how the form asks for it.
+    default: what the form fills in, None for nothing.
+    applies_to: model types whose form has it.
+    options: stored value and labels of each choice.
+    """
+
+    variable: str
+    labels: dict[Language, str]
+    kind: Literal["text", "secret", "select", "radio"]
+    default: str | None = None
+    required: bool = False
+    applies_to: tuple[ModelType, ...] = _BOTH
+    options: tuple[tuple[str, dict[Language, str]], ...] = ()
+
+
+FORM_FIELDS: tuple[FormField, ...] = (
+    FormField("model", {"en": "Model Name", "ja": "モデル名称", "zh": "模型名称"}, "text", required=True),
+    FormField(
+        "model_type",
+        {"en": "Model Type", "ja": "モデルタイプ", "zh": "模型类型"},
+        "select",
+        default="llm",
+        options=(
+            ("llm", {"en": "LLM", "ja": "対話", "zh": "LLM"}),
+            ("text-embedding", dict.fromkeys(("en", "ja", "zh"), "Text Embedding")),
+        ),
+    ),
+    FormField("base_url", {"en": "Base URL", "ja": "基本 URL", "zh": "基础 URL"}, "text", required=True),
+    FormField(
+        "api_key",
+        {"en": "API Key (optional)", "ja": "API キー（任意）", "zh": "API 密钥（可选）"},
+        "secret",
+    ),
+    FormField(
+        "mode",
+        {"en": "Completion mode", "ja": "モデルタイプ", "zh": "模型类型"},
+        "select",
+        default="chat",
+        applies_to=("llm",),
+        options=(
+            ("chat", {"en": "Chat", "ja": "対話", "zh": "对话"}),
+            ("completion", {"en": "Completion", "ja": "補完", "zh": "补全"}),
+        ),
+    ),
+    FormField(
+        "context_size",
+        {"en": "Model context size", "ja": "モデルのコンテキスト長", "zh": "模型上下文长度"},
+        "text",
+        default="4096",
+        required=True,
+    ),
+    FormField(
+        "max_tokens",
+        {"en": "Upper bound for max tokens", "ja": "最大トークン上限", "zh": "最大 token 上限"},
+        "text",
+        default="4096",
+        required=True,
+        applies_to=("llm",),
+    ),
+    FormField(
+        "vision_support",
+        {"en": "Vision support", "ja": "ビジョン対応", "zh": "是否支持 Vision"},
+        "radio",
+        default="false",
+        applies_to=("llm",),
+        options=_YES_NO,
+    ),
+    FormField(
+        "function_call_support",
+        {"en": "Function call support", "ja": "関数呼び出し対応", "zh": "是否支持函数调用"},
+        "radio",
+        default="false",
+        applies_to=("llm",),
+        options=_YES_NO,
+    ),
+)
+_FIELDS = {field.variable: field for field in FORM_FIELDS if field.variable not in ("model", "model_type")}
+
+
+def chat_values_from_form(model: str, form: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments for ChatSettings, every field of the form among them.
+
+    Raises ConfigurationError for an unknown key or a value the form cannot hold.
+    """
+    values = _read(model, form, "llm", context_size=int(_FIELDS["context_size"].default or 0))
+    if values["max_tokens"] is None:
+        values["max_tokens"] = values["context_size"]
+    return values
+
+
+def embedding_values_from_form(model: str, form: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments for EmbeddingSettings: model, base_url, api_key, context_size (512 when missing)."""
+    return _read(model, form, "text-embedding", context_size=EMBEDDING_CONTEXT_SIZE)
+
+
+def chat_form(values: Mapping[str, Any]) -> dict[str, str]:
+    """The form of an LLM with these settings; names that are not on the form are left out."""
+    return _write(values, "llm")
+
+
+def embedding_form(values: Mapping[str, Any]) -> dict[str, str]:
+    """The form of a Text Embedding model with these settings."""
+    return _write(values, "text-embedding")
+
+
+def _read(model: str, form: Mapping[str, Any], model_type: ModelType, *, context_size: int) -> dict[str, Any]:
+    for key in form:
+        if key not in _FIELDS:
+            raise _unknown_key(key)
+        if model_type not in _FIELDS[key].applies_to and not _is_missing(form[key]):
+            raise ConfigurationError(
+                f"The form field {_name(key)} belongs to models of type LLM, not {model_type}.",
+                hint=f"Leave it out, or give it to chat settings. {_allowed(model_type)}",
+            )
+    # base_url and api_key have no default; max_tokens follows the context size
+    values: dict[str, Any] = {
+        "model": model,
+        "base_url": None,
+        "api_key": None,
+        "mode": "chat",
+        "context_size": context_size,
+        "max_tokens": None,
+        "vision_support": False,
+        "function_call_support": False,
+    }
+    for key, field in _FIELDS.items():
+        if model_type not in field.applies_to:
+            del values[key]
+        elif not _is_missing(form.get(key)):
+            values[key] = _PARSERS[key](key, form[key])
+    return values
+
+
+def _write(values: Mapping[str, Any], model_type: ModelType) -> dict[str, str]:
+    form = {}
+    for key, field in _FIELDS.items():
+        value = values.get(key)
+        if value is not None and model_type in field.applies_to:
+            form[key] = str(value).lower() if isinstance(value, bool) else str(value)
+    return form
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _bad(key, value, "is no text")
+    return value
+
+
+def _mode(key: str, value: Any) -> str:
+    mode = value.strip().lower() if isinstance(value, str) else ""
+    if mode not in ("chat", "completion"):
+        raise _bad(key, value, 'is neither "chat" nor "completion"')
+    return mode
+
+
+def _count(key: str, value: Any) -> int:
+    count = 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        count = value
+    elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
+        # int() leaves some separators that strip() takes away.
+        count = int(value.strip())
+    if not 1 <= count <= _MOST_TOKENS:
+        raise _bad(key, value, f"is no number of tokens (a whole number from 1 to {_MOST_TOKENS})")
+    return count
+
+
+def _flag(key: str, value: Any) -> bool:
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise _bad(key, value, f"is none of {', '.join(sorted(_TRUE))} and {', '.join(sorted(_FALSE))}")
+
+
+_PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    "base_url": _text,
+    "api_key": _text,
+    "mode": _mode,
+    "context_size": _count,
+    "max_tokens": _count,
+    "vision_support": _flag,
+    "function_call_support": _flag,
+}
+
+
+def _name(key: str) -> str:
+    labels = _FIELDS[key].labels
+    return f"{key!r} ({labels['en']} / {labels['ja']} / {labels['zh']})"
+
+
+def _bad(key: str, value: Any, problem: str) -> ConfigurationError:
+    # neither a secret nor an address with a password may be shown
+    shown = "the value" if key in ("api_key", "base_url") else _shown(value)
+    default = _FIELDS[key].default
+    hint = None if default is None else f'The form\'s default is "{default}".'
+    return ConfigurationError(f"Form field {_name(key)}: {shown} {problem}.", hint=hint)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return repr(value[:60])
+    if isinstance(value, int) and abs(value) <= _MOST_TOKENS:
+        return repr(value)
+    return f"a value of type {type(value).__name__}"
+
+
+def _allowed(model_type: ModelType) -> str:
+    names = (key for key, field in _FIELDS.items() if model_type in field.applies_to)
+    return f"Its form has {', '.join(names)}."
+
+
+def _unknown_key(key: object) -> ConfigurationError:
+    close = difflib.get_close_matches(str(key), _FIELDS, n=1)
+    question = f" Did you mean {_name(close[0])}?" if close else ""
+    return ConfigurationError(
+        f"The form has no field {str(key)[:80]!r}.{question}", hint=f"Its fields are {', '.join(_FIELDS)}."
+    )

@@ -1,0 +1,278 @@
+"""The form, once: a model on a server, and what a chat or an embedding adds.
+
+`ConnectionSettings` ← `ModelSettings` ← `ChatSettings`, `EmbeddingSettings`. The framework classes
+inherit these fields, so a name, its default, its validation and its documentation exist here only.
+An adapter puts its framework's class first in the bases (otherwise `extra="forbid"` is lost).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from .connection import ConnectionSettings, Timeouts
+
+__all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSettings", "Timeouts"]
+
+# The server reloads the model when one of these changes, so they belong to the object, not to a call.
+LOAD_OPTIONS = ("num_gpu", "num_thread", "num_batch", "main_gpu", "use_mmap")
+
+SAMPLING_OPTIONS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "typical_p",
+    "repeat_penalty",
+    "repeat_last_n",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "stop",
+    "num_keep",
+    "mirostat",
+    "mirostat_eta",
+    "mirostat_tau",
+    "tfs_z",
+)
+
+# Options that have a field of their own under another name.
+_RENAMED_OPTIONS = {"num_ctx": "context_size", "num_predict": "num_predict"}
+
+_OPTION_NAMES = (*LOAD_OPTIONS, *SAMPLING_OPTIONS, *_RENAMED_OPTIONS)
+
+_GO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)")
+
+
+def _one_line(value: str) -> str:
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise ValueError("holds a control character (a line break, for example)")
+    if not value.strip():
+        raise ValueError("is empty")
+    return value.strip()
+
+
+def _duration(value: float | str) -> float | str:
+    if isinstance(value, str) and not _GO_DURATION.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is no duration: give seconds as a number (300) or a string with a unit "
+            '("300s", "10m", "24h"); -1 keeps the model loaded, 0 unloads it'
+        )
+    return value
+
+
+Name = Annotated[str, AfterValidator(_one_line)]
+KeepAlive = Annotated[int | float | str, AfterValidator(_duration)]
+StopWords = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+
+class ModelSettings(ConnectionSettings):
+    """Which model, and how the server loads it."""
+
+    model: Name = Field(title="Model Name", description="Name as `ollama list` shows it, e.g. `llava`.")
+    context_size: int | None = Field(
+        4096,
+        gt=0,
+        title="Model context size",
+        description="Tokens of context; sent as `num_ctx` with every request. None: the server decides.",
+    )
+    keep_alive: KeepAlive | None = Field(
+        None, description='How long the model stays loaded: seconds, or a duration such as "10m".'
+    )
+    num_gpu: int | None = Field(None, description="Layers on the GPU.")
+    num_thread: int | None = Field(None, ge=0, description="CPU threads.")
+    num_batch: int | None = Field(None, gt=0, description="Prompt tokens per batch.")
+    main_gpu: int | None = Field(None, ge=0, description="Index of the first GPU.")
+    use_mmap: bool | None = Field(None, description="Map the model's file into memory.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Other options by Ollama's own names, for which there is no field."
+    )
+
+    # Fields that travel inside the request's `options`.
+    option_fields: ClassVar[tuple[str, ...]] = LOAD_OPTIONS
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        import difflib  # only for options without a field of their own
+
+        for name in options:
+            field = _RENAMED_OPTIONS.get(name, name)
+            if field in cls.model_fields:
+                raise ValueError(f"{name!r} has a field of its own: set {field}=")
+            # The server only logs an option it does not know.
+            close = difflib.get_close_matches(name, _OPTION_NAMES, n=1, cutoff=0.85)
+            if close and name not in _OPTION_NAMES:
+                raise ValueError(f"Ollama knows no option {name!r}; did you mean {close[0]!r}?")
+        return dict(options)
+
+    def for_embedding(self, model: str, **values: Any) -> EmbeddingSettings:
+        """Embedding settings for the same server, with the same key, headers and timeouts."""
+        return EmbeddingSettings(**{**self._handed_on(ConnectionSettings), "model": model, **values})
+
+
+class ChatSettings(ModelSettings):
+    """The form for a model of type LLM, and Ollama's own parameters.
+
+    What is unset is not sent. Each of Ollama's parameters can also be given per call, except those
+    that make the server load the model again.
+    """
+
+    mode: Literal["chat", "completion"] = Field(
+        "chat", title="Completion mode", description="`chat` uses /api/chat, `completion` /api/generate."
+    )
+    max_tokens: int | None = Field(
+        None,
+        gt=0,
+        title="Upper bound for max tokens",
+        description="Most tokens an answer may have; sent as `num_predict`. Unset: the context size.",
+    )
+    vision_support: bool | None = Field(
+        None, title="Vision support", description="Unset: the server is asked when an image comes up."
+    )
+    function_call_support: bool | None = Field(
+        None, title="Function call support", description="Unset: the server is asked when a tool comes up."
+    )
+    context_overflow: Literal["error", "trim", "truncate"] = Field(
+        "error",
+        description="A prompt that does not fit: an error, drop the oldest turns, or let the server cut it.",
+    )
+    num_predict: int | None = Field(
+        None, ge=-2, description="Fewer tokens than the upper bound; 0, -1 and -2 mean the bound."
+    )
+    temperature: float | None = Field(None, ge=0)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=0)
+    min_p: float | None = Field(None, ge=0, le=1)
+    typical_p: float | None = Field(None, ge=0, le=1)
+    repeat_penalty: float | None = None
+    repeat_last_n: int | None = Field(None, ge=-1)
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: StopWords | None = None
+    num_keep: int | None = Field(None, ge=-1)
+    mirostat: Literal[0, 1, 2] | None = None
+    mirostat_eta: float | None = None
+    mirostat_tau: float | None = None
+    tfs_z: float | None = None
+    think: bool | Literal["low", "medium", "high", "max"] | None = Field(
+        None, description="Reasoning of thinking models: on, off, or a level. Unset: on where the model can."
+    )
+    format: Literal["json"] | dict[str, Any] | None = Field(
+        None, description='"json", or a JSON schema that the answer must satisfy.'
+    )
+    logprobs: bool | None = Field(None, description="Log probabilities of the answer's tokens.")
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token.")
+    allow_image_paths: bool | Path = Field(
+        True, description="Images by file path object: allowed, refused, or only below this directory."
+    )
+    allow_image_urls: bool = Field(
+        False, description="Fetch images from public http(s) addresses named in messages."
+    )
+    convert_images: bool = Field(
+        False, description="Convert images that the server cannot read; needs the extra `images`."
+    )
+    max_image_edge: int | None = Field(
+        None, gt=0, description="Downsize converted images to this many pixels on the longer edge."
+    )
+
+    option_fields: ClassVar[tuple[str, ...]] = LOAD_OPTIONS + SAMPLING_OPTIONS
+
+    @model_validator(mode="after")
+    def _check_num_predict(self) -> ChatSettings:
+        bound = self.token_bound
+        if self.num_predict is not None and bound is not None and self.num_predict > bound:
+            raise ValueError(
+                f"num_predict={self.num_predict} asks for more than the upper bound max_tokens={bound}; "
+                "ask for less, or raise max_tokens"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_image_edge(self) -> ChatSettings:
+        if self.max_image_edge is not None and not self.convert_images:
+            raise ValueError(
+                f"max_image_edge={self.max_image_edge} needs convert_images=True: images that are not "
+                "converted are sent as they are"
+            )
+        return self
+
+    @property
+    def token_bound(self) -> int | None:
+        """Most tokens an answer may have: `max_tokens`, else the context size."""
+        return self.context_size if self.max_tokens is None else self.max_tokens
+
+    @property
+    def answer_limit(self) -> int | None:
+        """What is sent as `num_predict`."""
+        if self.num_predict is not None and self.num_predict > 0:
+            return self.num_predict
+        return self.token_bound
+
+    @property
+    def answer_reserve(self) -> int | None:
+        """Tokens of the context kept free for the answer: min(max_tokens, context_size // 4)."""
+        if self.context_size is None:
+            return None
+        return min(self.token_bound or self.context_size, self.context_size // 4)
+
+    @classmethod
+    def from_dify(cls, model: str, credentials: Mapping[str, Any], **changes: Any) -> ChatSettings:
+        """Settings from Dify's credentials form, whose values are strings; missing keys take its defaults."""
+        from . import dify_form as form
+
+        return cls(**{**form.chat_values_from_form(model, credentials), **changes})
+
+    def to_dify(self) -> dict[str, str]:
+        """The credentials form as Dify stores it; what is unset here is left out."""
+        from . import dify_form as form
+
+        return form.chat_form(_form_values(self))
+
+
+class EmbeddingSettings(ModelSettings):
+    """The form for a model of type Text Embedding."""
+
+    dimensions: int | None = Field(None, gt=0, description="Length of the vectors, for models that can.")
+    batch_size: int = Field(64, ge=1, le=2048, description="Texts per request.")
+    max_concurrency: int = Field(4, ge=1, le=256, description="Requests under way at once.")
+    overflow: Literal["error", "truncate", "split"] = Field(
+        "error",
+        description="A text over the limit: an error naming it, cut by the server, or split and averaged.",
+    )
+    prefixes: bool = Field(
+        False, description="Put the model family's query and document prefixes in front of texts."
+    )
+    query_prefix: str | None = Field(
+        None,
+        description="Put in front of queries, as it is; unset: the family's with prefixes=True, else none.",
+    )
+    document_prefix: str | None = Field(None, description="The same for documents.")
+    skip_failed: bool = Field(False, description="None in the place of a text that cannot be embedded.")
+
+    @classmethod
+    def from_dify(cls, model: str, credentials: Mapping[str, Any], **changes: Any) -> EmbeddingSettings:
+        """Settings from Dify's credentials form for a Text Embedding model."""
+        from . import dify_form as form
+
+        return cls(**{**form.embedding_values_from_form(model, credentials), **changes})
+
+    def to_dify(self) -> dict[str, str]:
+        """The credentials form as Dify stores it."""
+        from . import dify_form as form
+
+        return form.embedding_form(_form_values(self))
+
+
+def _form_values(settings: ModelSettings) -> dict[str, Any]:
+    key = settings.api_key
+    return {
+        **{name: getattr(settings, name) for name in type(settings).model_fields if name not in ("verify",)},
+        "base_url": settings.address.url,
+        "api_key": None if key is None else key.get_secret_value(),
+    }

@@ -1,0 +1,153 @@
+"""Images by their headers: what they are, and what a server of each version says to them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .responses import nested
+
+_CRASH = (
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
+    "check ollama server logs for details"
+)
+_UNREADABLE = "Failed to load image or audio file"
+_EMPTY = "Failed to create new sequence: failed to process inputs: received zero length image"
+_ANIMATED = "decode WebP image: webp: invalid format"
+_MAX_PIXELS = 1 << 30
+_TGA_KINDS = {1: 1, 2: 0, 3: 0, 9: 1, 10: 0, 11: 0}
+
+
+@dataclass(frozen=True, slots=True)
+class SentImage:
+    """What an image's header says; `whole` is False where a decoder would give up."""
+
+    format: str
+    width: int
+    height: int
+    whole: bool = True
+    animated: bool = False
+
+    def described(self) -> str:
+        """`a PNG image, 56 by 56 pixels`."""
+        article = "an" if self.format[0] in "HM" else "a"
+        return f"{article} {self.format} image, {self.width} by {self.height} pixels"
+
+
+def decoded(image: str) -> bytes:
+    """The bytes of a checked base64 string, padding optional."""
+    text = re.sub(r"[\r\n]", "", image).rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4))
+
+
+def look(data: bytes) -> SentImage | None:
+    """What the bytes are, None if no decoder of the server knows them."""
+    for reader in _READERS:
+        try:
+            found = reader(data)
+        except (struct.error, IndexError, ValueError):
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def verdict(data: bytes, *, modern: bool) -> tuple[int, str] | None:
+    """None if the server takes the image, else its status and error text."""
+    image = look(data)
+    if not modern:
+        if not data:
+            return 500, _EMPTY
+        taken = image is not None and image.whole and image.format != "WebP"
+        return None if taken else (500, _CRASH)
+    if image is not None and image.format == "WebP" and image.animated:
+        return 500, _ANIMATED
+    if image is None or not image.whole:
+        return 400, nested(400, _UNREADABLE, "invalid_request_error")
+    return None
+
+
+def _png(data: bytes) -> SentImage | None:
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return None
+    position, packed, size, ended, intact = 8, b"", (0, 0), False, True
+    while position + 12 <= len(data) and not ended:
+        length, kind = struct.unpack_from(">I4s", data, position)
+        body = data[position + 8 : position + 8 + length]
+        check = data[position + 8 + length : position + 12 + length]
+        intact = intact and check == struct.pack(">I", zlib.crc32(kind + body))
+        if kind == b"IHDR":
+            size = struct.unpack_from(">II", body)
+        elif kind == b"IDAT":
+            packed += body
+        ended = kind == b"IEND"
+        position += 12 + length
+    whole = ended and intact and bool(packed) and 0 < size[0] * size[1] < _MAX_PIXELS
+    return SentImage("PNG", *size, whole=whole)
+
+
+def _jpeg(data: bytes) -> SentImage | None:
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    position = 2
+    while position + 9 < len(data):
+        marker, length = data[position + 1], struct.unpack_from(">H", data, position + 2)[0]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return SentImage("JPEG", width, height)
+        position += 2 + length
+    return SentImage("JPEG", 0, 0, whole=False)
+
+
+def _gif(data: bytes) -> SentImage | None:
+    if data[:6] not in (b"GIF87a", b"GIF89a"):
+        return None
+    return SentImage("GIF", *struct.unpack_from("<HH", data, 6))
+
+
+def _bmp(data: bytes) -> SentImage | None:
+    if not data.startswith(b"BM"):
+        return None
+    width, height = struct.unpack_from("<ii", data, 18)
+    return SentImage("BMP", width, abs(height))
+
+
+def _webp(data: bytes) -> SentImage | None:
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return None
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        height = int.from_bytes(data[27:30], "little") + 1
+        return SentImage("WebP", width, height, animated=bool(data[20] & 2))
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return SentImage("WebP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    width, height = struct.unpack_from("<HH", data, 26)
+    return SentImage("WebP", width & 0x3FFF, height & 0x3FFF)
+
+
+def _pnm(data: bytes) -> SentImage | None:
+    found = re.match(rb"P[56]\s+(?:#[^\n]*\n)*(\d+)\s+(\d+)", data)
+    return SentImage("PNM", int(found[1]), int(found[2])) if found else None
+
+
+def _hdr(data: bytes) -> SentImage | None:
+    if not data.startswith((b"#?RADIANCE", b"#?RGBE")):
+        return None
+    found = re.search(rb"-Y (\d+) \+X (\d+)", data)
+    return SentImage("HDR", int(found[2]), int(found[1])) if found else None
+
+
+def _tga(data: bytes) -> SentImage | None:
+    mapped, kind = data[1], data[2]
+    width, height, depth = struct.unpack_from("<HHB", data, 12)
+    known = _TGA_KINDS.get(kind) == mapped and depth in (8, 15, 16, 24, 32)
+    return SentImage("TGA", width, height) if known and width and height else None
+
+
+_READERS: tuple[Callable[[bytes], SentImage | None], ...] = (_png, _jpeg, _gif, _bmp, _webp, _pnm, _hdr, _tga)

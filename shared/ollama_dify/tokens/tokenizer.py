@@ -1,0 +1,184 @@
+"""Token counts by the model's own tokenizer, built from the vocabulary that the server hands out.
+
+`/api/show` with `verbose: true` tells tokens, merges, scores and flags; what the server makes of them is
+llama.cpp's tokenizer. The `tokenizers` library is imported when a byte-pair or unigram model is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .vocabulary.vocabulary import Kind, UnsupportedTokenizerError, Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "ModelTokenizer",
+    "TokenCount",
+    "TokenEstimator",
+    "TokenizerLike",
+    "UnsupportedTokenizerError",
+    "tokenizer_from_show",
+    "tokenizer_part_of_show",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """A number of tokens; not `exact` means an upper bound."""
+
+    tokens: int
+    exact: bool
+
+
+class TokenizerLike(Protocol):
+    """What counting needs: `ModelTokenizer` or `TokenEstimator`."""
+
+    @property
+    def exact(self) -> bool: ...
+
+    def count(self, text: str) -> int: ...
+
+    def count_embedding(self, text: str) -> int: ...
+
+    def count_text(self, text: str) -> int: ...
+
+
+class _Model(Protocol):
+    def encode(self, parts: Iterable[str | int]) -> list[int]: ...
+
+
+class ModelTokenizer:
+    """The tokenizer of one model. Safe to share between threads; texts are cut at special tokens first."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        from .vocabulary.special_tokens import SpecialTokens
+
+        self._vocabulary = vocabulary
+        self._special = SpecialTokens(vocabulary)
+        self._model = _model(vocabulary)
+
+    @classmethod
+    def from_show(cls, show: Mapping[str, Any]) -> ModelTokenizer:
+        """Build from a verbose `/api/show` answer. Raises `UnsupportedTokenizerError`."""
+        return cls(Vocabulary.from_show(show))
+
+    def __repr__(self) -> str:
+        return f"ModelTokenizer(kind={self.kind!r}, pre={self._vocabulary.pre!r}, size={self.size})"
+
+    @property
+    def kind(self) -> Kind:
+        """The family of the tokenizer."""
+        return self._vocabulary.kind
+
+    @property
+    def size(self) -> int:
+        """Tokens in the vocabulary."""
+        return len(self._vocabulary.tokens)
+
+    @property
+    def exact(self) -> bool:
+        """False where the server may apply a rule that `/api/show` does not tell."""
+        return self._vocabulary.exact
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Token ids; with `special`, those that the server puts before and after a prompt are included.
+
+        Special tokens written in the text are recognised either way, as the server does.
+        """
+        ids = self._model.encode(self._special.cut(_valid(text)))
+        if not special:
+            return ids
+        vocabulary = self._vocabulary
+        if vocabulary.add_bos and vocabulary.bos is not None:
+            ids = [vocabulary.bos, *ids]
+        if vocabulary.kind == "wordpiece" and vocabulary.separator is not None:
+            ids = [*ids, vocabulary.separator]
+        elif vocabulary.kind != "wordpiece" and vocabulary.add_eos and vocabulary.eos is not None:
+            ids = [*ids, vocabulary.eos]
+        return ids
+
+    def token_ids(self, text: str) -> list[int]:
+        """The ids of the text alone."""
+        return self.encode(text, special=False)
+
+    def count(self, text: str) -> int:
+        """The `prompt_eval_count` of this prompt, sent raw; an empty prompt has none: 0."""
+        if not text:
+            return 0
+        if self._vocabulary.strip_bos_text:
+            text = text.removeprefix("<bos>")
+        return len(self.encode(text))
+
+    def count_embedding(self, text: str) -> int:
+        """The `prompt_eval_count` of one embedding input; an empty one has none: 0."""
+        return len(self.encode(text)) if text else 0
+
+    def count_text(self, text: str) -> int:
+        """Tokens of the text alone, without those around a prompt."""
+        return len(self.encode(text, special=False))
+
+
+class TokenEstimator:
+    """An upper bound for models whose vocabulary cannot be had: no tokenizer makes more tokens than bytes."""
+
+    exact = False
+    AROUND = 4
+    """Tokens allowed for what the server adds around a prompt, and for a space written as three bytes."""
+
+    def count(self, text: str) -> int:
+        """An upper bound of the prompt's tokens."""
+        return len(_valid(text).encode()) + self.AROUND if text else 0
+
+    count_embedding = count
+
+    def count_text(self, text: str) -> int:
+        """An upper bound of the text's own tokens."""
+        return len(_valid(text).encode())
+
+
+def tokenizer_from_show(show: Mapping[str, Any]) -> ModelTokenizer | TokenEstimator:
+    """The model's own tokenizer, or the estimator where `/api/show` holds none that can be counted with."""
+    try:
+        return ModelTokenizer.from_show(show)
+    except UnsupportedTokenizerError:
+        return TokenEstimator()
+
+
+def tokenizer_part_of_show(show: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a show answer that counting needs, to be kept in a cache: a fraction of the whole."""
+    prompt = ("template", "renderer", "system", "messages", "capabilities")
+    kept = ("model_info", "projector_info", "details", *prompt)
+    return {key: show[key] for key in kept if key in show}
+
+
+def _model(vocabulary: Vocabulary) -> _Model:
+    if vocabulary.kind == "bpe":
+        from .vocabulary.byte_level import BytePairModel
+
+        return BytePairModel(vocabulary)
+    if vocabulary.kind == "sentencepiece":
+        from .vocabulary.sentencepiece import SentencePieceModel
+
+        return SentencePieceModel(vocabulary)
+    if vocabulary.kind == "wordpiece":
+        from .vocabulary.wordpiece import WordPieceModel
+
+        return WordPieceModel(vocabulary)
+    from .vocabulary.unigram import UnigramModel
+
+    return UnigramModel(vocabulary)
+
+
+def _valid(text: str) -> str:
+    """The text as the server reads it: surrogate pairs joined, each lone surrogate U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

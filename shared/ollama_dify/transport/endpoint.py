@@ -1,0 +1,284 @@
+"""What of the settings a request needs, computed once: address, headers, TLS, proxy, timeouts.
+
+No I/O but reading the environment and certificates; the sockets are `transport`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import cache, lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from ..address import is_loopback, is_private
+from ..errors import (
+    ConfigurationError,
+    OllamaError,
+    ProtocolError,
+)
+from ..settings.model import ConnectionSettings, Timeouts
+from ..wire.requests import StreamedBody, WireRequest, encode
+from ..wire.server_errors import error_from_response
+from .errors import HttpErrors
+from .exchange import Exchange
+
+__all__ = ["Endpoint", "parsed", "system_tls"]
+
+logger = logging.getLogger("ollama_dify")
+
+# Their answers, unless streamed, send nothing before they are complete.
+_SILENT_PATHS = ("/api/chat", "/api/generate", "/api/embed")
+_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), seconds)
+    for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
+    if hasattr(socket, name)
+]
+_LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
+
+
+@cache
+def system_tls() -> ssl.SSLContext:
+    """One per process: loading the certificates costs some 20 ms."""
+    return httpx.create_ssl_context()
+
+
+@cache
+def _no_tls() -> ssl.SSLContext:
+    """For plain http: trusts nobody, and costs nothing to make."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+@cache
+def _warn_once(text: str) -> None:
+    logger.warning(text)
+
+
+@lru_cache(maxsize=256)  # costs as much as sending a request does
+def parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A `StreamedBody` as httpx sends it; may be sent again."""
+
+    def __init__(self, body: StreamedBody) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._body:
+            yield piece
+
+
+class Endpoint:
+    """A server as the settings describe it: address, headers, proxy, timeouts, computed once."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        address = settings.address
+        self.url = address.url
+        self.timeouts = settings.timeouts
+        self.follow_redirects = settings.follow_redirects
+        self.max_connections = settings.max_connections
+        self.errors = HttpErrors(address.url, address.source, self.timeouts, self.max_connections)
+        self.proxy = _proxy(settings)
+        self._verify = settings.verify
+        self._headers = _headers(settings)
+        self._warn(address.host)
+
+    def _warn(self, host: str) -> None:
+        """Say what is risky, once per process and address."""
+        if self.url.startswith("http:"):
+            if "authorization" in self._headers and not is_loopback(host):
+                _warn_once(f"Credentials for {self.url} travel unencrypted: use https.")
+        elif self._verify is False:
+            _warn_once(
+                f"The TLS certificate of {self.url} is not verified (verify=False): anybody on the way can "
+                "read and change everything, credentials included. Better give verify= the path of its CA."
+            )
+
+    @property
+    def needs_certificates(self) -> bool:
+        """Whether making the TLS context reads files, which takes too long for an event loop."""
+        return self._uses_tls and not isinstance(self._verify, ssl.SSLContext)
+
+    @property
+    def _uses_tls(self) -> bool:
+        return self.url.startswith("https:") or (self.proxy or "").startswith("https:")
+
+    def tls(self) -> ssl.SSLContext:
+        """The TLS context; shared by the process where certificates are verified as usual."""
+        verify = self._verify
+        if isinstance(verify, ssl.SSLContext):
+            return verify
+        if not self._uses_tls:
+            return _no_tls()
+        if verify is True:
+            return system_tls()
+        if verify is False:
+            return httpx.create_ssl_context(verify=False)
+        try:
+            path = os.fspath(verify)
+            folder = os.path.isdir(path)
+            return ssl.create_default_context(**{"capath" if folder else "cafile": path})
+        except (OSError, ssl.SSLError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"verify={verify!r} is no usable CA bundle: {error}.") from error
+
+    def pool_options(self) -> dict[str, Any]:
+        """Arguments of httpx's transports."""
+        return {
+            "verify": self.tls(),
+            "proxy": self.proxy,
+            "socket_options": _KEEP_ALIVE,
+            "limits": httpx.Limits(
+                max_connections=self.max_connections,
+                max_keepalive_connections=self.max_connections,
+                keepalive_expiry=30.0,
+            ),
+        }
+
+    def limits(self, request: WireRequest) -> Timeouts:
+        return self.timeouts if request.timeouts is None else request.timeouts
+
+    def exchange(self, request: WireRequest) -> Exchange:
+        """What to watch on the socket; its deadline starts now."""
+        total = self.limits(request).total
+        return Exchange(None if total is None else time.monotonic() + total)
+
+    def build(self, request: WireRequest, extra_headers: Mapping[str, str] | None = None) -> httpx.Request:
+        """The httpx request, with each phase's timeout."""
+        url = parsed(self.url + request.path)
+        headers = {**(extra_headers or {}), **self._headers}
+        limits = self.limits(request)
+        silent = request.path in _SILENT_PATHS and not request.streamed
+        first_byte = None if silent else limits.first_byte
+        if limits.total is not None:
+            first_byte = limits.total if first_byte is None else min(first_byte, limits.total)
+        phases = {"connect": limits.connect, "read": first_byte, "write": limits.idle, "pool": limits.pool}
+        if request.body is None:
+            return httpx.Request(request.method, url, headers=headers, extensions={"timeout": phases})
+        headers["content-type"] = "application/json"
+        body = encode(request.body)
+        if isinstance(body, bytes):
+            return httpx.Request(
+                request.method, url, headers=headers, content=body, extensions={"timeout": phases}
+            )
+        # httpx adds neither for a body of one's own.
+        headers["Host"] = url.netloc.decode("ascii")
+        headers["content-length"] = str(body.length)
+        return httpx.Request(
+            request.method, url, headers=headers, stream=_Body(body), extensions={"timeout": phases}
+        )
+
+    def body_follows(self, sent: httpx.Request, request: WireRequest, exchange: Exchange) -> None:
+        """The head is here: from now on the wait is between pieces."""
+        exchange.in_body = True
+        # httpcore reads this when it starts on the body.
+        sent.extensions["timeout"]["read"] = self.limits(request).idle
+
+    def may_replay(self, error: Exception, exchange: Exchange) -> bool:
+        """Whether an idle connection turned out closed: it had served before, and no byte came back."""
+        return exchange.reused and exchange.received == 0 and isinstance(error, _LOST)
+
+    def redirect(self, sent: httpx.Request, response: httpx.Response) -> httpx.Request | None:
+        """The request to send instead, for a 307 or 308 within the same origin when that is wanted."""
+        if not self.follow_redirects or response.status_code not in (307, 308):
+            return None
+        try:
+            target = sent.url.join(response.headers.get("location", ""))
+        except (httpx.InvalidURL, ValueError):
+            return None
+        if _origin(target) != _origin(sent.url) or target.userinfo:
+            return None
+        # A body in memory goes along as such: as a stream, none at all would be sent as an empty chunked one.
+        body: dict[str, Any] = (
+            {"content": sent.content}
+            if isinstance(sent.stream, httpx.ByteStream)
+            else {"stream": sent.stream}
+        )
+        return httpx.Request(sent.method, target, headers=sent.headers, extensions=sent.extensions, **body)
+
+    def check_encoding(self, response: httpx.Response) -> None:
+        """Compressed bodies are refused: they were not asked for and may unpack to any size."""
+        if _is_encoded(response):
+            encoding = response.headers["content-encoding"]
+            raise ProtocolError(
+                f"The answer is encoded as {encoding[:40]!r}, which was not asked for.",
+                url=str(response.request.url),
+                hint="A proxy may be compressing; switch that off for this server.",
+            )
+
+    def failure(self, response: httpx.Response, body: bytes, request: WireRequest) -> OllamaError:
+        """The error for a response that is no success; the text of an encoded one is not looked at."""
+        return error_from_response(
+            response.status_code,
+            response.headers,
+            b"" if _is_encoded(response) else body,
+            url=str(response.request.url),
+            model=request.model,
+            now_s=time.time(),
+        )
+
+    def slot_wait(self, request: WireRequest) -> float | None:
+        """Seconds a call may wait for a connection."""
+        limits = self.limits(request)
+        known = [limit for limit in (limits.pool, limits.total) if limit is not None]
+        return min(known, default=None)
+
+
+def _is_encoded(response: httpx.Response) -> bool:
+    encoding: str = response.headers.get("content-encoding", "")
+    return encoding.strip().lower() not in ("", "identity")
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    port = url.port if url.port is not None else {"http": 80, "https": 443}.get(url.scheme)
+    return url.scheme, url.host, port
+
+
+def _headers(settings: ConnectionSettings) -> dict[str, str]:
+    """Names in lower case, as httpx has them, so that one replaces the other and none is sent twice."""
+    headers = {
+        "accept": "application/json, application/x-ndjson",
+        "accept-encoding": "identity",
+        "user-agent": "ollama-dify",
+    }
+    if settings.api_key is not None:
+        headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+    return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
+
+
+def _proxy(settings: ConnectionSettings) -> str | None:
+    """The proxy for this server: the one given, else the environment's unless the address is private."""
+    if settings.proxy is not None:
+        return _checked_proxy(settings.proxy.get_secret_value())
+    host = settings.address.host
+    if not settings.trust_env or is_private(host) or urllib.request.proxy_bypass(host):
+        return None
+    known = urllib.request.getproxies()
+    found = known.get(urlsplit(settings.address.url).scheme) or known.get("all")
+    return None if not found else _checked_proxy(found if "://" in found else f"http://{found}")
+
+
+def _checked_proxy(url: str) -> str:
+    """Raises ConfigurationError, without showing the address: it may hold a password."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https", "socks5", "socks5h") or not parsed.host:
+        raise ConfigurationError(
+            "The proxy (proxy=, or HTTP_PROXY and its kin) is no address that can be used.",
+            hint="A good one looks like http://proxy.example:3128; proxy variables are ignored with "
+            "trust_env=False.",
+        )
+    return url

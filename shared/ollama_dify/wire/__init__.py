@@ -1,0 +1,1 @@
+"""Our words to Ollama's JSON and back. Pure."""

@@ -1,0 +1,116 @@
+"""What is said to a model, free of any framework: frozen values that both adapters build.
+
+A `Message` is a role and an ordered content of texts and images. Ollama's own message has one
+text and a list of images; `requests` makes that out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..media.image import Image
+
+__all__ = [
+    "Content",
+    "ImageUrl",
+    "Message",
+    "Role",
+    "TextPart",
+    "Tool",
+    "ToolCall",
+    "assistant",
+    "system",
+    "user",
+]
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A piece of text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUrl:
+    """An image still to be fetched, which `allow_image_urls=True` permits. where: names it in errors."""
+
+    url: str
+    where: str = "image"
+
+
+Content = TextPart | Image | ImageUrl
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model asks for. `arguments` is the object the server sent, never parsed again.
+
+    id: the server's id, or a unique one made when it sent none; None only in messages the caller built.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call. `parameters` is a JSON schema of type object; `$ref` is inlined
+    when it is sent, since the server drops `$defs`."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn.
+
+    content: texts and images in the order they are meant.
+    thinking: the model's reasoning of an assistant turn, sent back in tool loops.
+    tool_calls: calls of an assistant turn.
+    tool_name, tool_call_id: which call a tool turn answers; both are sent, since some chat renderers
+        match one and some the other.
+    """
+
+    role: Role
+    content: tuple[Content, ...] = ()
+    thinking: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The texts of the content, each on its own line, as it is sent."""
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images of the content."""
+        return tuple(part for part in self.content if isinstance(part, Image))
+
+
+def _content(parts: Iterable[str | Content]) -> tuple[Content, ...]:
+    return tuple(TextPart(part) if isinstance(part, str) else part for part in parts)
+
+
+def system(*parts: str) -> Message:
+    """A system message: `system("You are brief.")`."""
+    return Message("system", _content(parts))
+
+
+def user(*parts: str | Content) -> Message:
+    """A user message: `user("What is this?", Image.from_path("cat.png"))`."""
+    return Message("user", _content(parts))
+
+
+def assistant(*parts: str | Content, tool_calls: Iterable[ToolCall] = ()) -> Message:
+    """An assistant message."""
+    return Message("assistant", _content(parts), tool_calls=tuple(tool_calls))

@@ -1,0 +1,387 @@
+"""Settings and messages in, the request's path and body out.
+
+Facts about the API: Ollama's docs/api.md and recorded exchanges. What is unset is not in the body.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ..errors import CapabilityError, ConfigurationError, UnsupportedContentError
+from ..media.image import Image, check_image_count
+from ..settings.model import LOAD_OPTIONS, ChatSettings, EmbeddingSettings, Timeouts
+from ..settings.names import unknown_name
+from .image_places import placed_text
+from .json_schema import inline_refs
+from .messages import ImageUrl, Message, TextPart, Tool
+
+__all__ = [
+    "Prompt",
+    "StreamedBody",
+    "WireRequest",
+    "chat_request",
+    "check_call",
+    "embed_request",
+    "encode",
+    "generate_request",
+    "load_request",
+    "show_request",
+]
+
+# Settings of the object, not of a call: the first would make the server load the model again,
+# the rest belong to the connection.
+_NOT_PER_CALL: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("context_size", "num_ctx", *LOAD_OPTIONS), "changing it makes the server load the model again"
+    ),
+    **dict.fromkeys(
+        (
+            "base_url",
+            "api_key",
+            "api_key_from_env",
+            "headers",
+            "verify",
+            "proxy",
+            "trust_env",
+            "max_connections",
+            "follow_redirects",
+            "http_backend",
+            "http_client",
+            "http_async_client",
+        ),
+        "it belongs to the connection",
+    ),
+    "mode": "it decides between /api/chat and /api/generate",
+}
+
+
+# Levels of lists and dictionaries in a request; orjson writes a few more.
+_MAX_DEPTH = 250
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """One HTTP request.
+
+    body: JSON values, and `Image` objects where base64 text goes.
+    model: for error messages.
+    streamed: whether the answer comes in pieces, which decides what timeouts mean.
+    timeouts: of this request; None means those of the connection.
+    """
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    model: str | None = None
+    streamed: bool = False
+    timeouts: Timeouts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What /api/generate takes beside the settings. `raw` skips the model's template."""
+
+    text: str
+    system: str | None = None
+    suffix: str | None = None
+    template: str | None = None
+    raw: bool = False
+    images: tuple[Image | ImageUrl, ...] = ()
+
+
+class StreamedBody:
+    """A body with images, encoded while it is sent: holds a reference to each image, no copy."""
+
+    __slots__ = ("_pieces", "length")
+
+    def __init__(self, pieces: Sequence[bytes | Image]) -> None:
+        self._pieces = pieces
+        self.length = sum(len(piece) if isinstance(piece, bytes) else piece.base64_length for piece in pieces)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                yield from piece.base64_pieces()
+
+
+def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
+    """JSON bytes of a body; with images, a `StreamedBody` of known length.
+
+    Raises UnsupportedContentError for text that is not valid Unicode, and for values that are no JSON.
+    """
+    images: list[Image] = []
+    # A mark nobody can put into a message beforehand, so cutting at it is safe.
+    mark = secrets.token_hex(16)
+
+    def place_image(value: Any) -> Any:
+        if isinstance(value, Image):
+            images.append(value)
+            return mark
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise TypeError(type(value).__name__)
+
+    try:
+        # An `Image` is a dataclass, which orjson would otherwise write out field by field.
+        text = orjson.dumps(body, default=place_image, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    except (TypeError, RecursionError) as error:
+        raise UnsupportedContentError(_why_not_json(body, error)) from error
+    # NaN and infinity become null, which the server skips without a word.
+    if b"null" in text and (found := _find_not_json(body, "")):
+        raise UnsupportedContentError(found)
+    if not images:
+        return text
+    literals = text.split(mark.encode())
+    pieces: list[bytes | Image] = [literals[0]]
+    for image, literal in zip(images, literals[1:], strict=True):
+        pieces += (image, literal)
+    return StreamedBody(pieces)
+
+
+def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
+    """The settings of one call: those of the object with what the call overrides, validated.
+
+    `max_tokens` of a call is, like `num_predict`, a request below the object's bound.
+    """
+    if not call:
+        return settings
+    values = dict(call)
+    for name in values:
+        if name in _NOT_PER_CALL:
+            field = "context_size" if name == "num_ctx" else name
+            raise ConfigurationError(
+                f"{name!r} cannot change per call: {_NOT_PER_CALL[name]}. "
+                f"Set {field}= on the object, or make a second object."
+            )
+        if name not in ChatSettings.model_fields:
+            raise ConfigurationError(unknown_name(name, ChatSettings.model_fields))
+    if "max_tokens" in values:
+        if "num_predict" in values:
+            raise ConfigurationError(
+                "max_tokens and num_predict of one call mean the same: give one of them."
+            )
+        values["num_predict"] = values.pop("max_tokens")
+    if "options" in values:
+        values["options"] = {**settings.options, **(values["options"] or {})}
+    explicit = settings.explicit(fields=ChatSettings)
+    explicit["base_url"] = settings.address.url
+    return ChatSettings(**{**explicit, **values})
+
+
+def chat_request(
+    settings: ChatSettings,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Tool] = (),
+    streamed: bool = False,
+) -> WireRequest:
+    """POST /api/chat.
+
+    Raises UnsupportedContentError for an empty conversation, CapabilityError for an image or a tool
+    that the settings rule out.
+    """
+    if not messages:
+        raise UnsupportedContentError(
+            "There are no messages to answer: without one the server only loads the model.\n"
+            "Pass at least one user message; to load the model ahead of time use warmup()."
+        )
+    images = sum(not isinstance(part, TextPart) for message in messages for part in message.content)
+    _check_images(settings, images)
+    body: dict[str, Any] = {
+        "model": settings.model,
+        "messages": [wire_message(message, with_images=images > 0) for message in messages],
+        "stream": streamed,
+    }
+    if tools:
+        if settings.function_call_support is False:
+            raise CapabilityError(
+                f"{len(tools)} tool(s) given, but function_call_support=False for {settings.model!r}.",
+                model=settings.model,
+                hint="Set function_call_support=True if the model can call functions, or leave it unset to "
+                "ask the server.",
+            )
+        body["tools"] = [wire_tool(tool) for tool in tools]
+    body |= _generation(settings)
+    return WireRequest("POST", "/api/chat", body, settings.model, streamed, settings.timeouts)
+
+
+def generate_request(settings: ChatSettings, prompt: Prompt, *, streamed: bool = False) -> WireRequest:
+    """POST /api/generate. Raises UnsupportedContentError for an empty prompt."""
+    if not prompt.text and prompt.suffix is None and not prompt.images:
+        raise UnsupportedContentError(
+            "The prompt is empty: without one the server only loads the model.\n"
+            "Pass a prompt; to load the model ahead of time use warmup()."
+        )
+    _check_images(settings, len(prompt.images))
+    text = prompt.text
+    if prompt.images and not (prompt.raw or prompt.template is not None or prompt.suffix is not None):
+        text = placed_text((*prompt.images, TextPart(text)))
+    body: dict[str, Any] = {"model": settings.model, "prompt": text, "stream": streamed}
+    for name in ("suffix", "system", "template"):
+        value = getattr(prompt, name)
+        if value is not None:
+            body[name] = value
+    if prompt.raw:
+        body["raw"] = True
+    if prompt.images:
+        body["images"] = list(prompt.images)
+    body |= _generation(settings)
+    return WireRequest("POST", "/api/generate", body, settings.model, streamed, settings.timeouts)
+
+
+def embed_request(settings: EmbeddingSettings, texts: Sequence[str]) -> WireRequest:
+    """POST /api/embed for one batch; only `overflow="truncate"` lets the server cut."""
+    body: dict[str, Any] = {
+        "model": settings.model,
+        "input": list(texts),
+        "truncate": settings.overflow == "truncate",
+    }
+    if settings.dimensions is not None:
+        body["dimensions"] = settings.dimensions
+    return WireRequest("POST", "/api/embed", {**body, **_loading(settings)}, settings.model)
+
+
+def load_request(settings: ChatSettings) -> WireRequest:
+    """POST /api/generate without a prompt: the server loads the model and says `done_reason: "load"`."""
+    body = {"model": settings.model, "stream": False, **_loading(settings)}
+    return WireRequest("POST", "/api/generate", body, settings.model)
+
+
+def show_request(model: str, *, verbose: bool = False) -> WireRequest:
+    """POST /api/show; verbose hands out the vocabulary."""
+    body = {"model": model, "verbose": True} if verbose else {"model": model}
+    return WireRequest("POST", "/api/show", body, model)
+
+
+def wire_message(message: Message, *, with_images: bool | None = None) -> dict[str, Any]:
+    """Ollama's message: one text, the images apart, calls and their results with name and id.
+
+    with_images: whether the conversation holds images; None: as this message does.
+    """
+    images = message.images
+    with_images = bool(images) if with_images is None else with_images
+    content = placed_text(message.content) if with_images else message.text
+    wire: dict[str, Any] = {"role": message.role, "content": content}
+    if message.thinking:
+        wire["thinking"] = message.thinking
+    if images:
+        wire["images"] = list(images)
+    if message.tool_calls:
+        wire["tool_calls"] = [
+            {
+                **({"id": call.id} if call.id else {}),
+                "function": {"index": index, "name": call.name, "arguments": call.arguments},
+            }
+            for index, call in enumerate(message.tool_calls)
+        ]
+    if message.tool_name:
+        wire["tool_name"] = message.tool_name
+    if message.tool_call_id:
+        wire["tool_call_id"] = message.tool_call_id
+    return wire
+
+
+def wire_tool(tool: Tool) -> dict[str, Any]:
+    """Ollama's tool definition; `$ref` is inlined because the server keeps no `$defs`."""
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": inline_refs(tool.parameters),
+    }
+    return {"type": "function", "function": function}
+
+
+def _generation(settings: ChatSettings) -> dict[str, Any]:
+    """What chat and generate have in common."""
+    body = _loading(settings)
+    if (limit := settings.answer_limit) is not None:
+        body["options"]["num_predict"] = limit
+    for name in ("format", "think", "logprobs", "top_logprobs"):
+        value = getattr(settings, name)
+        if value is not None:
+            body[name] = value
+    server_cuts = settings.context_overflow == "truncate"
+    body["truncate"] = server_cuts
+    body["shift"] = server_cuts
+    return body
+
+
+def _loading(settings: ChatSettings | EmbeddingSettings) -> dict[str, Any]:
+    """keep_alive and options; the context size is the same in every request of one object."""
+    values = settings.__dict__
+    options = {name: values[name] for name in settings.option_fields if values[name] is not None}
+    if settings.context_size is not None:
+        options["num_ctx"] = settings.context_size
+    options |= settings.options
+    body: dict[str, Any] = {"options": options}
+    if settings.keep_alive is not None:
+        body["keep_alive"] = settings.keep_alive
+    return body
+
+
+def _check_images(settings: ChatSettings, count: int) -> None:
+    """Refuse images that the settings rule out, fetched or not."""
+    if not count:
+        return
+    if settings.vision_support is False:
+        raise CapabilityError(
+            f"An image was given, but vision_support=False for {settings.model!r}.",
+            model=settings.model,
+            hint="Set vision_support=True if the model reads images, or leave it unset to ask the server.",
+        )
+    check_image_count(count)
+
+
+def _why_not_json(body: Mapping[str, Any], error: BaseException) -> str:
+    """Say what cannot be sent, and where it is."""
+    return _find_not_json(body, "") or f"The request cannot be written as JSON: {error}."
+
+
+def _find_not_json(value: Any, place: str, depth: int = 0) -> str:
+    """What of a value cannot be sent; empty when all can."""
+    if depth > _MAX_DEPTH:
+        return (
+            f"The value at {place[:60]}… is nested over {_MAX_DEPTH} levels deep, which cannot be sent.\n"
+            "Flatten it."
+        )
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return (
+                f"The text at {place or 'the top'} holds a lone surrogate, which is not valid Unicode and "
+                'cannot be sent.\nRepair it, for example: text.encode("utf-16", "surrogatepass")'
+                '.decode("utf-16", "replace").'
+            )
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                return f"The key {key!r} at {place or 'the top'} is no text; JSON objects have text keys."
+            if found := _find_not_json(key, f"a key of {place or 'the top'}"):
+                return found
+            if found := _find_not_json(item, f"{place}.{key}" if place else key, depth + 1):
+                return found
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            if found := _find_not_json(item, f"{place}[{index}]", depth + 1):
+                return found
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            return f"The number at {place} has more than 64 bits, which cannot be sent.\nSend it as text."
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            return f"The number at {place} is {value}, which JSON cannot hold.\nUse a finite number, or none."
+    elif value is not None and not isinstance(value, Image):
+        return (
+            f"The value at {place} is of type {type(value).__name__}, which JSON cannot hold.\n"
+            "Use text, numbers, true/false, lists and dictionaries."
+        )
+    return ""
