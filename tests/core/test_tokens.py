@@ -141,6 +141,8 @@ def words(pre: str, text: str) -> list[str]:
         ("tekken", "HelloWorld 12", ["Hello", "World", " ", "1", "2"]),
         ("deepseek-v3", "12345東京 .abc ~~x", ["123", "45", "東京", " .", "abc", " ", "~", "~x"]),
         ("deepseek-llm", "ab, c\r\n12", ["ab", ",", " c", "\r", "\n", "12"]),
+        # Armenian and Georgian: capitals are letters to it, small ones are not.
+        ("deepseek-llm", "\u0531\u0532\u0561\u0562 \u10a0\u10d0", ["\u0531\u0532", "\u0561\u0562", " ", "\u10a0", "\u10d0"]),
         ("falcon", "a+b 12345", ["a", "+", "b", " ", "123", "45"]),
         ("superbpe", "a b 1234567", ["a b ", "1", "234", "567"]),
         ("afmoe", "x 1234567", ["x", " ", "1", "234", "567"]),
