@@ -261,7 +261,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
             asked = core_messages(messages, self)
             given = [core_tool(tool) for tool in tools or ()]
             if on_event_loop():
-                return self.counter().bound(asked, given, self.think).tokens
+                return self.counter().bound(asked, given).tokens
             return self.client.count_tokens(asked, tools=given).tokens
 
 

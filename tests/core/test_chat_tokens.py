@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ollama_dify.tokens.chat_bound import UNKNOWN_IMAGE_TOKENS, ChatOverhead, count_rendered, image_tokens
+
 from ollama_dify.tokens.tokenizer import ModelTokenizer, TokenEstimator
 
 DATA = Path(__file__).parent.parent / "data" / "tokens"

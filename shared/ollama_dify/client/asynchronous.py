@@ -22,13 +22,13 @@ from .calls import Calls
 from .session import Stream
 
 if TYPE_CHECKING:
+    from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
     from ..transport.asynchronous import AsyncTransport
-    from .count import Counter
     from .embed import Kind, Progress
 else:
     # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
-    Counter = Kind = Progress = TokenCount = Any
+    Kind = Progress = TokenCount = TokenCounter = Any
 
 __all__ = ["AsyncChatStream", "AsyncOllamaClient"]
 
@@ -194,11 +194,11 @@ class AsyncOllamaClient:
         """Tokens as the model counts them: of a text sent raw, or of a conversation's whole prompt."""
         return await self._transport().run(self._calls.count_tokens(counted, tools, call))
 
-    async def counter(self) -> Counter:
+    async def counter(self) -> TokenCounter:
         """The model's counter: counts texts, and bounds conversations, without network."""
         return await self._transport().run(self._calls.counter())
 
-    def known_counter(self) -> Counter | None:
+    def known_counter(self) -> TokenCounter | None:
         """The counter if it is there already; asks nobody."""
         return self._calls.known_counter()
 

@@ -19,13 +19,13 @@ from .calls import Calls
 from .session import Stream
 
 if TYPE_CHECKING:
+    from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
     from ..transport.blocking import Transport
-    from .count import Counter
     from .embed import Kind, Progress
 else:
     # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
-    Counter = Kind = Progress = TokenCount = Any
+    Kind = Progress = TokenCount = TokenCounter = Any
 
 __all__ = ["ChatStream", "OllamaClient"]
 
@@ -208,11 +208,11 @@ class OllamaClient:
         """
         return self._transport().run(self._calls.count_tokens(counted, tools, call))
 
-    def counter(self) -> Counter:
+    def counter(self) -> TokenCounter:
         """The model's counter: counts texts, and bounds conversations, without network."""
         return self._transport().run(self._calls.counter())
 
-    def known_counter(self) -> Counter | None:
+    def known_counter(self) -> TokenCounter | None:
         """The counter if it is there already; asks nobody."""
         return self._calls.known_counter()
 

@@ -33,8 +33,8 @@ from .retry import quota_for
 from .session import Context, Lookups, Stream
 
 if TYPE_CHECKING:
+    from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
-    from .count import Counter
     from .embed import Kind, Progress
 
 __all__ = ["Calls"]
@@ -54,7 +54,7 @@ class Calls:
             # Another server now: what the old one said no longer counts.
             self._lookups, self._url = Lookups(), url
         settings = self.settings if settings is None else settings
-        return Context(settings.max_retries, quota_for(url), self._lookups)
+        return Context(settings.max_retries, quota_for(url), self._lookups, url)
 
     def chat(
         self,
@@ -97,13 +97,15 @@ class Calls:
         return count_conversation(self.context(settings), settings, counted, tools)
 
     def _count_text(self, text: str) -> Flow[TokenCount]:
-        counter = yield from self.counter()
+        counter = yield from self.counter(probed=False)
         return counter.embedding(text) if isinstance(self.settings, EmbeddingSettings) else counter.text(text)
 
-    def counter(self) -> Flow[Counter]:
+    def counter(self, *, probed: bool = True, fresh: bool = False) -> Flow[TokenCounter]:
         from .count import load_counter
 
-        counter = yield from load_counter(self.context(), self._model(None))
+        counter = yield from load_counter(
+            self.context(), self.settings, self._model(None), probed=probed, fresh=fresh
+        )
         self._warn()
         return counter
 
@@ -111,17 +113,18 @@ class Calls:
         """What the server said of the model, if it was asked already."""
         return flows.known_model(self.context(), self._model(None))
 
-    def known_counter(self) -> Counter | None:
-        return known_counter(self.context(), self._model(None))
+    def known_counter(self) -> TokenCounter | None:
+        return known_counter(self.context(), self.settings, self._model(None))
 
     def warmup(self) -> Flow[ModelInfo]:
         """Look up the model, get its vocabulary, and have the server load it with these settings.
 
-        The model may have been pulled anew under its name, so its digest is asked for again.
+        The model may have been pulled anew under its name, so its digest is asked for again, and what is
+        cached for counting is replaced.
         """
         self.context().lookups.digests.clear()
         info = yield from self.model_info(None)
-        yield from self.counter()
+        yield from self.counter(fresh=True)
         if isinstance(self.settings, EmbeddingSettings):
             from .embed import embed
 

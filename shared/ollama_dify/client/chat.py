@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import ConfigurationError, ContextOverflowError
+from ..errors import ConfigurationError, ContextOverflowError, OllamaError
 from ..media.image import ImageUrl
 from ..media.load import check_fetching_allowed
-from ..settings.model import ChatSettings
+from ..settings.model import ChatSettings, ConnectionSettings
 from ..transport.network import Compute, Flow
 from ..wire.messages import Content, Message, TextPart, Tool, system, user
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
@@ -22,8 +22,8 @@ from .session import Context, Decoding, check_capability, warn_of_disagreement
 from .trim import ContextReport, drop_oldest, kept, length, prompt_limit, with_numbers
 
 if TYPE_CHECKING:
+    from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
-    from .count import Counter
 
 __all__ = ["Question", "ask", "chat_question", "known_counter", "prompt_question"]
 
@@ -48,7 +48,7 @@ class Question:
     prompt: Prompt | None = None
     dropped: tuple[int, ...] = ()
     expected: TokenCount | None = None
-    counter: Counter | None = None
+    counter: TokenCounter | None = None
 
     def decoder(self) -> ChatDecoder:
         """A fresh decoder for one attempt."""
@@ -65,7 +65,6 @@ class Question:
             may_cut=settings.context_overflow == "truncate",
             dropped=self.dropped,
             expected=self.expected,
-            learn=self._learn if self.counter is not None else None,
         )
         return ChatDecoder(
             generated=self.request.path == "/api/generate",
@@ -94,11 +93,6 @@ class Question:
             wanted = (1 - room / error.prompt_tokens) * length(kept(self.messages, self.dropped))
         dropped = drop_oldest(self.messages, self.dropped, wanted)
         return None if dropped is None else self.without(dropped)
-
-    def _learn(self, prompt_tokens: int) -> None:
-        if self.counter is not None and self.messages:
-            sent = kept(self.messages, self.dropped)
-            self.counter.learn(sent, self.plan.tools, self.settings.think, prompt_tokens)
 
 
 def chat_question(
@@ -164,6 +158,8 @@ def ask(
         except ContextOverflowError as error:
             smaller = question.smaller(error)
             if smaller is None:
+                if error.prompt_tokens is None and question.expected is None:
+                    question = yield from _counted_late(context, question)
                 with_numbers(error, question.settings.context_size, question.expected)
                 raise
             question = smaller
@@ -207,11 +203,11 @@ def _counted(context: Context, question: Question) -> Flow[Question]:
     """Count the prompt where the settings need that; by default nothing is counted before sending."""
     settings = question.settings
     if settings.context_overflow == "error" or settings.context_size is None:
-        return replace(question, counter=known_counter(context, settings.model))
+        return question
     # Most calls count nothing, so they do not import what counts either.
     from .count import load_counter
 
-    question = replace(question, counter=(yield from load_counter(context, settings.model)))
+    question = replace(question, counter=(yield from load_counter(context, settings, settings.model)))
     if settings.context_overflow == "truncate":
         return replace(question, expected=(yield from _tokens(context, question, settings.context_size - 1)))
     limit = prompt_limit(settings.context_size, settings.answer_reserve)
@@ -225,6 +221,19 @@ def _counted(context: Context, question: Question) -> Flow[Question]:
             break
         question = question.without(dropped)
     return question
+
+
+def _counted_late(context: Context, question: Question) -> Flow[Question]:
+    """Count a prompt that a server before 0.30 refused without saying its tokens; uncounted if that fails."""
+    from .count import load_counter
+
+    settings = question.settings
+    try:
+        counter = yield from load_counter(context, settings, settings.model, probed=False)
+        counted = replace(question, counter=counter)
+        return replace(question, expected=(yield from _tokens(context, counted, 0)))
+    except OllamaError:
+        return question
 
 
 def _next_dropped(question: Question, excess: int) -> tuple[int, ...] | None:
@@ -252,7 +261,7 @@ def _tokens(context: Context, question: Question, limit: int) -> Flow[TokenCount
         before = [] if prompt.system is None else [system(prompt.system)]
         messages = [*before, user(prompt.text, *prompt.images)]
     # Off the event loop: a text that is far too long takes longer than others may wait.
-    bound: TokenCount = yield Compute(lambda: counter.bound(messages, question.plan.tools, settings.think))
+    bound: TokenCount = yield Compute(lambda: counter.bound(messages, question.plan.tools))
     if bound.tokens <= limit:
         return bound
     from .count import count_conversation
@@ -260,10 +269,10 @@ def _tokens(context: Context, question: Question, limit: int) -> Flow[TokenCount
     return (yield from count_conversation(context, settings, messages, question.plan.tools))
 
 
-def known_counter(context: Context, model: str) -> Counter | None:
-    """The counter if it was loaded before; asks nobody, and imports what counts only if something did."""
+def known_counter(context: Context, settings: ConnectionSettings, model: str) -> TokenCounter | None:
+    """The counter if it was loaded before, cached only; imports what counts only if something did."""
     if not context.lookups.counter_names:
         return None
     from . import count as counting
 
-    return counting.known_counter(context, model)
+    return counting.known_counter(context, settings, model)

@@ -1,161 +1,179 @@
-"""Counting tokens as a model does: its tokenizer and what its template adds, looked up once per digest.
+"""Asking the server for what counting needs: the vocabulary, the probes, and the prompt of a conversation.
 
-Counting itself is offline; only the first look at a model, and an exact count of a conversation, ask the
-server. `tokenizers` is imported when the first count is made, not before.
+What is counted, and how, is in `tokens`. `tokenizers` is imported when the first count is made, not before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from ..errors import ConfigurationError, InvalidRequestError, ServerError
-from ..media.audio import Audio
-from ..media.image import Image, ImageUrl
-from ..settings.model import ChatSettings
+from ..errors import InvalidRequestError, ProtocolError, ServerError
+from ..media.image import ImageUrl
+from ..settings.model import ChatSettings, ConnectionSettings
 from ..tokens.cache import TokenizerCache
-from ..tokens.chat_bound import ChatOverhead, count_rendered, image_tokens
-from ..tokens.tokenizer import (
-    ModelTokenizer,
-    TokenCount,
-    TokenEstimator,
-    tokenizer_from_show,
-    tokenizer_part_of_show,
-)
-from ..transport.network import Compute, Flow
-from ..wire.messages import Message, TextPart, Tool
-from ..wire.requests import WireRequest, chat_request, show_request, wire_message, wire_tool
-from .session import Context, fetch, model_info
+from ..tokens.counter import TokenCounter
+from ..tokens.probes import PROBES, PROBES_NAME
+from ..tokens.tokenizer import TokenCount, tokenizer_part_of_show
+from ..transport.network import Compute, Flow, Send
+from ..wire.messages import Message, Tool
+from ..wire.requests import chat_request, show_request
+from ..wire.responses import ModelInfo, load_json
+from .session import Context, fetch, model_info, with_retries
 
-__all__ = ["Counter", "count_conversation", "known_counter", "load_counter"]
+__all__ = ["count_conversation", "known_counter", "load_counter"]
 
-_KEPT_ANSWERS = 16
-
-
-@dataclass(slots=True)
-class Counter:
-    """Counts for one model. `bound` and `text` need no network; what answers report makes `bound` tighter."""
-
-    tokenizer: ModelTokenizer | TokenEstimator
-    show: Mapping[str, Any]
-    overhead: ChatOverhead
-    _answers: list[tuple[Sequence[Message], Sequence[Tool], Any, int]] = field(default_factory=list)
-
-    @classmethod
-    def from_show(cls, show: Mapping[str, Any]) -> Counter:
-        tokenizer = tokenizer_from_show(show)
-        return cls(tokenizer, show, ChatOverhead.from_show(show, tokenizer))
-
-    def text(self, text: str) -> TokenCount:
-        """What the server counts for this text as a raw prompt."""
-        return TokenCount(self.tokenizer.count(text), self.tokenizer.exact)
-
-    def embedding(self, text: str) -> TokenCount:
-        """What the server counts for this text as an embedding input."""
-        return TokenCount(self.tokenizer.count_embedding(text), self.tokenizer.exact)
-
-    def token_ids(self, text: str) -> list[int]:
-        """The ids that `text` counts. Raises ConfigurationError for a model that shows no vocabulary."""
-        if isinstance(self.tokenizer, TokenEstimator):
-            raise ConfigurationError(
-                "The server shows no vocabulary for this model, so there are no token ids."
-            )
-        return self.tokenizer.encode(text)
-
-    def bound(
-        self, messages: Sequence[Message], tools: Sequence[Tool] = (), think: bool | str | None = None
-    ) -> TokenCount:
-        """At least the tokens of the conversation's prompt; never exact."""
-        answers, self._answers = self._answers, []
-        for said, had, thought, tokens in answers:
-            self.overhead = self.overhead.observe(
-                _wire(said), tokens, tools=[wire_tool(tool) for tool in had], think=thought
-            )
-        return self.overhead.bound(
-            _wire(messages),
-            tools=[wire_tool(tool) for tool in tools],
-            think=think,
-            image_costs=self.image_costs(messages),
-        )
-
-    def learn(
-        self, messages: Sequence[Message], tools: Sequence[Tool], think: bool | str | None, tokens: int
-    ) -> None:
-        """Keep an answer's prompt count; it is looked at when the next bound is asked for."""
-        if not _images(messages):
-            self._answers = [
-                *self._answers[1 - _KEPT_ANSWERS :],
-                (tuple(messages), tuple(tools), think, tokens),
-            ]
-
-    def image_costs(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens that each image costs at most; one still to be fetched may have any size."""
-        return [
-            image_tokens(self.show, (image.width, image.height) if isinstance(image, Image) else None)
-            for image in _images(messages)
-        ]
+_MAX_SHOW_BYTES = 32 * 1024 * 1024
+_MAX_SHOW_VALUES = 3_000_000
+"""Of a verbose /api/show answer; the largest in use have 12 MiB and 1.3 million values. Reading one within
+these bounds takes at most some 400 MB and 2 s of one core, and building its tokenizer as much again."""
 
 
-def _images(messages: Sequence[Message]) -> list[Image | Audio | ImageUrl]:
-    return [part for message in messages for part in message.content if not isinstance(part, TextPart)]
+def load_counter(
+    context: Context, settings: ConnectionSettings, model: str, *, probed: bool = True, fresh: bool = False
+) -> Flow[TokenCounter]:
+    """The counter of a model: from memory, from the disk by the model's digest, else from the server.
 
-
-def _wire(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages as they are sent; of the images, the number is enough."""
-    images = [len(_images([message])) for message in messages]
-    return [
-        {**wire_message(message, with_images=any(images)), "images": [None] * count}
-        for message, count in zip(messages, images, strict=True)
-    ]
-
-
-def load_counter(context: Context, model: str) -> Flow[Counter]:
-    """The counter of a model: from memory, from the disk by the model's digest, else from the server."""
+    probed: with a bound for conversations, where the settings are for chats. fresh: not from a cache.
+    """
     info = yield from model_info(context, model)
     key = info.digest or model
     known = context.lookups.counters
-    if key not in known:
-        cache = TokenizerCache()
-        digest = info.digest
-        show = None if digest is None else (yield Compute(lambda: cache.load(digest)))
-        if show is None:
-            verbose = yield from fetch(context, show_request(model, verbose=True))
-            show = tokenizer_part_of_show(verbose if isinstance(verbose, dict) else {})
-            if digest is not None:
-                yield Compute(lambda: cache.store(digest, show))
+    if fresh or (key, "") not in known:
+        show = yield from _kept(context, info, "show", partial(_vocabulary, context, model), fresh)
         # Building takes up to a second or two for large vocabularies: not on an event loop.
-        known[key] = yield Compute(lambda: Counter.from_show(show))
-    context.lookups.counter_names[model] = key
-    return known[key]
+        known[key, ""] = yield Compute(lambda: TokenCounter.from_show(show))
+        context.lookups.counter_names[model] = key
+    if not probed or not isinstance(settings, ChatSettings):
+        return known[key, ""]
+    name = _probed_name(settings)
+    if fresh or (key, name) not in known:
+        flow = partial(_renderings, context, settings, info)
+        renderings = yield from _kept(context, info, name, flow, fresh)
+        base = known[key, ""]
+        known[key, name] = yield Compute(lambda: base.with_renderings(_texts(renderings)))
+    return known[key, name]
+
+
+def known_counter(context: Context, settings: ConnectionSettings, model: str) -> TokenCounter | None:
+    """The counter if it was loaded before, with the probes if these were; no network."""
+    key = context.lookups.counter_names.get(model)
+    if key is None:
+        return None
+    known = context.lookups.counters
+    name = _probed_name(settings) if isinstance(settings, ChatSettings) else ""
+    return known.get((key, name)) or known.get((key, ""))
+
+
+def _probed_name(settings: ChatSettings) -> str:
+    """The probes follow `think`, which changes what a template writes."""
+    return f"probes {PROBES_NAME} {settings.think!r}"
+
+
+def _kept(context: Context, info: ModelInfo, kind: str, ask: Any, fresh: bool) -> Flow[Any]:
+    """What the disk holds of a model, else what the server answers, which is then kept there."""
+    digest = info.digest
+    cache = TokenizerCache()
+    found = None
+    if digest is not None and not fresh:
+        found = yield Compute(lambda: cache.load(context.origin, digest, kind))
+    if found is None:
+        found = yield from ask()
+        if digest is not None and found:
+            yield Compute(lambda: cache.store(context.origin, digest, kind, found))
+    return found
+
+
+def _vocabulary(context: Context, model: str) -> Flow[dict[str, Any]]:
+    def attempt() -> Flow[bytes]:
+        answer = yield Send(show_request(model, verbose=True), _MAX_SHOW_BYTES)
+        body: bytes = answer.body
+        return body
+
+    body = yield from with_retries(context, attempt)
+    show: dict[str, Any] = yield Compute(lambda: _read_show(body, model))
+    return show
+
+
+def _read_show(body: bytes, model: str) -> dict[str, Any]:
+    """The part of the answer that counting needs. ProtocolError for what is no description of a model."""
+    # Counted before it is parsed, since a million empty lists are a hundred times as large as their text.
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_SHOW_VALUES:
+        raise ProtocolError(
+            f"The server's description of {model!r} has more than {_MAX_SHOW_VALUES:,} values.",
+            model=model,
+            hint="Is this an Ollama server? No model's vocabulary is as large.",
+        )
+    show = load_json(body)
+    if not isinstance(show, dict):
+        raise ProtocolError(
+            f"The server's description of {model!r} is no JSON object.",
+            model=model,
+            hint="Is this an Ollama server? A proxy or another program may be answering.",
+        )
+    return tokenizer_part_of_show(show)
+
+
+def _renderings(context: Context, settings: ChatSettings, info: ModelInfo) -> Flow[list[str | None]]:
+    """What the server renders of the probes, None for each that it refuses; nothing if it renders none."""
+    texts: list[str | None] = []
+    for probe in PROBES:
+        text = None
+        if not probe.tools or (
+            settings.function_call_support is not False and info.can("tools") is not False
+        ):
+            try:
+                text = yield from _render(context, settings, probe.messages, probe.tools)
+            except (InvalidRequestError, ServerError):
+                pass
+            else:
+                if text is None:
+                    return []
+        texts.append(text)
+        # Only the first may find the server busy; a template that fails on a probe fails again.
+        context = context._replace(max_retries=0)
+    return texts
+
+
+def _texts(value: Any) -> list[str | None]:
+    """Renderings as they were kept; a file may hold anything."""
+    return [text if isinstance(text, str) else None for text in value] if isinstance(value, list) else []
+
+
+def _render(
+    context: Context, settings: ChatSettings, messages: Sequence[Message], tools: Sequence[Tool]
+) -> Flow[str | None]:
+    """The prompt that the server makes of a conversation; None for a server that does not tell."""
+    request = chat_request(settings, messages, tools=tools)
+    body = request.body or {}
+    # Without truncate:false the server would render what it would keep, not what was sent. A proxy that does
+    # not know the rest answers instead, with one token.
+    limited = {**body.get("options", {}), "num_predict": 1}
+    body = {**body, "_debug_render_only": True, "truncate": False, "options": limited}
+    shown = yield from fetch(context, replace(request, body=body))
+    info = shown.get("_debug_info") if isinstance(shown, dict) else None
+    text = info.get("rendered_template") if isinstance(info, dict) else None
+    return text if isinstance(text, str) else None
 
 
 def count_conversation(
     context: Context, settings: ChatSettings, messages: Sequence[Message], tools: Sequence[Tool]
 ) -> Flow[TokenCount]:
     """Tokens of the conversation's prompt: exact where the server renders it for us, else the bound."""
-    counter = yield from load_counter(context, settings.model)
-    if any(isinstance(image, ImageUrl) for image in _images(messages)):
-        # Nothing is fetched to be counted.
-        return counter.bound(messages, tools, settings.think)
-    request = chat_request(settings, messages, tools=tools)
-    # Without truncate:false the server would render what it would keep, not what was sent.
-    body = {**(request.body or {}), "_debug_render_only": True, "truncate": False}
-    try:
-        shown = yield from fetch(context, WireRequest("POST", request.path, body, settings.model))
-        rendered = shown["_debug_info"]["rendered_template"]
-    except (InvalidRequestError, ServerError, KeyError, TypeError):
-        # A server without this aid, or a prompt it will not even render.
-        return counter.bound(messages, tools, settings.think)
-    if not isinstance(rendered, str):
-        return counter.bound(messages, tools, settings.think)
-    counted = count_rendered(counter.tokenizer, rendered, counter.image_costs(messages))
-    if counted.exact:
-        counter.learn(messages, tools, settings.think, counted.tokens)
+    prompt = None
+    # Nothing is fetched to be counted.
+    if not any(isinstance(part, ImageUrl) for message in messages for part in message.content):
+        try:
+            prompt = yield from _render(context, settings, messages, tools)
+        except (InvalidRequestError, ServerError):
+            # A server without this aid, or a prompt it will not even render.
+            prompt = None
+    counter = yield from load_counter(context, settings, settings.model, probed=prompt is None)
+    text = prompt
+    if text is None:
+        bound: TokenCount = yield Compute(lambda: counter.bound(messages, tools))
+        return bound
+    counted: TokenCount = yield Compute(lambda: counter.rendered(messages, text))
     return counted
-
-
-def known_counter(context: Context, model: str) -> Counter | None:
-    """The counter if it was loaded before; asks nobody."""
-    key = context.lookups.counter_names.get(model)
-    return None if key is None else context.lookups.counters.get(key)

@@ -16,10 +16,10 @@ from .asynchronous import AsyncOllamaClient
 from .blocking import OllamaClient
 
 if TYPE_CHECKING:
-    from .count import Counter
+    from ..tokens.counter import TokenCounter
 else:
     # What counts is imported when it is needed; the name stays known to `typing.get_type_hints`.
-    Counter = Any
+    TokenCounter = Any
 
 __all__ = ["Connected"]
 
@@ -74,7 +74,7 @@ class Connected(BaseModel):
         client = self._sync_client or self._awaited_client
         return None if client is None else client._calls.known_model()
 
-    def counter(self) -> Counter:
+    def counter(self) -> TokenCounter:
         """The model's token counter; the first time this asks the server.
 
         Raises ConfigurationError on an event loop, where asking would block it, unless it is there already.

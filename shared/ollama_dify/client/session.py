@@ -28,7 +28,7 @@ from .retry import RetryQuota, retry_delay
 
 if TYPE_CHECKING:
     from ..settings.model import ChatSettings
-    from .count import Counter
+    from ..tokens.counter import TokenCounter
 
 __all__ = [
     "Context",
@@ -53,7 +53,7 @@ class Lookups:
 
     digests: dict[str, str] = field(default_factory=dict)
     models: dict[str, ModelInfo] = field(default_factory=dict)
-    counters: dict[str, Counter] = field(default_factory=dict)
+    counters: dict[tuple[str, str], TokenCounter] = field(default_factory=dict)
     counter_names: dict[str, str] = field(default_factory=dict)
     warned: set[tuple[str, str]] = field(default_factory=set)
 
@@ -64,6 +64,7 @@ class Context(NamedTuple):
     max_retries: int
     quota: RetryQuota
     lookups: Lookups
+    origin: str = ""
 
 
 def with_retries(context: Context, attempt_flow: Callable[[], Flow[T]]) -> Flow[T]:

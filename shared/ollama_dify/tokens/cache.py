@@ -1,4 +1,4 @@
-"""What servers said of their models' vocabularies and templates, on disk, so that a process need not ask again.
+"""What servers said of their models' vocabularies and templates, on disk, so that no process asks again.
 
 One file for each server, model digest and kind of content: what one server claims is not believed of another.
 A file holds a mark, a SHA-256 of its name and content, and the JSON. Nothing here raises for the disk's sake:
@@ -49,7 +49,7 @@ def default_cache_directory() -> Path:
 
 
 class TokenizerCache:
-    """JSON values by server, digest and kind, at most `max_bytes` in all; the least recently used go first."""
+    """JSON values by server, digest and kind, at most `max_bytes` in all; the least recently used go."""
 
     def __init__(self, directory: Path | None = None, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self._directory = directory
@@ -122,12 +122,14 @@ def _read(path: Path) -> bytes:
     with os.fdopen(handle, "rb") as file:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_FILE:
-            raise OSError(f"{path.name} is no file of this cache")
+            return b""
         return file.read(_MAX_FILE)
 
 
 def _hash(name: str, payload: bytes | memoryview) -> bytes:
-    return hashlib.sha256(b"".join((name.encode(), b"\0", payload))).digest()
+    digest = hashlib.sha256(name.encode() + b"\0")
+    digest.update(payload)
+    return digest.digest()
 
 
 def _unpack(name: str, data: bytes) -> Any:

@@ -72,5 +72,6 @@ class TokenCounter:
         """Tokens that each image costs at most; one still to be fetched may have any size."""
         images = [part for message in messages for part in message.content if not isinstance(part, TextPart)]
         return [
-            image_tokens(self.show, (image.width, image.height) if isinstance(image, Image) else None) for image in images
+            image_tokens(self.show, (image.width, image.height) if isinstance(image, Image) else None)
+            for image in images
         ]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 from ..wire.messages import Message, TextPart, Tool, ToolCall
@@ -24,13 +24,14 @@ __all__ = ["ProbedPrompt", "estimate"]
 _GUARD = 6
 """Tokens added to every bound: servers differ in a blank here and there."""
 _TOOL_TOKENS, _JSON_SHARE = 32, 2.0
-"""Assumed of a tool or a call where no probe shows its cost: tokens around it, and tokens per token of JSON."""
+"""Assumed of a tool or a call that no probe shows: tokens around it, and tokens per token of its JSON."""
 _UNSEEN_TOOLS = 640
 """Bytes assumed around tools where no probe shows it."""
 _MESSAGE_BYTES, _PROMPT_BYTES = 64, 128
 """Assumed around each message and around the prompt where the server renders nothing."""
 _IMAGE_SLACK = 4
 """Tokens that a text may gain where an image cuts it."""
+
 
 def estimate(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
     """Tokens that a conversation hardly exceeds where nothing is known of its template: its bytes, and a
@@ -105,7 +106,6 @@ class _Frames:
         self.seen = False
         self.system_first = False
         self.shows_ids = False
-        self.tool_blocks = 0
         self.tools = _Items()
         self.calls = _Items()
         self._joints: dict[Any, str] = {}
@@ -134,8 +134,7 @@ class _Frames:
             literal += rendered[at:start]
             at = end
             if index < 0:
-                self.tool_blocks = max(self.tool_blocks, 1)
-                continue
+                continue  # the tools are counted apart
             if index == previous:
                 frames[index] += [literal, part]
             else:
@@ -158,15 +157,16 @@ class _Frames:
                 if not 0 <= first < second < third:
                     continue
                 given = probe.tools if name == "tool" else probe.messages[index].tool_calls
-                large, small = (_json_tokens(self._count, _bare(item, ids=self.shows_ids)) for item in given[:2])
+                large, small = (
+                    _json_tokens(self._count, _bare(item, ids=self.shows_ids)) for item in given[:2]
+                )
                 written = self._count(rendered[first:second]), self._count(rendered[second:third])
                 items.learn(written, (large, small))
 
     def _tokens(self, literal: str) -> int:
-        size = self._sizes.get(literal)
-        if size is None:
-            size = self._sizes[literal] = self._count(literal)
-        return size
+        if literal not in self._sizes:
+            self._sizes[literal] = self._count(literal)
+        return self._sizes[literal]
 
     def _keep_joints(
         self, symbols: Sequence[_Symbol], between: tuple[int, int], shown: set[int], literal: str
@@ -208,7 +208,9 @@ class _Frames:
 
 def _joint_keys(before: _Symbol, after: _Symbol) -> list[Any]:
     """The pair itself, pairs like it, and at last what stands behind the one and before the other."""
-    ends = tuple(symbol.kind if symbol in (_START, _END) else _role(symbol.kind) for symbol in (before, after))
+    ends = tuple(
+        symbol.kind if symbol in (_START, _END) else _role(symbol.kind) for symbol in (before, after)
+    )
     return [
         (before, after),
         (ends[0], after),
@@ -249,7 +251,10 @@ def _bare(item: Tool | ToolCall, *, ids: bool) -> Any:
 
 def _json_tokens(count: Callable[[str], int], value: Any) -> int:
     """Tokens of the longer of two ways to write JSON, with the escapes of Go."""
-    texts = (json.dumps(value, ensure_ascii=False, separators=pair, default=str) for pair in ((",", ":"), (", ", ": ")))
+    texts = (
+        json.dumps(value, ensure_ascii=False, separators=pair, default=str)
+        for pair in ((",", ":"), (", ", ": "))
+    )
     return max(count(re.sub("[<>&]", lambda found: f"\\u{ord(found[0]):04x}", text)) for text in texts)
 
 
@@ -266,7 +271,9 @@ class ProbedPrompt:
         for probe, text in shown:
             self._frames[bool(probe.tools)].learn(probe, text)
 
-    def bound(self, messages: Sequence[Message], tools: Sequence[Tool], image_costs: Sequence[int]) -> int | None:
+    def bound(
+        self, messages: Sequence[Message], tools: Sequence[Tool], image_costs: Sequence[int]
+    ) -> int | None:
         """At least the prompt's tokens; None where no probe was rendered."""
         frames = self._frames[bool(tools)]
         extra = float(_GUARD)
@@ -287,10 +294,8 @@ class ProbedPrompt:
             frame = frames.frame(symbol)
             pieces.append(frames.joint(before, symbol))
             wire = wire_message(message, with_images=with_images)
-            pieces += [
-                (wire.get(part) or "") if number % 2 == 0 and part != "calls" else "" if part == "calls" else part
-                for number, part in enumerate(frame)
-            ]
+            places = zip(frame, cycle((True, False)), strict=False)
+            pieces += [wire.get(piece, "") if is_part else piece for piece, is_part in places]
             if "calls" in frame:
                 extra += frames.calls.tokens(
                     [_json_tokens(count, _bare(call, ids=frames.shows_ids)) for call in message.tool_calls]

@@ -1,17 +1,18 @@
-"""Made-up conversations whose texts are marks, for the server to render: what stands between is the template's."""
+"""Made-up conversations whose texts are marks, for the server to render: the rest is the template's."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from ..wire.messages import Message, TextPart, Tool, ToolCall
 
-__all__ = ["MARK", "PROBES", "Probe", "kind_of"]
+__all__ = ["MARK", "PROBES", "PROBES_NAME", "Probe", "kind_of"]
 
 MARK = re.compile(r"zq(\d{3})mark", re.IGNORECASE)
-"""Nine letters and digits, since some templates refuse other ids of calls; a template may change their case."""
+"""Nine letters and digits, since some templates refuse other ids of calls; their case may be changed."""
 
 _ROLES = {"S": "system", "U": "user", "T": "tool"}  # every other kind is an assistant's
 _ASSISTANT_KINDS = {
@@ -25,6 +26,8 @@ _ASSISTANT_KINDS = {
     (False, True, True): "B",
     (True, True, True): "X",
 }
+
+
 def kind_of(message: Message) -> str:
     """The letter for what a message holds."""
     for kind, role in _ROLES.items():
@@ -93,12 +96,14 @@ def _probe(kinds: str, *, tools: bool) -> Probe:
     return Probe(kinds, messages, given, tuple(places))
 
 
-_SHAPES = "SUAUAUA UAUU SUKUK SUSUSAASSU USUASAUSAU UBUXUCU UCTAUCTAU SUCTCTT UBTXTAUDTK AUDTD UQTTAU TUBTX"
+_SHAPES = (
+    "UAU SUAUAUA UAUU SUKUK SUSUSAASSU USUASAUSAU UBUXUCU UCTAUCTAU SUCTCTT UBTXTAUDTK AUDTD UQTTAU TUBTX"
+)
 _SHAPES_WITH_TOOLS = "U SU SUAUAU SUCTAUCTCTT UAUKUDTDTKA UQTTAUBTX USAAUUC UCTSAU AUC"
 PROBES = (
     *(_probe(kinds, tools=False) for kinds in _SHAPES.split()),
     *(_probe(kinds, tools=True) for kinds in _SHAPES_WITH_TOOLS.split()),
 )
 """All probes, the same in every process: what the server rendered of them is kept in their order."""
-
-
+PROBES_NAME = hashlib.sha256(repr(PROBES).encode()).hexdigest()[:16]
+"""Changes with the probes, so that renderings of others are not taken for theirs."""

@@ -15,8 +15,8 @@ _IMAGE_TAG = re.compile(r"\[img-(\d+)\]")
 def count_rendered(tokenizer: TokenizerLike, rendered: str, image_costs: Sequence[int] = ()) -> TokenCount:
     """Tokens of the prompt; exact where no image is in it.
 
-    The server puts `[img-N]` for each image and reads the texts between them apart. An empty prompt costs what
-    the server puts around any.
+    The server puts `[img-N]` for each image and reads the texts between them apart. An empty prompt costs
+    what the server puts around any.
     """
     texts, images = [""], 0
     at = 0
