@@ -36,9 +36,9 @@ _IMAGE_SLACK = 4
 def estimate(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
     """Tokens that a conversation hardly exceeds where nothing is known of its template: its bytes, and a
     constant for each message."""
-    wire = json.dumps([wire_message(message, with_images=False) for message in messages], ensure_ascii=False)
-    given = json.dumps([wire_tool(tool) for tool in tools], ensure_ascii=False) if tools else ""
-    size = len((wire + given).encode(errors="replace"))
+    wire = [{**wire_message(message, with_images=False), "images": ()} for message in messages]
+    given = [wire_tool(tool) for tool in tools]
+    size = len(json.dumps([wire, given], ensure_ascii=False, default=str).encode(errors="replace"))
     return size + _MESSAGE_BYTES * len(messages) + _PROMPT_BYTES + _UNSEEN_TOOLS * bool(tools)
 
 

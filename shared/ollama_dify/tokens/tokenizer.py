@@ -147,7 +147,10 @@ class TokenEstimator:
 def tokenizer_from_show(show: Mapping[str, Any]) -> ModelTokenizer | TokenEstimator:
     """The model's own tokenizer, or the estimator where `/api/show` holds none that can be counted with."""
     try:
-        tokenizer = ModelTokenizer.from_show(show)
+        vocabulary = Vocabulary.from_show(show)
+        if not vocabulary.spells_all():
+            return TokenEstimator()
+        tokenizer = ModelTokenizer(vocabulary)
         tokenizer.count(_TRIAL)
     except UnsupportedTokenizerError:
         return TokenEstimator()

@@ -100,6 +100,11 @@ class Vocabulary:
             )
         return _read(info)
 
+    def spells_all(self) -> bool:
+        """Whether every text has tokens: byte pairs without some byte count it as nothing."""
+        byte_pairs = self.kind == "bpe" and self.rules.byte_level
+        return not byte_pairs or set(self.tokens).issuperset(byte_characters().values())
+
 
 def _read(info: Mapping[str, Any]) -> Vocabulary:
     def setting(name: str) -> Any:
@@ -145,8 +150,7 @@ def _read(info: Mapping[str, Any]) -> Vocabulary:
         strips_left=strips_left,
         strips_right=strips_right,
         # Phi-3 swallows spaces after special tokens when its general.name says so, and /api/show hides that.
-        exact=_spells_all(kind, rules, tokens)
-        and not (architecture == "phi3" and kind == "sentencepiece" and not info.get("general.name")),
+        exact=not (architecture == "phi3" and kind == "sentencepiece" and not info.get("general.name")),
     )
 
 
@@ -200,11 +204,6 @@ def byte_characters() -> dict[int, str]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + at) for at, byte in enumerate(others)}
-
-
-def _spells_all(kind: Kind, rules: PreTokenizer, tokens: Sequence[str]) -> bool:
-    """Whether every text has tokens. Byte pairs without some byte count texts with it too low, even as 0."""
-    return kind != "bpe" or not rules.byte_level or set(tokens).issuperset(byte_characters().values())
 
 
 def _special_ids(
