@@ -15,7 +15,7 @@ from .address import Address
 from .client.asynchronous import AsyncChatStream, AsyncOllamaClient
 from .client.blocking import ChatStream, OllamaClient
 from .client.images import read_image
-from .client.owner import Connected
+from .client.owner import ClientOwner
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -69,8 +69,8 @@ __all__ = [
     "ChatResult",
     "ChatSettings",
     "ChatStream",
+    "ClientOwner",
     "ConfigurationError",
-    "Connected",
     "ConnectionFailedError",
     "ConnectionSettings",
     "ContextOverflowError",

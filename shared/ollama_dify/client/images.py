@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from urllib.parse import urljoin
 
 from ..errors import UnsupportedContentError
 from ..media.image import DEFAULT_LIMITS, Image
-from ..media.urls import check_image_url, check_public_address
+from ..media.urls import check_image_url
 from ..settings.model import ChatSettings
-from ..transport.network import Compute, Fetched, FetchPinned, Flow, Resolve, TimeLeft
+from ..transport.network import Network
 from ..wire.messages import ImageUrl
 
 __all__ = ["check_fetching_allowed", "fetch_image", "read_image"]
-
-REDIRECTS = 3
-FETCH_S = 10.0
-"""An image's address may be slow or hostile: names, redirects and body come within this time."""
 
 
 def read_image(
@@ -65,20 +60,7 @@ def _checked(
     return source if isinstance(source, Image) else Image.parse(source, encoded=encoded, where=where)
 
 
-def fetch_image(address: ImageUrl, settings: ChatSettings) -> Flow[Image]:
-    """Fetch an image: every address of the host must be public, the connection goes to the one that was
-    checked, each redirect is checked anew, and no credentials are sent."""
-    url, within = address.url, TimeLeft(FETCH_S)
-    for _ in range(REDIRECTS + 1):
-        target = check_image_url(url, where=address.where)
-        found = yield Resolve(target.host, target.port, within)
-        for ip in found:
-            check_public_address(ip, where=address.where)
-        if not found:
-            raise UnsupportedContentError(f"{address.where}: the host {target.host!r} has no address.")
-        answer: Fetched = yield FetchPinned(target, found[0], DEFAULT_LIMITS.max_bytes, within)
-        if answer.location is None:
-            image: Image = yield Compute(partial(_checked, answer.body, settings, address.where))
-            return image
-        url = urljoin(url, answer.location)
-    raise UnsupportedContentError(f"{address.where}: the address redirects more than {REDIRECTS} times.")
+async def fetch_image(address: ImageUrl, settings: ChatSettings, network: Network) -> Image:
+    """Fetch an image from a public address."""
+    body = await network.fetch_image(address.url, limit=DEFAULT_LIMITS.max_bytes, where=address.where)
+    return await network.compute(partial(_checked, body, settings, address.where))
