@@ -8,13 +8,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ConfigurationError, ContextOverflowError
+from ..media.file import DEFAULT_LIMITS
+from ..media.image import ImageUrl
+from ..media.load import check_fetching_allowed, load_image
 from ..settings.model import ChatSettings, ConnectionSettings
-from ..wire.messages import Content, ImageUrl, Message, TextPart, Tool, system, user
+from ..wire.messages import Content, Message, TextPart, Tool, system, user
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
 from ..wire.streaming import ChatDecoder, ChunkFilter
 from ..wire.think_tags import ThinkTags
 from ..wire.tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
-from .images import check_fetching_allowed, fetch_image
 from .session import Decoding, Session, chat_settings
 from .trim import ContextReport, drop_oldest, kept, length, prompt_limit, with_numbers
 
@@ -191,10 +193,16 @@ async def _with_images(
     """The parts with what the addresses among them lead to."""
     return tuple(
         [
-            await fetch_image(part, settings, session.network) if isinstance(part, ImageUrl) else part
+            await _fetch_image(session, part, settings) if isinstance(part, ImageUrl) else part
             for part in parts
         ]
     )
+
+
+async def _fetch_image(session: Session, address: ImageUrl, settings: ChatSettings) -> Content:
+    network, where = session.network, address.where
+    body = await network.fetch_image(address.url, limit=DEFAULT_LIMITS.max_bytes, where=where)
+    return await network.compute(partial(load_image, body, settings, where=where))
 
 
 async def _check_capabilities(session: Session, question: Question) -> None:
