@@ -14,7 +14,7 @@ from .adapter.quick_models import quick_constructor
 from .address import Address
 from .client.asynchronous import AsyncChatStream, AsyncOllamaClient
 from .client.blocking import ChatStream, OllamaClient
-from .client.owner import Connected
+from .client.owner import ClientOwner
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -72,8 +72,8 @@ __all__ = [
     "ChatResult",
     "ChatSettings",
     "ChatStream",
+    "ClientOwner",
     "ConfigurationError",
-    "Connected",
     "ConnectionFailedError",
     "ConnectionSettings",
     "ContextOverflowError",

@@ -140,7 +140,7 @@ def test_a_text_needs_no_probes_and_a_second_one_no_network(server: SimulatedOll
     with OllamaClient(settings(server)) as client:
         client.warmup()
         asked = len(server.requests)
-        known = client.known_counter()
+        known = client.cache.counter(client.settings, "qwen3")
         assert known is not None
         assert known.bound(TALK).tokens
         assert client.counter() is known
@@ -380,7 +380,7 @@ def test_an_enormous_or_foreign_description_is_refused_before_it_is_built(run: R
 def test_without_a_vocabulary_there_are_bounds_and_no_ids() -> None:
     counter = TokenCounter.from_show({"template": "{{ .Prompt }}", "model_info": {}})
     assert (counter.text("Hello").tokens, counter.text("Hello").exact) == (9, False)
-    with pytest.raises(ConfigurationError, match="shows no vocabulary"):
+    with pytest.raises(ConfigurationError, match="no vocabulary of this model is known"):
         counter.token_ids("Hello")
 
 

@@ -46,10 +46,11 @@ class TokenCounter:
         return TokenCount(self.tokenizer.count_embedding(text), self.tokenizer.exact)
 
     def token_ids(self, text: str) -> list[int]:
-        """The ids that `text` counts. Raises ConfigurationError for a model that shows no vocabulary."""
+        """The ids that `text` counts. Raises ConfigurationError where there is no vocabulary."""
         if isinstance(self.tokenizer, TokenEstimator):
             raise ConfigurationError(
-                "The server shows no vocabulary for this model, so there are no token ids."
+                "There are no token ids: no vocabulary of this model is known.\n"
+                "On an event loop call `await model.awarmup()` once before; else the server shows none."
             )
         return self.tokenizer.encode(text)
 
