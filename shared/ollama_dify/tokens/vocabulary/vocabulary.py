@@ -102,8 +102,10 @@ class Vocabulary:
 
     def spells_all(self) -> bool:
         """Whether every text has tokens: byte pairs without some byte count it as nothing."""
-        byte_pairs = self.kind == "bpe" and self.rules.byte_level
-        return not byte_pairs or set(self.tokens).issuperset(byte_characters().values())
+        spelled = (
+            byte_characters().values() if self.rules.byte_level else map("<0x{:02X}>".format, range(256))
+        )
+        return self.kind != "bpe" or set(self.tokens).issuperset(spelled)
 
 
 def _read(info: Mapping[str, Any]) -> Vocabulary:
