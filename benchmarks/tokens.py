@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ollama_dify import TokenCounter
+from ollama_dify.tokens.vocabulary.vocabulary import byte_characters
 
 TEXT_BYTES = 100_000
 SIZES = (32_000, 128_256, 256_000)
@@ -23,8 +24,7 @@ _WORDS = "the of and to in a is that for it as was with be by on not he his but 
 def vocabulary(size: int) -> dict[str, Any]:
     """A verbose /api/show answer with a byte-level vocabulary of `size` tokens."""
     chance = random.Random(7)
-    letters = [chr(code) for code in range(33, 127)] + ["Ġ", "Ċ"]
-    letters += [chr(0x100 + code) for code in range(160)]
+    letters = list(byte_characters().values())
     tokens = list(letters)
     known = set(tokens)
     merges: list[str] = []

@@ -1,4 +1,4 @@
-"""What a server may say of a model, changed at random: a count, or our error, and never more than is stated."""
+"""What a server may say of a model, changed at random: a count or an estimate, within bounds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ollama_dify import TokenCounter, Tool, assistant, system, user
 from ollama_dify.tokens.probes import PROBES
 from ollama_dify.tokens.vocabulary.vocabulary import MAX_ENTRIES, byte_characters
 
+SPELLED = [f"<0x{byte:02X}>" for byte in range(256)]
 BYTES = list(byte_characters().values())
 TEXTS = ["", "Hello, wörld 東京 🙂\n\n  x", "\x00\ud800 <s> [img-0]", "a" * 300, " \t\n"]
 ODD: list[Any] = [
@@ -33,7 +34,7 @@ ODD: list[Any] = [
 ]
 BASES: dict[str, dict[str, Any]] = {
     "bpe": {"model": "gpt2", "pre": "llama-bpe", "tokens": [*BYTES, "ab"], "merges": ["a b"]},
-    "gemma4": {"model": "gemma4", "tokens": ["<bos>", "▁", "a", "▁a", "<0xC3>"], "merges": ["▁ a"]},
+    "gemma4": {"model": "gemma4", "tokens": ["<bos>", "▁", "a", "▁a", *SPELLED], "merges": ["▁ a"]},
     "sentencepiece": {"model": "llama", "tokens": ["<unk>", "<s>", "</s>", "▁a", "▁", "a"]},
     "wordpiece": {"model": "bert", "tokens": ["[UNK]", "[CLS]", "[SEP]", "▁a", "b"]},
     "unigram": {"model": "t5", "tokens": ["<unk>", "</s>", "▁a", "▁"], "precompiled_charsmap": "AAAAAA=="},

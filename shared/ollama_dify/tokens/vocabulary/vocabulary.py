@@ -102,9 +102,8 @@ class Vocabulary:
 
     def spells_all(self) -> bool:
         """Whether every text has tokens: byte pairs without some byte count it as nothing."""
-        spelled = (
-            byte_characters().values() if self.rules.byte_level else map("<0x{:02X}>".format, range(256))
-        )
+        written = (f"<0x{byte:02X}>" for byte in range(256))
+        spelled = byte_characters().values() if self.rules.byte_level else written
         return self.kind != "bpe" or set(self.tokens).issuperset(spelled)
 
 
