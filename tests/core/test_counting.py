@@ -333,6 +333,7 @@ SHOWS: dict[str, Any] = {
     "a character map of texts": {**UNIGRAM, "tokenizer.ggml.precompiled_charsmap": ["a"]},
     "600,001 tokens": changed("tokens", ["a"] * 600_001),
     "600,001 merges": changed("merges", ["a b"] * 600_001),
+    "merges of what are no tokens": changed("merges", [f"x{n} y{n}" for n in range(60_000)]),
     "junk that spells nothing": {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["\x00"]},
 }
 # What is odd and yet a vocabulary that counts.

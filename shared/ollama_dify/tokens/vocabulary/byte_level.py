@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .vocabulary import Vocabulary, byte_characters
+from .vocabulary import UnsupportedTokenizerError, Vocabulary, byte_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_MAX_SPELLED = 50_000
+"""Symbols of merges that are no tokens; a vocabulary in use has few."""
 _NEWLINES = re.compile("(\n+)")
 
 
@@ -52,6 +54,8 @@ class BytePairModel:
 
         def known(symbol: str) -> None:
             if symbol not in ids:
+                if len(self._spelled) >= _MAX_SPELLED:
+                    raise UnsupportedTokenizerError("Most merges of the vocabulary make no tokens.")
                 id = ids[symbol] = self._size + len(self._spelled)
                 self._spelled[id] = self._spell(symbol)
 
