@@ -113,7 +113,7 @@ class AsyncOllamaClient:
         self.settings = settings
         self._calls = Calls(settings) if calls is None else calls
         self._transports: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[tuple[int, int], AsyncTransport]
+            asyncio.AbstractEventLoop, dict[tuple[int, tuple[Any, ...]], AsyncTransport]
         ] = WeakKeyDictionary()
 
     async def chat(
@@ -234,7 +234,7 @@ class AsyncOllamaClient:
                 if other.is_closed():
                     self._transports.pop(other, None)
             here = self._transports.setdefault(loop, {})
-        key = (os.getpid(), self.settings._revision)
+        key = (os.getpid(), self.settings.connection_values())
         transport = here.get(key)
         if transport is None:
             from ..transport.asynchronous import AsyncTransport

@@ -124,7 +124,7 @@ class OllamaClient:
     def __init__(self, settings: ConnectionSettings, *, calls: Calls | None = None) -> None:
         self.settings = settings
         self._calls = Calls(settings) if calls is None else calls
-        self._transports: dict[tuple[int, int], Transport] = {}
+        self._transports: dict[tuple[int, tuple[Any, ...]], Transport] = {}
 
     def chat(
         self,
@@ -244,7 +244,7 @@ class OllamaClient:
     def _transport(self) -> Transport:
         """This process's transport: what a fork inherited is left alone, what an assignment made stale is
         replaced."""
-        key = (os.getpid(), self.settings._revision)
+        key = (os.getpid(), self.settings.connection_values())
         known = self._transports
         transport = known.get(key)
         if transport is None:

@@ -4,7 +4,8 @@
 
 A missing key, None and a blank string take the form's default. Without `max_tokens` the bound is the context
 size, as the form advises; without `base_url` the address is left to `OLLAMA_HOST`. A value that is None in
-the settings is not exported.
+the settings is not exported. Blanks around a value do not count. Beside its fields a stored form may hold the
+parameters of `completion_params` and Dify's own `__model_type` and `__model_name`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import ConfigurationError
+from .completion_params import PARAMETERS, is_missing, settings_from_completion_params
 
 __all__ = [
     "FORM_FIELDS",
@@ -31,6 +33,9 @@ ModelType = Literal["llm", "text-embedding"]
 
 EMBEDDING_CONTEXT_SIZE = 512
 _MOST_TOKENS = 999_999_999
+_EMBEDDING_PARAMETERS = ("num_ctx", "keep_alive")
+# Dify's own notes in a stored form.
+_MARKS = ("__model_type", "__model_name")
 _TRUE = frozenset({"true", "supported", "yes", "1"})
 _FALSE = frozenset({"false", "unsupported", "no", "0", "off", "disabled"})
 _BOTH: tuple[ModelType, ...] = ("llm", "text-embedding")
@@ -125,12 +130,19 @@ FORM_FIELDS: tuple[FormField, ...] = (
 _FIELDS = {field.variable: field for field in FORM_FIELDS if field.variable not in ("model", "model_type")}
 
 
-def chat_values_from_form(model: str, form: Mapping[str, Any]) -> dict[str, Any]:
+def chat_values_from_form(
+    model: str, form: Mapping[str, Any], completion_params: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Keyword arguments for ChatSettings, every field of the form among them.
 
     Raises ConfigurationError for an unknown key or a value the form cannot hold.
     """
+    stray = {key: value for key, value in form.items() if key in PARAMETERS}
     values = _read(model, form, "llm", context_size=int(_FIELDS["context_size"].default or 0))
+    more, unknown = settings_from_completion_params({**stray, **(completion_params or {})})
+    for name in unknown:
+        raise _unknown_key(name, PARAMETERS, "completion_params have no parameter")
+    values |= more
     if values["max_tokens"] is None:
         values["max_tokens"] = values["context_size"]
     return values
@@ -138,7 +150,9 @@ def chat_values_from_form(model: str, form: Mapping[str, Any]) -> dict[str, Any]
 
 def embedding_values_from_form(model: str, form: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments for EmbeddingSettings: model, base_url, api_key, context_size (512 when missing)."""
-    return _read(model, form, "text-embedding", context_size=EMBEDDING_CONTEXT_SIZE)
+    values = _read(model, form, "text-embedding", context_size=EMBEDDING_CONTEXT_SIZE)
+    stray = {key: form[key] for key in _EMBEDDING_PARAMETERS if key in form}
+    return values | settings_from_completion_params(stray)[0]
 
 
 def chat_form(values: Mapping[str, Any]) -> dict[str, str]:
@@ -152,17 +166,27 @@ def embedding_form(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _read(model: str, form: Mapping[str, Any], model_type: ModelType, *, context_size: int) -> dict[str, Any]:
+    own = PARAMETERS if model_type == "llm" else _EMBEDDING_PARAMETERS
     for key in form:
+        if key in own or key in _MARKS:
+            continue
         if key not in _FIELDS:
-            raise _unknown_key(key)
-        if model_type not in _FIELDS[key].applies_to and not _is_missing(form[key]):
+            raise _unknown_key(key, _FIELDS, "The form has no field")
+        # Dify leaves `mode` behind when the model type changes.
+        stray = model_type not in _FIELDS[key].applies_to and key != "mode"
+        if stray and not is_missing(form[key]):
             raise ConfigurationError(
                 f"The form field {_name(key)} belongs to models of type LLM, not {model_type}.",
                 hint=f"Leave it out, or give it to chat settings. {_allowed(model_type)}",
             )
+    if not is_missing(form.get("__model_type")) and form["__model_type"] != model_type:
+        raise ConfigurationError(
+            f"This is the form of a model of type {str(form['__model_type'])[:40]!r}, not {model_type!r}.",
+            hint="LLM is ChatSettings, text-embedding is EmbeddingSettings.",
+        )
     # base_url and api_key have no default; max_tokens follows the context size
     values: dict[str, Any] = {
-        "model": model,
+        "model": model.strip() if isinstance(model, str) else model,
         "base_url": None,
         "api_key": None,
         "mode": "chat",
@@ -174,7 +198,7 @@ def _read(model: str, form: Mapping[str, Any], model_type: ModelType, *, context
     for key, field in _FIELDS.items():
         if model_type not in field.applies_to:
             del values[key]
-        elif not _is_missing(form.get(key)):
+        elif not is_missing(form.get(key)):
             values[key] = _PARSERS[key](key, form[key])
     return values
 
@@ -188,14 +212,10 @@ def _write(values: Mapping[str, Any], model_type: ModelType) -> dict[str, str]:
     return form
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str):
         raise _bad(key, value, "is no text")
-    return value
+    return value.strip()
 
 
 def _mode(key: str, value: Any) -> str:
@@ -265,9 +285,10 @@ def _allowed(model_type: ModelType) -> str:
     return f"Its form has {', '.join(names)}."
 
 
-def _unknown_key(key: object) -> ConfigurationError:
-    close = difflib.get_close_matches(str(key), _FIELDS, n=1)
-    question = f" Did you mean {_name(close[0])}?" if close else ""
+def _unknown_key(key: object, known: Mapping[str, Any], problem: str) -> ConfigurationError:
+    close = difflib.get_close_matches(str(key), known, n=1)
+    shown = _name(close[0]) if close and close[0] in _FIELDS else "".join(map(repr, close))
+    question = f" Did you mean {shown}?" if close else ""
     return ConfigurationError(
-        f"The form has no field {str(key)[:80]!r}.{question}", hint=f"Its fields are {', '.join(_FIELDS)}."
+        f"{problem} {str(key)[:80]!r}.{question}", hint=f"Known are {', '.join(known)}."
     )
