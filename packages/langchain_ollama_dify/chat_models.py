@@ -63,7 +63,8 @@ class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
     """
 
     streaming: bool | None = Field(
-        None, description="True streams inside invoke too, False never streams. Unset: as the method says."
+        default=None,
+        description="True streams inside invoke too, False never streams. Unset: as the method says.",
     )
 
     @field_validator("format", mode="before")

@@ -304,10 +304,8 @@ def _host_of(target: str) -> str:
     return target.strip("[]").lower().removesuffix(".")
 
 
-_PRIVATE_NETWORKS = [
-    ipaddress.ip_network(network)
-    for network in "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 169.254.0.0/16 100.64.0.0/10 fc00::/7 fe80::/10".split()
-]
+_RANGES_V4 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10")
+_PRIVATE_NETWORKS = tuple(map(ipaddress.ip_network, (*_RANGES_V4, "fc00::/7", "fe80::/10")))
 _PRIVATE_SUFFIXES = (".local", ".localhost", ".internal", ".lan", ".localdomain", ".home.arpa")
 
 

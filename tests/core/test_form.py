@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_dify.errors import ConfigurationError
 from ollama_dify import ChatSettings, EmbeddingSettings
+from ollama_dify.errors import ConfigurationError
 from ollama_dify.settings.completion_params import PARAMETERS, settings_from_completion_params
 from ollama_dify.settings.dify_form import (
     FORM_FIELDS,

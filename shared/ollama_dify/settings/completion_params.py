@@ -1,6 +1,6 @@
 """An app's parameters for a model, Dify's `completion_params` → keyword arguments of the settings. Pure.
 
-    {"temperature": 0.2, "num_ctx": 8192, "think_level": "high"}  →  {"temperature": 0.2, "context_size": 8192, …}
+    {"num_ctx": 8192, "think_level": "high"}  →  {"context_size": 8192, "think": "high"}
 
 The table of which parameter goes where is in docs/dify.md.
 """
@@ -16,8 +16,7 @@ from ..errors import ConfigurationError
 
 __all__ = ["PARAMETERS", "is_missing", "settings_from_completion_params"]
 
-# Parameter → our setting. A later one wins over an earlier one: Dify lets `think_level` override `think`, and a
-# schema replaces `format`.
+# Parameter → our setting. A later one wins: `think_level` over `think`, as in Dify, a schema over `format`.
 PARAMETERS: Mapping[str, str] = {
     **{
         name: name
@@ -36,8 +35,8 @@ PARAMETERS: Mapping[str, str] = {
 def settings_from_completion_params(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Keyword arguments of ChatSettings, and the parameters for which there is none.
 
-    A value that is None or blank is left out. Raises ConfigurationError for a `json_schema` that is none; other
-    values are checked by the settings.
+    None and blank values are left out. Raises ConfigurationError for a `json_schema` that is none; the
+    settings check the other values.
     """
     values: dict[str, Any] = {}
     for name, setting in PARAMETERS.items():

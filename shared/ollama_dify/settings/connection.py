@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -37,6 +37,12 @@ from .credentials import (
 from .names import configuration_error, unknown_name
 
 __all__ = ["ConnectionSettings", "PerObject", "Timeouts"]
+
+if TYPE_CHECKING:
+    # For type checkers, which take a field's type for that of the argument.
+    Secret = SecretStr | str
+else:
+    Secret = SecretStr
 
 _S = TypeVar("_S", bound="ConnectionSettings")
 
@@ -86,10 +92,11 @@ class ConnectionSettings(BaseModel):
 
     Raises ConfigurationError for anything that cannot work; nothing falls back to localhost.
 
-    `api_key`, `api_key_env` and `headers` are for the server (scheme, host and port) whose address they were
-    given with. A new address for them is refused, whichever way it comes (assignment, `from_settings`,
-    `for_embedding`, `model_copy`, LangChain's `configurable_fields`, LlamaIndex's `from_dict`): give both in one
-    step, or None. User and password inside an address go with it. An `http_client` and a `proxy` are as given.
+    `api_key`, `api_key_env` and `headers` are for the server (scheme, host, port) whose address came with
+    them. Another address for them is refused, whichever way it comes (assignment, `from_settings`,
+    `for_embedding`, `model_copy`, LangChain's `configurable_fields`, LlamaIndex's `from_dict`), so that no
+    other server receives them and none is dropped without a word: give both in one step, or None. User and
+    password inside an address go with it. An `http_client` and a `proxy` are used as they are.
     """
 
     model_config = ConfigDict(
@@ -107,7 +114,7 @@ class ConnectionSettings(BaseModel):
         description="Address of the Ollama server. Unset: `OLLAMA_HOST` as Ollama's own client reads it, "
         "else http://localhost:11434.",
     )
-    api_key: Annotated[SecretStr | None, _CONNECTION] = Field(
+    api_key: Annotated[Secret | None, _CONNECTION] = Field(
         default=None,
         title="API Key",
         description="Sent as a Bearer token. Unset: for https://ollama.com `OLLAMA_API_KEY`.",
@@ -116,7 +123,7 @@ class ConnectionSettings(BaseModel):
     )
     api_key_env: Annotated[str | None, _CONNECTION] = Field(
         default=None,
-        description="Name of the environment variable that holds the key; read at the first request, never stored.",
+        description="Environment variable that holds the key; read at the first request, never stored.",
     )
     headers: Annotated[dict[str, str], _CONNECTION] = Field(
         default_factory=BoundHeaders, description="Sent with every request.", exclude=True, repr=False
@@ -135,7 +142,7 @@ class ConnectionSettings(BaseModel):
         description="TLS: True, False (loud), a path to a CA bundle, or an ssl.SSLContext.",
         repr=False,
     )
-    proxy: Annotated[SecretStr | None, _CONNECTION] = Field(
+    proxy: Annotated[Secret | None, _CONNECTION] = Field(
         default=None, description="URL of a proxy to use.", exclude=True, repr=False
     )
     trust_env: Annotated[bool, _CONNECTION] = Field(
@@ -236,6 +243,11 @@ class ConnectionSettings(BaseModel):
             return self.timeout
         return Timeouts(total=self.timeout)
 
+    def secret(self, name: Literal["api_key", "proxy"]) -> str | None:
+        """The text of a secret."""
+        value = getattr(self, name)
+        return value.get_secret_value() if isinstance(value, SecretStr) else value
+
     def sent_headers(self) -> dict[str, str]:
         """The headers of every request, credentials among them, names in lower case; reads the environment.
 
@@ -243,14 +255,13 @@ class ConnectionSettings(BaseModel):
         """
         headers = {name.lower(): value for name, value in self.headers.items()}
         if "authorization" not in headers:
-            found = authorization(self.api_key, self.api_key_env, self.address)
+            found = authorization(self.secret("api_key"), self.api_key_env, self.address)
             if found is not None:
                 headers["authorization"] = found
         return headers
 
     def connection_values(self) -> tuple[Any, ...]:
         """What a connection depends on, hashable: while it is equal, a client keeps its connections."""
-        proxy = self.proxy
         return (
             self.address,
             self.api_key,
@@ -258,7 +269,7 @@ class ConnectionSettings(BaseModel):
             tuple(self.headers.items()),
             self.timeout,
             self.max_connections,
-            None if proxy is None else proxy.get_secret_value(),
+            self.secret("proxy"),
             self.trust_env,
             self.follow_redirects,
             *(id(own) for own in (self.verify, self.http_client, self.http_async_client)),
@@ -282,7 +293,7 @@ class ConnectionSettings(BaseModel):
         if not isinstance(settings, ConnectionSettings):
             raise ConfigurationError(
                 f"{cls.__name__}.from_settings takes {part.__name__}, not {type(settings).__name__}.",
-                hint=f"Make them first: {part.__name__}(**values), or {part.__name__}.from_dify(model, form).",
+                hint=f"Make them first: {part.__name__}(**values).",
             )
         given = settings._settings_part()
         if not issubclass(given, part) and not issubclass(part, given):

@@ -1,7 +1,7 @@
 """Credentials that know which server they were given for, so that no other one receives them. Pure.
 
-Settings are rebuilt from their values in many ways (`configurable_fields`, `from_settings`, `model_copy`, a dump);
-only the values themselves come along on every one, so each carries its origin.
+Settings are rebuilt from their values in many ways (`configurable_fields`, `from_settings`, `model_copy`,
+dumps); only the values themselves come along on each of them, so every value carries its origin.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class BoundName(str):
 
 
 def bind(values: Mapping[str, Any], origin: str) -> list[str]:
-    """Note for which server credentials are that were just given; names of those that another one was given."""
+    """Note the server of credentials that are new; the names of those that were given for another one."""
     stale = []
     for name in CREDENTIALS:
         value = values[name]
@@ -101,7 +101,7 @@ def check_key(key: str, name: str = "") -> str:
     return key
 
 
-def authorization(key: SecretStr | None, variable: str | None, address: Address) -> str | None:
+def authorization(key: str | None, variable: str | None, address: Address) -> str | None:
     """Value of the Authorization header.
 
     The address's user and password come first, then the key, the named variable, and for https://ollama.com
@@ -111,7 +111,7 @@ def authorization(key: SecretStr | None, variable: str | None, address: Address)
     if address.authorization is not None:
         return address.authorization
     if key is not None:
-        return f"Bearer {key.get_secret_value()}"
+        return f"Bearer {key}"
     if variable is None and not (address.url.startswith("https:") and is_ollama_cloud(address.url)):
         return None
     found = os.environ.get(variable or CLOUD_KEY, "").strip()

@@ -39,10 +39,6 @@ _MARKS = ("__model_type", "__model_name")
 _TRUE = frozenset({"true", "supported", "yes", "1"})
 _FALSE = frozenset({"false", "unsupported", "no", "0", "off", "disabled"})
 _BOTH: tuple[ModelType, ...] = ("llm", "text-embedding")
-_YES_NO: tuple[tuple[str, dict[Language, str]], ...] = (
-    ("true", {"en": "Yes", "ja": "はい", "zh": "是"}),
-    ("false", {"en": "No", "ja": "いいえ", "zh": "否"}),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,66 +62,34 @@ class FormField:
     options: tuple[tuple[str, dict[Language, str]], ...] = ()
 
 
+def _labels(en: str, ja: str, zh: str) -> dict[Language, str]:
+    return {"en": en, "ja": ja, "zh": zh}
+
+
+_LLM: tuple[ModelType, ...] = ("llm",)
+_TYPES = (("llm", _labels("LLM", "対話", "LLM")), ("text-embedding", _labels(*("Text Embedding",) * 3)))
+_MODES = (("chat", _labels("Chat", "対話", "对话")), ("completion", _labels("Completion", "補完", "补全")))
+_YES_NO = (("true", _labels("Yes", "はい", "是")), ("false", _labels("No", "いいえ", "否")))
+_TYPE = _labels("Model Type", "モデルタイプ", "模型类型")
+_KEY = _labels("API Key (optional)", "API キー（任意）", "API 密钥（可选）")
+_MODE = _labels("Completion mode", "モデルタイプ", "模型类型")
+_CONTEXT = _labels("Model context size", "モデルのコンテキスト長", "模型上下文长度")
+_BOUND = _labels("Upper bound for max tokens", "最大トークン上限", "最大 token 上限")
+_VISION = _labels("Vision support", "ビジョン対応", "是否支持 Vision")
+_CALLS = _labels("Function call support", "関数呼び出し対応", "是否支持函数调用")
+
 FORM_FIELDS: tuple[FormField, ...] = (
-    FormField("model", {"en": "Model Name", "ja": "モデル名称", "zh": "模型名称"}, "text", required=True),
+    FormField("model", _labels("Model Name", "モデル名称", "模型名称"), "text", None, required=True),
     FormField(
-        "model_type",
-        {"en": "Model Type", "ja": "モデルタイプ", "zh": "模型类型"},
-        "select",
-        default="llm",
-        options=(
-            ("llm", {"en": "LLM", "ja": "対話", "zh": "LLM"}),
-            ("text-embedding", dict.fromkeys(("en", "ja", "zh"), "Text Embedding")),
-        ),
+        "model_type", _labels("Model Type", "モデルタイプ", "模型类型"), "select", "llm", options=_TYPES
     ),
-    FormField("base_url", {"en": "Base URL", "ja": "基本 URL", "zh": "基础 URL"}, "text", required=True),
-    FormField(
-        "api_key",
-        {"en": "API Key (optional)", "ja": "API キー（任意）", "zh": "API 密钥（可选）"},
-        "secret",
-    ),
-    FormField(
-        "mode",
-        {"en": "Completion mode", "ja": "モデルタイプ", "zh": "模型类型"},
-        "select",
-        default="chat",
-        applies_to=("llm",),
-        options=(
-            ("chat", {"en": "Chat", "ja": "対話", "zh": "对话"}),
-            ("completion", {"en": "Completion", "ja": "補完", "zh": "补全"}),
-        ),
-    ),
-    FormField(
-        "context_size",
-        {"en": "Model context size", "ja": "モデルのコンテキスト長", "zh": "模型上下文长度"},
-        "text",
-        default="4096",
-        required=True,
-    ),
-    FormField(
-        "max_tokens",
-        {"en": "Upper bound for max tokens", "ja": "最大トークン上限", "zh": "最大 token 上限"},
-        "text",
-        default="4096",
-        required=True,
-        applies_to=("llm",),
-    ),
-    FormField(
-        "vision_support",
-        {"en": "Vision support", "ja": "ビジョン対応", "zh": "是否支持 Vision"},
-        "radio",
-        default="false",
-        applies_to=("llm",),
-        options=_YES_NO,
-    ),
-    FormField(
-        "function_call_support",
-        {"en": "Function call support", "ja": "関数呼び出し対応", "zh": "是否支持函数调用"},
-        "radio",
-        default="false",
-        applies_to=("llm",),
-        options=_YES_NO,
-    ),
+    FormField("base_url", _labels("Base URL", "基本 URL", "基础 URL"), "text", None, required=True),
+    FormField("api_key", _KEY, "secret"),
+    FormField("mode", _MODE, "select", "chat", applies_to=_LLM, options=_MODES),
+    FormField("context_size", _CONTEXT, "text", "4096", required=True),
+    FormField("max_tokens", _BOUND, "text", "4096", required=True, applies_to=_LLM),
+    FormField("vision_support", _VISION, "radio", "false", applies_to=_LLM, options=_YES_NO),
+    FormField("function_call_support", _CALLS, "radio", "false", applies_to=_LLM, options=_YES_NO),
 )
 _FIELDS = {field.variable: field for field in FORM_FIELDS if field.variable not in ("model", "model_type")}
 

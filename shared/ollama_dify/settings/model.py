@@ -11,12 +11,11 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from ..address import with_credentials
-from . import dify_form as form
 from .connection import ConnectionSettings, PerObject, Timeouts
 
 __all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSettings", "Timeouts"]
@@ -25,22 +24,9 @@ __all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSett
 LOAD_OPTIONS = ("num_gpu", "num_thread", "num_batch", "main_gpu", "use_mmap")
 
 SAMPLING_OPTIONS = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "typical_p",
-    "repeat_penalty",
-    "repeat_last_n",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-    "stop",
-    "num_keep",
-    "mirostat",
-    "mirostat_eta",
-    "mirostat_tau",
-    "tfs_z",
+    *("temperature", "top_p", "top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n"),
+    *("presence_penalty", "frequency_penalty", "seed", "stop", "num_keep"),
+    *("mirostat", "mirostat_eta", "mirostat_tau", "tfs_z"),
 )
 
 # Options that have a field of their own under another name.
@@ -72,7 +58,12 @@ LOADING = PerObject("changing it makes the server load the model again")
 
 Name = Annotated[str, AfterValidator(_one_line)]
 KeepAlive = Annotated[int | float | str, AfterValidator(_duration)]
-StopWords = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+if TYPE_CHECKING:
+    StopWords = list[str] | str
+else:
+    StopWords = Annotated[
+        list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    ]
 
 
 class ModelSettings(ConnectionSettings):
@@ -257,6 +248,8 @@ class ChatSettings(ModelSettings):
         completion_params: an app's parameters for this model. Raises ConfigurationError for names that are
         neither on the form nor among the parameters.
         """
+        from . import dify_form as form
+
         return cls(**{**form.chat_values_from_form(model, credentials, completion_params), **changes})
 
     def to_dify(self, *, secrets: bool = True) -> dict[str, str]:
@@ -265,6 +258,8 @@ class ChatSettings(ModelSettings):
         It holds the key, and the password of an address, as plain text. secrets: False leaves both out. What
         the form has no field for (`headers`, a key in the environment) is never in it.
         """
+        from . import dify_form as form
+
         return form.chat_form(_form_values(self, secrets))
 
 
@@ -298,20 +293,24 @@ class EmbeddingSettings(ModelSettings):
     @classmethod
     def from_dify(cls, model: str, credentials: Mapping[str, Any], **changes: Any) -> EmbeddingSettings:
         """Settings from Dify's credentials form for a Text Embedding model."""
+        from . import dify_form as form
+
         return cls(**{**form.embedding_values_from_form(model, credentials), **changes})
 
     def to_dify(self, *, secrets: bool = True) -> dict[str, str]:
         """The credentials form as Dify stores it, with the key as plain text; secrets=False leaves it out."""
+        from . import dify_form as form
+
         return form.embedding_form(_form_values(self, secrets))
 
 
 def _form_values(settings: ModelSettings, secrets: bool) -> dict[str, Any]:
-    key, address = settings.api_key, settings.address
+    address = settings.address
     url = address.url
     if secrets and address.authorization is not None:
         url = with_credentials(url, address.authorization)
     return {
         **{name: getattr(settings, name) for name in type(settings).model_fields},
         "base_url": url,
-        "api_key": key.get_secret_value() if secrets and key is not None else None,
+        "api_key": settings.secret("api_key") if secrets else None,
     }

@@ -257,8 +257,9 @@ def _headers(settings: ConnectionSettings) -> dict[str, str]:
 
 def _proxy(settings: ConnectionSettings) -> str | None:
     """The proxy for this server: the one given, else the environment's unless the address is private."""
-    if settings.proxy is not None:
-        return _checked_proxy(settings.proxy.get_secret_value())
+    given = settings.secret("proxy")
+    if given is not None:
+        return _checked_proxy(given)
     host = settings.address.host
     if not settings.trust_env or is_private(host) or urllib.request.proxy_bypass(host):
         return None
