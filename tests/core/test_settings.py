@@ -255,6 +255,8 @@ def test_an_option_without_a_field_there_is_an_option() -> None:
             ("timeout: takes a number of seconds greater than 0, a Timeouts",),
             id="union",
         ),
+        pytest.param({"timeout": {"idle": 0}}, ("timeout: idle: Input should be", "not 0"), id="in a union"),
+        pytest.param({"temperature": "hot"}, ("should be a valid number, not 'hot'",), id="number"),
         pytest.param({"think": 5}, ("think: takes True, False, ", "not 5"), id="think"),
         pytest.param({"base_url": "ftp://x"}, ("ChatSettings: base_url 'ftp://x' begins",), id="address"),
         pytest.param({"http_backend": "aiohttp"}, ("one HTTP transport", "leave it out"), id="http_backend"),

@@ -167,6 +167,12 @@ def test_a_dump_holds_no_key_that_was_not_given(
 
 
 @each
+def test_repr_shows_what_was_set(kind: Any, settings: Any) -> None:
+    made = kind(model="m", api_key=KEY, keep_alive=5)
+    assert repr(made) == f"{kind.__name__}(model='m', keep_alive=5)"
+
+
+@each
 def test_settings_of_another_kind_of_model(kind: Any, settings: Any) -> None:
     wrong = ollama_dify.ChatSettings if kind is OllamaDifyEmbeddings else ollama_dify.EmbeddingSettings
     named = "for_embedding" if kind is OllamaDifyEmbeddings else "ChatSettings"

@@ -145,6 +145,11 @@ def test_context_manager_closes(cls: Any) -> None:
 
 
 @both
+def test_repr_shows_what_was_set(cls: Any) -> None:
+    assert repr(cls(model="m", api_key=SECRET, keep_alive=5)) == f"{cls.__name__}(model='m', keep_alive=5)"
+
+
+@both
 def test_settings_of_another_kind_of_model(cls: Any) -> None:
     wrong, named = (
         (EmbeddingSettings, "ChatSettings") if cls is OllamaDify else (ChatSettings, "for_embedding")

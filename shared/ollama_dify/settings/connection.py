@@ -171,6 +171,8 @@ class ConnectionSettings(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise configuration_error(type(self), error) from None
+        # What a framework's validators filled in was not set.
+        object.__setattr__(self, "__pydantic_fields_set__", self.model_fields_set & set(values))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in type(self).model_fields:
@@ -188,13 +190,18 @@ class ConnectionSettings(BaseModel):
     def _changed(self: _S, update: Mapping[str, Any]) -> _S:
         """A shallow copy with other values, all checked together; self stays as it is."""
         made = BaseModel.__copy__(self)
-        fields = type(self).model_fields
+        validator, fields = type(self).__pydantic_validator__, type(self).model_fields
         # What is in `__dict__` beside fields, such as a cached property, was made from the old values.
         values = {name: value for name, value in self.__dict__.items() if name in fields}
+        object.__setattr__(made, "__dict__", values)
+        # Private attributes do not take part in validation.
+        context = {"environment": self._environment}
         try:
-            type(self).__pydantic_validator__.validate_python(
-                {**values, **update}, self_instance=made, context={"environment": self._environment}
-            )
+            name, *more = update
+            if not more and name in fields:
+                validator.validate_assignment(made, name, update[name], context=context)
+            else:
+                validator.validate_python({**values, **update}, self_instance=made, context=context)
         except ValidationError as error:
             raise configuration_error(type(self), error) from None
         object.__setattr__(made, "__pydantic_fields_set__", self.model_fields_set | set(update))
@@ -374,7 +381,6 @@ class ConnectionSettings(BaseModel):
     @model_validator(mode="after")
     def _check_credentials(self, info: ValidationInfo) -> ConnectionSettings:
         if info.context is not None:
-            # Private attributes do not take part in validation.
             self._environment = info.context.get("environment")
         if self.api_key is not None and self.api_key_env is not None:
             raise ValueError("api_key and api_key_env are two ways to give one key; give one of them")

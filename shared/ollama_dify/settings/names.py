@@ -82,8 +82,10 @@ def _lines(cls: type[BaseModel], name: str, found: list[ErrorDetails]) -> list[s
         return [f"{name}: takes {_TAKES[name]}{_shown(cls, name, found[0]['input'])}"]
     lines = []
     for one in ours or inner or found:
-        text = one["msg"].removeprefix("Value error, ").removeprefix(f"{cls.__name__}: ")
-        if one["type"] != "value_error":
+        text = one["msg"].removeprefix("Value error, ")
+        # Errors of ours that came through pydantic already bear the name of a class.
+        text = text.removeprefix(f"{cls.__name__}: ").removeprefix("Timeouts: ").partition(", unable to")[0]
+        if one["type"] not in ("value_error", "missing"):
             text += _shown(cls, name, one["input"])
         steps = one["loc"][2 if name in _TAKES else 1 :]
         place = ".".join(str(step) for step in (name, *steps) if step != "")

@@ -159,7 +159,7 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
     if "options" in values:
         values["options"] = {**settings.options, **(values["options"] or {})}
     explicit = settings.explicit(fields=ChatSettings)
-    explicit["base_url"] = settings.address.url
+    explicit["base_url"] = settings.base_url or settings.address.url
     return ChatSettings(**{**explicit, **values})
 
 
