@@ -502,6 +502,15 @@ async def test_the_variable_of_a_key_is_read_at_the_first_request(
     assert sent(pickle.loads(pickle.dumps(settings))) == CANARY
 
 
+def test_what_comes_past_validation_is_checked_before_it_is_sent() -> None:
+    settings = chat(api_key=CANARY)
+    settings.__dict__["base_url"] = "http://other:1"
+    with pytest.raises(ConfigurationError, match="api_key was given for http://h:1"):
+        OllamaClient(settings).version()
+    made = ChatSettings.model_construct(model="m", base_url="http://h:1/api", api_key=SecretStr(CANARY))
+    assert (made.address.url, sent(made)) == ("http://h:1", CANARY)
+
+
 def test_two_ways_to_give_a_key() -> None:
     with pytest.raises(ConfigurationError, match="api_key and api_key_env are two ways"):
         chat(api_key="k", api_key_env="K")

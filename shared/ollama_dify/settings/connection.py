@@ -30,9 +30,8 @@ from .credentials import (
     BoundName,
     ServerUrl,
     authorization,
-    bind,
     check_key,
-    stale_error,
+    check_origins,
 )
 from .names import configuration_error, unknown_name
 
@@ -262,6 +261,8 @@ class ConnectionSettings(BaseModel):
 
         Raises ConfigurationError for an `api_key_env` that is not set.
         """
+        # Once more, for what came past validation.
+        check_origins(self.__dict__, self.address.origin)
         headers = {name.lower(): value for name, value in self.headers.items()}
         if "authorization" not in headers:
             found = authorization(self.secret("api_key"), self.api_key_env, self.address)
@@ -384,10 +385,7 @@ class ConnectionSettings(BaseModel):
             self._environment = info.context.get("environment")
         if self.api_key is not None and self.api_key_env is not None:
             raise ValueError("api_key and api_key_env are two ways to give one key; give one of them")
-        origin = self.address.origin
-        stale = bind(self.__dict__, origin)
-        if stale:
-            raise stale_error(stale, self.__dict__, origin)
+        check_origins(self.__dict__, self.address.origin)
         return self
 
 

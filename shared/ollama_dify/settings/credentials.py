@@ -23,10 +23,9 @@ __all__ = [
     "BoundName",
     "ServerUrl",
     "authorization",
-    "bind",
     "bound_values",
     "check_key",
-    "stale_error",
+    "check_origins",
 ]
 
 CREDENTIALS = ("api_key", "api_key_env", "headers")
@@ -68,29 +67,27 @@ class BoundName(str):
     origin: str | None = None
 
 
-def bind(values: Mapping[str, Any], origin: str) -> list[str]:
-    """Note the server of credentials that are new; the names of those that were given for another one."""
+def check_origins(values: Mapping[str, Any], origin: str) -> None:
+    """Note the server of credentials that are new. Raises ConfigurationError for those of another one."""
     stale = []
     for name in CREDENTIALS:
-        value = values[name]
-        if value is None:
-            continue
+        value = values.get(name)
+        if not isinstance(value, (BoundKey, BoundName, BoundHeaders)):
+            continue  # None, or what came past validation
         if value.origin is None or not value:
             value.origin = origin
         elif value.origin != origin:
             stale.append(name)
-    return stale
-
-
-def stale_error(names: list[str], values: Mapping[str, Any], origin: str) -> ValueError:
-    """Says that credentials would go to another server, and how to give both."""
-    what = " and ".join(names)
-    again = ", ".join(f"{name}=…" for name in names)
-    without = ", ".join("headers={}" if name == "headers" else f"{name}=None" for name in names)
-    return ValueError(
-        f"{what} {'was' if len(names) == 1 else 'were'} given for {values[names[0]].origin} and would now go "
-        f"to {origin}.\nGive the address and its credentials in one step, as plain values: "
-        f"from_settings(…, base_url=…, {again}); {without} sends none"
+    if not stale:
+        return
+    what = " and ".join(stale)
+    again = ", ".join(f"{name}=…" for name in stale)
+    without = ", ".join("headers={}" if name == "headers" else f"{name}=None" for name in stale)
+    raise ConfigurationError(
+        f"{what} {'was' if len(stale) == 1 else 'were'} given for {values[stale[0]].origin} and would now go "
+        f"to {origin}.",
+        hint="Give the address and its credentials in one step, as plain values: "
+        f"from_settings(…, base_url=…, {again}); {without} sends none.",
     )
 
 
