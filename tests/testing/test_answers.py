@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ollama_dify.testing.answers import Question, compose
+from ollama_dify.testing.rules.answers import Question, compose
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -259,7 +259,10 @@ def test_json_without_a_schema(text: str, keys: set[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("png_10x2000.png", "The image is a PNG image, 10 by 2000 pixels."),
+        (
+            "png_10x2000.png",
+            "The image is a PNG image, 10 by 2000 pixels: mostly red; of medium brightness, evenly lit.",
+        ),
         ("jpeg_exif6.jpg", "The image is a JPEG image, 112 by 56 pixels."),
         ("gif_static.gif", "The image is a GIF image, 56 by 56 pixels."),
         ("webp_lossless.webp", "The image is a WebP image, 56 by 56 pixels."),

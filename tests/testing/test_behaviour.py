@@ -429,7 +429,8 @@ def test_embeddings_are_cut_normalised_and_counted(embedder: Callable[..., Any])
     short = embedder(input="A cat sits on the mat.", dimensions=64)[1]["embeddings"][0]
     assert len(short) == 64
     assert sum(value * value for value in short) == pytest.approx(1.0, abs=1e-5)
-    assert whole["prompt_eval_count"] == count("A cat sits on the mat.")
+    assert whole["prompt_eval_count"] == count("A cat sits on the mat.") + 2
+    assert embedder(input=["a", "b c"])[1]["prompt_eval_count"] == 7
     assert embedder(input=["a", "b"])[1]["embeddings"][1] == embedder(input="b")[1]["embeddings"][0]
 
 

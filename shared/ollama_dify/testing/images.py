@@ -1,4 +1,4 @@
-"""Images by their headers: what they are, and what a server of each version says to them."""
+"""Images and audio by their headers: what they are, and what a server of each version says to them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,6 @@ class SentImage:
     whole: bool = True
     animated: bool = False
 
-    def described(self) -> str:
-        """`a PNG image, 56 by 56 pixels`."""
-        article = "an" if self.format[0] in "HM" else "a"
-        return f"{article} {self.format} image, {self.width} by {self.height} pixels"
-
 
 def decoded(image: str) -> bytes:
     """The bytes of a checked base64 string, padding optional."""
@@ -56,9 +51,20 @@ def look(data: bytes) -> SentImage | None:
     return None
 
 
-def verdict(data: bytes, *, modern: bool) -> tuple[int, str] | None:
-    """None if the server takes the image, else its status and error text."""
-    image = look(data)
+def is_audio(data: bytes) -> bool:
+    """Whether the server takes the bytes for WAV or MP3."""
+    is_wav = data[:4] == b"RIFF" and data[8:12] == b"WAVE"
+    return is_wav or data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] >= b"\xe0")
+
+
+def verdict(data: bytes, *, modern: bool, able: bool = True) -> tuple[int, str] | None:
+    """None if the server takes the image or audio, else its status and error text.
+
+    What it says to audio is from the server's source and from users' reports; no recording holds it.
+    """
+    if is_audio(data) and able:
+        return None
+    image = look(data) if able else None
     if not modern:
         if not data:
             return 500, _EMPTY

@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import answers, checks, fitting, models, vocabulary, wire
+from . import checks, fitting, models, vocabulary, wire
 from .faults import RecordedRequest, Reply
 from .frames import Job, answered
 from .generation import Output, Piece
@@ -16,10 +16,9 @@ from .generation import generate as spend
 from .models import SimulatedModel
 from .prompts import Conversation
 from .responses import JSON, NDJSON, Answer, ok, refuse
+from .rules import answers, reranking
 from .runners import Runner
-
-if TYPE_CHECKING:
-    from .server import SimulatedOllama
+from .state import ServerState
 
 
 async def scripted_answer(reply: Reply) -> Answer:
@@ -42,7 +41,7 @@ async def scripted_answer(reply: Reply) -> Answer:
     return Answer(reply.status, reply.content_type or NDJSON, chunks(), headers)
 
 
-async def chat(server: SimulatedOllama, request: RecordedRequest, reply: Reply | None) -> Answer:
+async def chat(server: ServerState, request: RecordedRequest, reply: Reply | None) -> Answer:
     """POST /api/chat."""
     body = checks.parse_body(request.raw, "ChatRequest")
     checks.check_messages(body.get("messages") or [])
@@ -54,7 +53,7 @@ async def chat(server: SimulatedOllama, request: RecordedRequest, reply: Reply |
     return await answered(await prepare_chat(server, body, reply), stream=body.get("stream") is not False)
 
 
-def _rendered(server: SimulatedOllama, body: checks.Body) -> Answer:
+def _rendered(server: ServerState, body: checks.Body) -> Answer:
     model = _model(server, body)
     think = _thinks(model, body, chat=True)
     prompt = fitting.render_chat(model, Conversation(body["messages"], body.get("tools") or (), think))
@@ -69,7 +68,7 @@ def _check_common(body: checks.Body) -> None:
         raise refuse(400, "top_logprobs must be between 0 and 20")
 
 
-def _model(server: SimulatedOllama, body: checks.Body) -> SimulatedModel:
+def _model(server: ServerState, body: checks.Body) -> SimulatedModel:
     name = body.get("model") or ""
     if not name or not models.is_valid_name(name):
         raise refuse(400, "model is required")
@@ -97,7 +96,7 @@ def _options(model: SimulatedModel, body: checks.Body) -> dict[str, Any]:
     return {**checks.options(model.parameters), **checks.options(body.get("options"))}
 
 
-async def _load_only(server: SimulatedOllama, body: checks.Body, empty: Mapping[str, Any]) -> Answer:
+async def _load_only(server: ServerState, body: checks.Body, empty: Mapping[str, Any]) -> Answer:
     model = _model(server, body)
     keep_alive_s = checks.keep_alive(body, server.keep_alive_s)
     reason = "unload" if keep_alive_s == 0 else "load"
@@ -105,11 +104,11 @@ async def _load_only(server: SimulatedOllama, body: checks.Body, empty: Mapping[
         server.runners.unload(model)
     else:
         await server.runners.load(model, _options(model, body), keep_alive_s)
-    stamp = {"model": body["model"], "created_at": wire.timestamp()}
+    stamp = {"model": body["model"], **model.remote, "created_at": wire.timestamp()}
     return ok({**stamp, **empty, "done": True, "done_reason": reason})
 
 
-async def prepare_chat(server: SimulatedOllama, body: checks.Body, reply: Reply | None) -> Job:
+async def prepare_chat(server: ServerState, body: checks.Body, reply: Reply | None) -> Job:
     """Check, load, render, fit, and make the answer of a chat request."""
     model = _model(server, body)
     think = _thinks(model, body, chat=True)
@@ -120,7 +119,7 @@ async def prepare_chat(server: SimulatedOllama, body: checks.Body, reply: Reply 
     return await _prepare(server, body, model, conversation, reply, fitting.render_chat)
 
 
-async def generate(server: SimulatedOllama, request: RecordedRequest, reply: Reply | None) -> Answer:
+async def generate(server: ServerState, request: RecordedRequest, reply: Reply | None) -> Answer:
     """POST /api/generate."""
     body = checks.parse_body(request.raw, "GenerateRequest")
     checks.check_images(body.get("images"), "GenerateRequest.images")
@@ -156,7 +155,7 @@ class _Made:
 
 
 async def _prepare(
-    server: SimulatedOllama,
+    server: ServerState,
     body: checks.Body,
     model: SimulatedModel,
     conversation: Conversation,
@@ -217,7 +216,7 @@ def _make(
     images = [image for turn in fitted.conversation.messages for image in turn.get("images") or ()]
     if modern and images:
         runner.images.admit(render(model, fitted.conversation).text, images, late=late)
-    made = answers.compose(_question(fitted.conversation, wanted, body)) if reply is None else reply
+    made = reply or reranking.judged(body) or answers.compose(_question(fitted.conversation, wanted, body))
     if conversation.think is not True:
         made = replace(made, thinking=None)
     prompt_tokens, stop, before = fitted.tokens, options.get("stop") or (), _echoed(model, conversation)

@@ -6,18 +6,16 @@ import asyncio
 import dataclasses
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from . import checks, embedding, inference, models, openai, wire
+from . import checks, embedding, inference, models, wire
 from .faults import RecordedRequest, Reply
 from .models import SimulatedModel
 from .responses import JSON, NDJSON, TEXT, Answer, ok, refuse
+from .state import ServerState
 
-if TYPE_CHECKING:
-    from .server import SimulatedOllama
-
-Handler = Callable[["SimulatedOllama", RecordedRequest], Awaitable[Answer]]
+Handler = Callable[[ServerState, RecordedRequest], Awaitable[Answer]]
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 _UNREACHABLE = (
@@ -26,7 +24,7 @@ _UNREACHABLE = (
 )
 
 
-async def respond(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def respond(server: ServerState, request: RecordedRequest) -> Answer:
     """The answer to any request."""
     if not _host_allowed(server, request.header("host")) or not _origin_allowed(request.header("origin")):
         return Answer(403, None)
@@ -47,7 +45,7 @@ async def respond(server: SimulatedOllama, request: RecordedRequest) -> Answer:
     return await handler(server, request)
 
 
-def _host_allowed(server: SimulatedOllama, host: str | None) -> bool:
+def _host_allowed(server: ServerState, host: str | None) -> bool:
     name = urlsplit(f"//{host or ''}").hostname or ""
     if name in server.allowed_hosts or server.is_public:
         return True
@@ -61,28 +59,28 @@ def _origin_allowed(origin: str | None) -> bool:
     return (urlsplit(origin).hostname or "") in _LOCAL_NAMES
 
 
-async def _root(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _root(server: ServerState, request: RecordedRequest) -> Answer:
     return Answer(200, "text/plain; charset=utf-8", b"Ollama is running")
 
 
-async def _version(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _version(server: ServerState, request: RecordedRequest) -> Answer:
     return ok({"version": server.version})
 
 
-async def _status(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _status(server: ServerState, request: RecordedRequest) -> Answer:
     return ok({"cloud": {"disabled": True, "source": "env"}})
 
 
-async def _tags(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _tags(server: ServerState, request: RecordedRequest) -> Answer:
     newest = sorted(server.models.values(), key=lambda model: model.modified_at, reverse=True)
     return ok({"models": [models.tag_entry(model, listed=server.is_modern) for model in newest]})
 
 
-async def _ps(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _ps(server: ServerState, request: RecordedRequest) -> Answer:
     return ok({"models": server.runners.listing()})
 
 
-async def _show(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _show(server: ServerState, request: RecordedRequest) -> Answer:
     body = checks.parse_body(request.raw, "ShowRequest")
     name = named(body, "model")
     model = server.find(name)
@@ -102,7 +100,7 @@ def named(body: Mapping[str, Any], field: str) -> str:
     return str(name)
 
 
-async def _copy(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _copy(server: ServerState, request: RecordedRequest) -> Answer:
     body = checks.parse_body(request.raw, "CopyRequest")
     source, destination = named(body, "source"), named(body, "destination")
     model = server.find(source)
@@ -112,7 +110,7 @@ async def _copy(server: SimulatedOllama, request: RecordedRequest) -> Answer:
     return Answer(200, None)
 
 
-async def _delete(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _delete(server: ServerState, request: RecordedRequest) -> Answer:
     name = named(checks.parse_body(request.raw, "DeleteRequest"), "model")
     model = server.find(name)
     if model is None:
@@ -122,7 +120,7 @@ async def _delete(server: SimulatedOllama, request: RecordedRequest) -> Answer:
     return Answer(200, None)
 
 
-async def _pull(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _pull(server: ServerState, request: RecordedRequest) -> Answer:
     body = checks.parse_body(request.raw, "PullRequest")
     reply = server.scripted(request)
     if reply is not None:
@@ -139,7 +137,7 @@ async def _pull(server: SimulatedOllama, request: RecordedRequest) -> Answer:
     return _progress([{"status": "pulling manifest"}, {"error": error}], stream=True)
 
 
-def _pull_problem(server: SimulatedOllama, name: str, *, insecure: bool) -> str | None:
+def _pull_problem(server: ServerState, name: str, *, insecure: bool) -> str | None:
     split = re.fullmatch(r"http://([^/]+)/(.+?)(?::([\w.-]+))?", name)
     if split is not None and not insecure:
         host, path, tag = split.groups()
@@ -171,7 +169,7 @@ def _progress(steps: list[dict[str, Any]], *, stream: bool) -> Answer:
     return Answer(200, NDJSON, lines())
 
 
-async def _create(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _create(server: ServerState, request: RecordedRequest) -> Answer:
     body = checks.parse_body(request.raw, "CreateRequest")
     name, stream = named(body, "model"), body.get("stream") is not False
     base = server.find(body.get("from") or "")
@@ -202,35 +200,22 @@ async def _create(server: SimulatedOllama, request: RecordedRequest) -> Answer:
     return _progress([*steps, {"status": "writing manifest"}, {"status": "success"}], stream=stream)
 
 
-async def _chat(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    return await _scripted_or(inference.chat, server, request)
+def _generation(work: Callable[[ServerState, RecordedRequest, Reply | None], Awaitable[Answer]]) -> Handler:
+    async def handle(server: ServerState, request: RecordedRequest) -> Answer:
+        reply = server.scripted(request)
+        if reply is not None and reply.is_raw:
+            return await inference.scripted_answer(reply)
+        return await work(server, request, reply)
+
+    return handle
 
 
-async def _generate(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    return await _scripted_or(inference.generate, server, request)
+def _embedding(work: Handler) -> Handler:
+    async def handle(server: ServerState, request: RecordedRequest) -> Answer:
+        reply = server.scripted(request)
+        return await (work(server, request) if reply is None else inference.scripted_answer(reply))
 
-
-async def _scripted_or(
-    work: Callable[[SimulatedOllama, RecordedRequest, Reply | None], Awaitable[Answer]],
-    server: SimulatedOllama,
-    request: RecordedRequest,
-) -> Answer:
-    reply = server.scripted(request)
-    if reply is not None and reply.is_raw:
-        return await inference.scripted_answer(reply)
-    return await work(server, request, reply)
-
-
-async def _embed(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    reply = server.scripted(request)
-    return await embedding.embed(server, request) if reply is None else await inference.scripted_answer(reply)
-
-
-async def _embeddings(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    reply = server.scripted(request)
-    return (
-        await embedding.legacy(server, request) if reply is None else await inference.scripted_answer(reply)
-    )
+    return handle
 
 
 _ROUTES: Mapping[str, Mapping[str, Handler]] = {
@@ -239,16 +224,13 @@ _ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/api/tags": {"GET": _tags, "HEAD": _tags},
     "/api/ps": {"GET": _ps},
     "/api/status": {"GET": _status},
-    "/api/chat": {"POST": _chat},
-    "/api/generate": {"POST": _generate},
-    "/api/embed": {"POST": _embed},
-    "/api/embeddings": {"POST": _embeddings},
+    "/api/chat": {"POST": _generation(inference.chat)},
+    "/api/generate": {"POST": _generation(inference.generate)},
+    "/api/embed": {"POST": _embedding(embedding.embed)},
+    "/api/embeddings": {"POST": _embedding(embedding.legacy)},
     "/api/show": {"POST": _show},
     "/api/pull": {"POST": _pull},
     "/api/copy": {"POST": _copy},
     "/api/create": {"POST": _create},
     "/api/delete": {"DELETE": _delete},
-    "/v1/models": {"GET": openai.list_models},
-    "/v1/embeddings": {"POST": openai.embeddings},
-    "/v1/chat/completions": {"POST": openai.chat},
 }

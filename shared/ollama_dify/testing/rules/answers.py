@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import calling, images, reading, sources, styles, values
-from .faults import Reply
+from .. import images
+from ..faults import Reply
+from . import calling, looking, reading, sources, styles, values
 
 _GREETING = re.compile(
     r"^\W*(?:hello|hi|hey|good (?:morning|evening|day)|greetings)\b[^?]{0,40}$", re.IGNORECASE
@@ -156,13 +157,13 @@ def _seen(messages: Sequence[Mapping[str, Any]], asked: str) -> str | None:
     recent = list(users[-1].get("images") or ()) if users else []
     if not recent and _LOOKS.search(asked):
         recent = [image for message in messages for image in message.get("images") or ()]
-    looked = [images.look(images.decoded(image)) for image in recent]
-    known = [image for image in looked if image is not None]
+    seen = [looking.described(images.decoded(image)) for image in recent]
+    known = [text for text in seen if text is not None]
     if not known:
         return None
     if len(known) == 1:
-        return f"The image is {known[0].described()}."
-    shown = "; ".join(f"image {number} is {image.described()}" for number, image in enumerate(known, 1))
+        return f"The image is {known[0]}."
+    shown = "; ".join(f"image {number} is {text}" for number, text in enumerate(known, 1))
     return f"{shown[0].upper()}{shown[1:]}."
 
 
