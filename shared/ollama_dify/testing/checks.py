@@ -15,62 +15,59 @@ from . import wire
 from .responses import Refused, nested, refuse
 
 Body = dict[str, Any]
-_GO_TYPES: Mapping[str, tuple[str, ...]] = {
-    "string": ("string",),
-    "bool": ("bool",),
-    "int": ("number",),
-    "[]api.Message": ("array",),
-    "api.Tools": ("array",),
-    "map[string]interface {}": ("object",),
+# Go type → the kinds of JSON that it takes, and the request fields of that type.
+_GO_TYPES: Mapping[str, str] = {
+    "string": "string",
+    "bool": "bool",
+    "int": "number",
+    "[]api.Message": "array",
+    "api.Tools": "array",
+    "map[string]interface {}": "object",
 }
-_FIELDS: Mapping[str, Mapping[str, str]] = {
-    "ChatRequest": {
-        "model": "string",
+_SWITCHES = "stream truncate shift logprobs"
+
+
+def _struct(**fields: str) -> Mapping[str, str]:
+    types = {
+        **{go: go for go in _GO_TYPES},
         "messages": "[]api.Message",
-        "stream": "bool",
-        "options": "map[string]interface {}",
-        "truncate": "bool",
-        "shift": "bool",
-        "logprobs": "bool",
-        "top_logprobs": "int",
         "tools": "api.Tools",
-    },
-    "GenerateRequest": {
-        "model": "string",
-        "prompt": "string",
-        "suffix": "string",
-        "system": "string",
-        "template": "string",
-        "raw": "bool",
-        "stream": "bool",
         "options": "map[string]interface {}",
-        "truncate": "bool",
-        "shift": "bool",
-        "logprobs": "bool",
-        "top_logprobs": "int",
-    },
-    "EmbedRequest": {
-        "model": "string",
-        "truncate": "bool",
-        "dimensions": "int",
-        "options": "map[string]interface {}",
-    },
-    "EmbeddingRequest": {"model": "string", "prompt": "string", "options": "map[string]interface {}"},
-    "ShowRequest": {"model": "string", "verbose": "bool"},
-    "PullRequest": {"model": "string", "insecure": "bool", "stream": "bool"},
-    "CopyRequest": {"source": "string", "destination": "string"},
-    "DeleteRequest": {"model": "string"},
-    "CreateRequest": {"model": "string", "from": "string", "system": "string", "stream": "bool"},
-}
-_MESSAGE_FIELDS = {"role": "string", "content": "string", "thinking": "string", "tool_name": "string"}
-_OPTIONS: Mapping[str, Literal["integer", "float32", "boolean", "array"]] = {
-    **dict.fromkeys(
-        ("num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu"),
-        "integer",
+    }
+    return {name: types[kind] for kind, names in fields.items() for name in names.split()}
+
+
+_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "ChatRequest": _struct(
+        string="model",
+        messages="messages",
+        bool=_SWITCHES,
+        options="options",
+        int="top_logprobs",
+        tools="tools",
     ),
-    **dict.fromkeys(("main_gpu", "num_thread", "draft_num_predict"), "integer"),
-    **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p", "repeat_penalty"), "float32"),
-    **dict.fromkeys(("presence_penalty", "frequency_penalty"), "float32"),
+    "GenerateRequest": _struct(
+        string="model prompt suffix system template",
+        bool=f"raw {_SWITCHES}",
+        options="options",
+        int="top_logprobs",
+    ),
+    "EmbedRequest": _struct(string="model", bool="truncate", int="dimensions", options="options"),
+    "EmbeddingRequest": _struct(string="model prompt", options="options"),
+    "ShowRequest": _struct(string="model", bool="verbose"),
+    "PullRequest": _struct(string="model", bool="insecure stream"),
+    "CopyRequest": _struct(string="source destination"),
+    "DeleteRequest": _struct(string="model"),
+    "CreateRequest": _struct(string="model from system", bool="stream"),
+    "Alias": _struct(string="role content thinking tool_name"),
+}
+_INTEGERS = """
+num_keep seed num_predict top_k repeat_last_n num_ctx num_batch num_gpu main_gpu num_thread draft_num_predict
+"""
+_FLOATS = "temperature top_p min_p typical_p repeat_penalty presence_penalty frequency_penalty"
+_OPTIONS: Mapping[str, Literal["integer", "float32", "boolean", "array"]] = {
+    **dict.fromkeys(_INTEGERS.split(), "integer"),
+    **dict.fromkeys(_FLOATS.split(), "float32"),
     "use_mmap": "boolean",
     "stop": "array",
 }
@@ -82,7 +79,6 @@ _OLD_REPETITIONS, _MODERN_REPETITIONS = 2000, 1999
 _NO_VOCABULARY = "failed to load model vocabulary required for format"
 _NO_GRAMMAR = "Failed to initialize samplers: failed to parse grammar"
 THINK_LEVELS = ("high", "medium", "low", "max")
-DEFAULT_KEEP_ALIVE_S = 300.0
 
 
 def parse_body(raw: bytes, kind: str) -> Body:
@@ -98,7 +94,7 @@ def parse_body(raw: bytes, kind: str) -> Body:
     if not isinstance(body, dict):
         found = wire.go_kind(body)
         raise refuse(400, f"json: cannot unmarshal {found} into Go value of type api.{kind}")
-    _check_fields(body, _FIELDS[kind], kind)
+    _check_fields(body, kind)
     return body
 
 
@@ -116,13 +112,13 @@ def _syntax_error(raw: bytes) -> str:
     return "invalid UTF-8 in request"
 
 
-def _check_fields(body: Mapping[str, Any], types: Mapping[str, str], struct: str) -> None:
-    for name, go_type in types.items():
+def _check_fields(body: Mapping[str, Any], struct: str) -> None:
+    for name, go_type in _FIELDS[struct].items():
         value = body.get(name)
         if value is None:
             continue
         found = wire.go_kind(value)
-        if found not in _GO_TYPES[go_type]:
+        if found != _GO_TYPES[go_type]:
             raise refuse(
                 400, f"json: cannot unmarshal {found} into Go struct field {struct}.{name} of type {go_type}"
             )
@@ -134,7 +130,7 @@ def check_messages(messages: list[Any]) -> None:
         if not isinstance(message, dict):
             found = wire.go_kind(message)
             raise refuse(400, f"json: cannot unmarshal {found} into Go struct field ChatRequest.messages")
-        _check_fields(message, _MESSAGE_FIELDS, "Alias")
+        _check_fields(message, "Alias")
         check_images(message.get("images"), "Alias.images")
         for call in message.get("tool_calls") or ():
             arguments = (call.get("function") or {}).get("arguments") if isinstance(call, dict) else None
@@ -197,7 +193,7 @@ def think(body: Mapping[str, Any]) -> bool | None:
     if isinstance(value, str) and value in THINK_LEVELS:
         return True
     if isinstance(value, str):
-        levels = ", ".join(f'"{level}"' for level in ("high", "medium", "low", "max"))
+        levels = ", ".join(f'"{level}"' for level in THINK_LEVELS)
         raise refuse(400, f"invalid think value: {wire.quoted(value)} (must be {levels}, true, or false)")
     raise refuse(400, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)')
 

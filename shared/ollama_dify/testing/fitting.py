@@ -174,14 +174,14 @@ def _check_images(model: SimulatedModel, conversation: Conversation, *, modern: 
     for image in images:
         data = decoded(image)
         kind = "audio" if is_audio(data) else "image"
-        able = model.can("audio" if kind == "audio" else "vision")
-        if not able and modern and model.is_native:
+        sees, hears = model.can("vision"), model.can("audio")
+        if modern and model.is_native and not (hears if kind == "audio" else sees):
             raise refuse(500, nested(500, _NO_PROJECTOR.format(kind), "server_error"), late_stream=late)
-        if not model.sees and modern:
+        if modern and not (sees or hears):
             raise refuse(400, nested(400, _NO_MEDIA, "invalid_request_error"), late_stream=late)
-        if not model.sees:
+        if not (sees or hears):
             return
-        refused = verdict(data, modern=modern, able=able)
+        refused = verdict(data, modern=modern, sees=sees, hears=hears)
         if refused is not None:
             raise refuse(*refused, late_stream=late)
 

@@ -57,14 +57,14 @@ def is_audio(data: bytes) -> bool:
     return is_wav or data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] >= b"\xe0")
 
 
-def verdict(data: bytes, *, modern: bool, able: bool = True) -> tuple[int, str] | None:
+def verdict(data: bytes, *, modern: bool, sees: bool = True, hears: bool = False) -> tuple[int, str] | None:
     """None if the server takes the image or audio, else its status and error text.
 
-    What it says to audio is from the server's source and from users' reports; no recording holds it.
+    That it takes audio, and what a native model says to it, is from the server's source, unrecorded.
     """
-    if is_audio(data) and able:
+    if is_audio(data) and hears:
         return None
-    image = look(data) if able else None
+    image = look(data) if sees else None
     if not modern:
         if not data:
             return 500, _EMPTY
