@@ -410,7 +410,7 @@ BAD_CALLS: Sequence[tuple[str, Callable[[str], Any], Any]] = (
     ("base_url port 0", _at("http://box:0"), Bad),
     ("HTTP_PROXY nonsense", _proxied("::::"), Bad),
     ("HTTP_PROXY ftp", _proxied("ftp://x"), Bad),
-    ("HTTP_PROXY port", _proxied("http://x:99999"), Bad),
+    ("HTTP_PROXY port", _proxied("http://127.0.0.1:99999"), Bad),
     ("HTTP_PROXY socks", _proxied("socks5://127.0.0.1:9"), Bad),
     ("HTTP_PROXY dead", _proxied("http://127.0.0.1:9"), Bad),
     ("form context_size", _form(context_size="4096"), Fine),

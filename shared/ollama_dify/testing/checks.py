@@ -15,51 +15,31 @@ from . import wire
 from .responses import Refused, nested, refuse
 
 Body = dict[str, Any]
-# Go type → the kinds of JSON that it takes, and the request fields of that type.
-_GO_TYPES: Mapping[str, str] = {
-    "string": "string",
-    "bool": "bool",
-    "int": "number",
-    "[]api.Message": "array",
-    "api.Tools": "array",
-    "map[string]interface {}": "object",
+# Go type → the kind of JSON that it takes, and the request fields of that type.
+_GO_TYPES: Mapping[str, tuple[str, str]] = {
+    "string": (
+        "string",
+        "model prompt suffix system template source destination from role content thinking tool_name",
+    ),
+    "bool": ("bool", "stream truncate shift logprobs raw verbose insecure"),
+    "int": ("number", "top_logprobs dimensions"),
+    "[]api.Message": ("array", "messages"),
+    "api.Tools": ("array", "tools"),
+    "map[string]interface {}": ("object", "options"),
 }
-_SWITCHES = "stream truncate shift logprobs"
-
-
-def _struct(**fields: str) -> Mapping[str, str]:
-    types = {
-        **{go: go for go in _GO_TYPES},
-        "messages": "[]api.Message",
-        "tools": "api.Tools",
-        "options": "map[string]interface {}",
-    }
-    return {name: types[kind] for kind, names in fields.items() for name in names.split()}
-
-
-_FIELDS: Mapping[str, Mapping[str, str]] = {
-    "ChatRequest": _struct(
-        string="model",
-        messages="messages",
-        bool=_SWITCHES,
-        options="options",
-        int="top_logprobs",
-        tools="tools",
-    ),
-    "GenerateRequest": _struct(
-        string="model prompt suffix system template",
-        bool=f"raw {_SWITCHES}",
-        options="options",
-        int="top_logprobs",
-    ),
-    "EmbedRequest": _struct(string="model", bool="truncate", int="dimensions", options="options"),
-    "EmbeddingRequest": _struct(string="model prompt", options="options"),
-    "ShowRequest": _struct(string="model", bool="verbose"),
-    "PullRequest": _struct(string="model", bool="insecure stream"),
-    "CopyRequest": _struct(string="source destination"),
-    "DeleteRequest": _struct(string="model"),
-    "CreateRequest": _struct(string="model from system", bool="stream"),
-    "Alias": _struct(string="role content thinking tool_name"),
+_TYPE_OF = {name: go_type for go_type, (_, names) in _GO_TYPES.items() for name in names.split()}
+_ANSWERED = "model stream options truncate shift logprobs top_logprobs"
+_FIELDS: Mapping[str, str] = {
+    "ChatRequest": f"{_ANSWERED} messages tools",
+    "GenerateRequest": f"{_ANSWERED} prompt suffix system template raw",
+    "EmbedRequest": "model truncate dimensions options",
+    "EmbeddingRequest": "model prompt options",
+    "ShowRequest": "model verbose",
+    "PullRequest": "model insecure stream",
+    "CopyRequest": "source destination",
+    "DeleteRequest": "model",
+    "CreateRequest": "model from system stream",
+    "Alias": "role content thinking tool_name",
 }
 _INTEGERS = """
 num_keep seed num_predict top_k repeat_last_n num_ctx num_batch num_gpu main_gpu num_thread draft_num_predict
@@ -113,15 +93,12 @@ def _syntax_error(raw: bytes) -> str:
 
 
 def _check_fields(body: Mapping[str, Any], struct: str) -> None:
-    for name, go_type in _FIELDS[struct].items():
-        value = body.get(name)
-        if value is None:
-            continue
+    for name in _FIELDS[struct].split():
+        value, go_type = body.get(name), _TYPE_OF[name]
         found = wire.go_kind(value)
-        if found != _GO_TYPES[go_type]:
-            raise refuse(
-                400, f"json: cannot unmarshal {found} into Go struct field {struct}.{name} of type {go_type}"
-            )
+        if value is not None and found != _GO_TYPES[go_type][0]:
+            where = f"Go struct field {struct}.{name} of type {go_type}"
+            raise refuse(400, f"json: cannot unmarshal {found} into {where}")
 
 
 def check_messages(messages: list[Any]) -> None:
