@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import images
 from ..faults import Reply
-from . import calling, looking, reading, sources, styles, values
+from . import calling, looking, reading, sources, values
 
 _GREETING = re.compile(
     r"^\W*(?:hello|hi|hey|good (?:morning|evening|day)|greetings)\b[^?]{0,40}$", re.IGNORECASE
@@ -135,9 +135,10 @@ def _named_choice(schema: Mapping[str, Any], asked: str) -> tuple[str, Mapping[s
 
 
 def _any_object(text: str) -> dict[str, Any]:
-    schema = styles.schema_in(text)
-    if schema is not None:
-        return dict(values.Filler(sources.Source(styles.without_schema(text)), schema).object(schema))
+    written = values.schema_in(text)
+    if written is not None:
+        schema, rest = written
+        return values.Filler(sources.Source(rest), schema).object(schema)
     keys = re.findall(r"['\"`](\w+)['\"`](?=[^.\n]*\b(?:keys?|fields?)\b)", text)
     if not keys:
         named = re.search(r"\b(?:keys?|fields?|with|containing)\b[: ]+((?:\w+(?:,\s*|\s+and\s+))*\w+)", text)
@@ -172,15 +173,12 @@ def _plain(question: Question, asked: str) -> str:
     if seen is not None:
         return seen
     system = "\n\n".join(_text(message) for message in question.messages if message.get("role") == "system")
-    spoken = styles.special_answer(asked, system, question.messages)
-    if spoken is not None:
-        return spoken
+    if values.schema_in(asked) is not None and re.search(r"json", asked, re.IGNORECASE):
+        return json.dumps(_any_object(asked), ensure_ascii=False)
     if _GREETING.match(asked):
         return "Hello! How can I help you today?"
     read = reading.take_apart(asked)
-    found: list[str] = []
-    for wording in (read.question.partition(f" ({styles.CONCERNING}")[0], read.question):
-        found = found or (reading.best_sentences(wording, read.context) if read.context else [])
+    found = reading.best_sentences(read.question, read.context) if read.context else []
     if not found and system:
         found = reading.best_sentences(read.question, system)
     if found:
