@@ -12,6 +12,8 @@ from typing import Any
 from ollama_dify.testing import Reply, SimulatedModel
 
 DATA = Path(__file__).parent.parent / "data" / "captures"
+# The OpenAI-compatible routes, the older embedding route, and what only manages models.
+UNKNOWN = ("/v1", "/api/embeddings", "/api/blobs", "/api/copy", "/api/create", "/api/delete", "/api/status")
 VERSIONS = ("0.24.0", "0.32.15", "0.33.0-rc2")
 BETA = re.compile(r'\[|\n+|"(?=\])| ?"(?=b)|b|e|t|a|","|",| ')
 STOPS = {"seed": 1, "stop": ["<|im_start|>", "<|im_end|>"], "temperature": 0}
@@ -38,10 +40,10 @@ class Recording:
 
 
 def recordings(version: str) -> list[Recording]:
-    """All exchanges but those of `/v1`, which is not simulated."""
+    """All exchanges over the routes that are simulated."""
     raw = gzip.decompress((DATA / f"{version}.jsonl.gz").read_bytes()).decode()
     read = [Recording(**json.loads(line)) for line in raw.split("\n") if line]
-    return [one for one in read if not one.path.startswith("/v1")]
+    return [one for one in read if not one.path.startswith(UNKNOWN)]
 
 
 def models(recorded: list[Recording]) -> list[SimulatedModel]:

@@ -83,9 +83,7 @@ class TestOllamaPackage:
 
     def test_manages_models(self, client: ollama.Client) -> None:
         assert "llama3.2:latest" in [model.model for model in client.list().models]
-        client.copy("llama3.2", "mine")
-        assert client.show("mine").capabilities == ["completion", "tools"]
-        client.delete("mine")
+        assert client.show("llama3.2").capabilities == ["completion", "tools"]
         with pytest.raises(ollama.ResponseError, match="'mine:latest' not found"):
             client.show("mine")
         assert [step.status for step in client.pull("qwen3", stream=True)][-1] == "success"

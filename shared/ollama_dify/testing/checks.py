@@ -19,7 +19,7 @@ Body = dict[str, Any]
 _GO_TYPES: Mapping[str, tuple[str, str]] = {
     "string": (
         "string",
-        "model prompt suffix system template source destination from role content thinking tool_name",
+        "model prompt suffix system template role content thinking tool_name",
     ),
     "bool": ("bool", "stream truncate shift logprobs raw verbose insecure"),
     "int": ("number", "top_logprobs dimensions"),
@@ -33,12 +33,8 @@ _FIELDS: Mapping[str, str] = {
     "ChatRequest": f"{_ANSWERED} messages tools",
     "GenerateRequest": f"{_ANSWERED} prompt suffix system template raw",
     "EmbedRequest": "model truncate dimensions options",
-    "EmbeddingRequest": "model prompt options",
     "ShowRequest": "model verbose",
     "PullRequest": "model insecure stream",
-    "CopyRequest": "source destination",
-    "DeleteRequest": "model",
-    "CreateRequest": "model from system stream",
     "Alias": "role content thinking tool_name",
 }
 _INTEGERS = """

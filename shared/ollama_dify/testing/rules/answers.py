@@ -29,7 +29,6 @@ class Question:
     tools: Sequence[Mapping[str, Any]] = ()
     format: Any = None
     thinking: bool = False
-    suffix: str = ""
 
 
 def compose(question: Question) -> Reply:
