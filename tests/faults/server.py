@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from typing_extensions import Self
+
 LINGER_ZERO = struct.pack("ii", 1, 0)
 CONTROL = "/_counts"
 
@@ -357,7 +359,7 @@ class FaultServer:
         self._loop.call_soon_threadsafe(lambda: [it.transport.close() for it in set(self._server.protocols)])
         self.wait(lambda counts: counts.open == 0)
 
-    def __enter__(self) -> FaultServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait(10)
         return self
