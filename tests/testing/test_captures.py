@@ -123,12 +123,12 @@ def unordered_models(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Parameters come in the random order of a Go map; tensors are not simulated."""
+    """Parameters come in the random order of a Go map; modelfile and tensors are not simulated."""
     answer = json.loads(TENSORS.sub('"tensors":[],', text))
     answer["details"]["parent_model"] = answer["details"]["parent_model"].replace("sha256", "")
-    for key in ("parameters", "modelfile"):
-        if key in answer:
-            answer[key] = sorted(answer[key].split("\n"))
+    del answer["modelfile"]
+    if "parameters" in answer:
+        answer["parameters"] = sorted(answer["parameters"].split("\n"))
     return json.dumps(answer)
 
 

@@ -19,6 +19,13 @@ _UNREADABLE = "Failed to load image or audio file"
 _EMPTY = "Failed to create new sequence: failed to process inputs: received zero length image"
 _ANIMATED = "decode WebP image: webp: invalid format"
 _MAX_PIXELS = 1 << 30
+# Beginning, and where width and height stand; in some they are part of the beginning.
+_OTHERS = (
+    ("GIF", re.compile(rb"GIF8[79]a"), "<HH", 6),
+    ("BMP", re.compile(rb"BM"), "<ii", 18),
+    ("PNM", re.compile(rb"P[56]\s+(?:#[^\n]*\n)*(?P<width>\d+)\s+(?P<height>\d+)"), "", 0),
+    ("HDR", re.compile(rb"#\?R(?:ADIANCE|GBE)(?s:.*?)-Y (?P<height>\d+) \+X (?P<width>\d+)"), "", 0),
+)
 _TGA_KINDS = {1: 1, 2: 0, 3: 0, 9: 1, 10: 0, 11: 0}
 
 
@@ -109,19 +116,6 @@ def _jpeg(data: bytes) -> SentImage | None:
     return SentImage("JPEG", 0, 0, whole=False)
 
 
-def _gif(data: bytes) -> SentImage | None:
-    if data[:6] not in (b"GIF87a", b"GIF89a"):
-        return None
-    return SentImage("GIF", *struct.unpack_from("<HH", data, 6))
-
-
-def _bmp(data: bytes) -> SentImage | None:
-    if not data.startswith(b"BM"):
-        return None
-    width, height = struct.unpack_from("<ii", data, 18)
-    return SentImage("BMP", width, abs(height))
-
-
 def _webp(data: bytes) -> SentImage | None:
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return None
@@ -137,23 +131,17 @@ def _webp(data: bytes) -> SentImage | None:
     return SentImage("WebP", width & 0x3FFF, height & 0x3FFF)
 
 
-def _pnm(data: bytes) -> SentImage | None:
-    found = re.match(rb"P[56]\s+(?:#[^\n]*\n)*(\d+)\s+(\d+)", data)
-    return SentImage("PNM", int(found[1]), int(found[2])) if found else None
-
-
-def _hdr(data: bytes) -> SentImage | None:
-    if not data.startswith((b"#?RADIANCE", b"#?RGBE")):
-        return None
-    found = re.search(rb"-Y (\d+) \+X (\d+)", data)
-    return SentImage("HDR", int(found[2]), int(found[1])) if found else None
-
-
-def _tga(data: bytes) -> SentImage | None:
-    mapped, kind = data[1], data[2]
+def _other(data: bytes) -> SentImage | None:
+    for name, beginning, layout, at in _OTHERS:
+        found = beginning.match(data)
+        if found and layout:
+            width, height = struct.unpack_from(layout, data, at)
+            return SentImage(name, width, abs(height))
+        if found:
+            return SentImage(name, int(found["width"]), int(found["height"]))
     width, height, depth = struct.unpack_from("<HHB", data, 12)
-    known = _TGA_KINDS.get(kind) == mapped and depth in (8, 15, 16, 24, 32)
+    known = _TGA_KINDS.get(data[2]) == data[1] and depth in (8, 15, 16, 24, 32)
     return SentImage("TGA", width, height) if known and width and height else None
 
 
-_READERS: tuple[Callable[[bytes], SentImage | None], ...] = (_png, _jpeg, _gif, _bmp, _webp, _pnm, _hdr, _tga)
+_READERS: tuple[Callable[[bytes], SentImage | None], ...] = (_png, _jpeg, _webp, _other)
