@@ -218,9 +218,7 @@ def ps_entry(model: SimulatedModel, *, context: int, expires_at: str) -> dict[st
 
 def show(model: SimulatedModel, *, verbose: bool) -> dict[str, Any]:
     """The /api/show answer."""
-    answer: dict[str, Any] = {
-        "modelfile": f"# FROM {model.full_name}\nTEMPLATE {template_text(model.template)}\n"
-    }
+    answer: dict[str, Any] = {"modelfile": f"# FROM {model.full_name}\n"}
     if model.parameters:
         answer["parameters"] = _parameter_table(model.parameters)
     answer["template"] = template_text(model.template)
