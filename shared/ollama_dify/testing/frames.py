@@ -6,7 +6,7 @@ import asyncio
 import random
 import string
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,33 +101,36 @@ async def answered(job: Job, *, stream: bool) -> Answer:
 
 
 def _whole(job: Job) -> Answer:
-    output, reply = job.output, job.reply
-    if reply.error_at_end is not None:
-        return Answer(500, JSON, wire.dumps({"error": reply.error_at_end}))
-    answer: dict[str, Any] = {"model": job.name, **job.model.remote, "created_at": wire.timestamp()}
-    content, thinking = output.joined("content"), output.joined("thinking")
-    if job.is_chat:
-        message: dict[str, Any] = {"role": "assistant", "content": content}
-        answer["message"] = message
-    else:
-        message = answer
-        answer["response"] = content
-    if thinking:
-        message["thinking"] = thinking
-    if output.calls and job.is_chat:
-        message["tool_calls"] = job.calls()
-    if not reply.done:
-        return ok({**answer, "done": False})
-    answer |= {"done": True, "done_reason": reply.done_reason or output.done_reason}
-    probabilities: dict[str, Any] = {}
+    output, shown = job.output, dict[str, Any]()
+    if job.reply.error_at_end is not None:
+        return Answer(500, JSON, wire.dumps({"error": job.reply.error_at_end}))
     if job.logprobs is not None:
-        shown = [entry for piece in output.pieces for entry in _logprobs(piece, job.logprobs)]
-        probabilities = {"logprobs": shown}
+        entries = [entry for piece in output.pieces for entry in _logprobs(piece, job.logprobs)]
+        shown = {"logprobs": entries}
+    said = {"content": output.joined("content"), "thinking": output.joined("thinking")}
+    return ok(_final(job, **said, calls=job.calls(), shown=shown))
+
+
+def _final(
+    job: Job,
+    content: str = "",
+    thinking: str = "",
+    calls: Sequence[Mapping[str, Any]] = (),
+    shown: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The answer in one piece, or the last chunk of a stream; `shown` are the log probabilities."""
+    final: dict[str, Any] = {"model": job.name, **job.model.remote, "created_at": wire.timestamp()}
+    said: dict[str, Any] = {"role": "assistant", "content": content} if job.is_chat else {"response": content}
+    said |= {"thinking": thinking} if thinking else {}
+    said |= {"tool_calls": calls} if calls and job.is_chat else {}
+    final |= {"message": said} if job.is_chat else said
+    if not job.reply.done:
+        return {**final, "done": False}
+    final |= {"done": True, "done_reason": job.reply.done_reason or job.output.done_reason}
     if job.is_chat:
-        return ok({**answer, **probabilities, **job.statistics()})
-    if job.context is not None:
-        answer["context"] = job.context
-    return ok({**answer, **job.statistics(), **probabilities})
+        return {**final, **(shown or {}), **job.statistics()}
+    final |= {} if job.context is None else {"context": job.context}
+    return {**final, **job.statistics(), **(shown or {})}
 
 
 def _logprobs(piece: Piece, top: int) -> list[dict[str, Any]]:
@@ -160,7 +163,8 @@ async def _stream(job: Job) -> AsyncIterator[bytes]:
         yield wire.dumps({"error": job.reply.error_at_end}) + b"\n"
         return
     if job.reply.done:
-        yield wire.dumps(_last(job)) + b"\n"
+        late = job.calls() if job.is_chat and job.model.is_native else ()
+        yield wire.dumps(_final(job, calls=late)) + b"\n"
 
 
 def _frame(head: bytes, content: bytes) -> bytes:
@@ -176,16 +180,3 @@ def _said(piece: Piece, job: Job) -> bytes:
     if job.is_chat:
         return b'"message":{"role":"assistant","content":%b},"done":false%b' % (text, tail)
     return b'"response":%b,"done":false%b' % (text, tail)
-
-
-def _last(job: Job) -> dict[str, Any]:
-    calls = job.calls() if job.is_chat and job.model.is_native else []
-    last: dict[str, Any] = {"model": job.name, **job.model.remote, "created_at": wire.timestamp()}
-    if job.is_chat:
-        last["message"] = {"role": "assistant", "content": "", **({"tool_calls": calls} if calls else {})}
-    else:
-        last["response"] = ""
-    last |= {"done": True, "done_reason": job.reply.done_reason or job.output.done_reason}
-    if job.context is not None:
-        last["context"] = job.context
-    return {**last, **job.statistics()}

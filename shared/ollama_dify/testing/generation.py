@@ -46,6 +46,7 @@ def generate(reply: Reply, *, limit: int | None, stop: Sequence[str]) -> Output:
     """Spend tokens on the reply until it is complete, `limit` tokens are spent, or a stop word appears."""
     kept: list[Piece] = []
     spent, raw, said, channel = 0, "", "", ""
+    longest = max(map(len, stop), default=0)
     for piece in _steps(reply):
         if limit is not None and spent + piece.tokens > limit:
             return Output(tuple(kept), "length", max(limit, 1), raw)
@@ -55,7 +56,8 @@ def generate(reply: Reply, *, limit: int | None, stop: Sequence[str]) -> Output:
         channel = piece.channel
         if piece.text or not stop:
             kept.append(piece)
-        if channel in ("content", "thinking") and any(word and word in said for word in stop):
+        end = said[-longest - len(piece.text) :]
+        if channel in ("content", "thinking") and any(word and word in end for word in stop):
             return Output(_without_end(kept, said, stop), "stop", spent, raw)
     if limit is not None and spent >= limit:
         return Output(tuple(kept), "length", spent, raw)
