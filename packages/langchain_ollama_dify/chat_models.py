@@ -258,7 +258,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
         """Tokens of a conversation, the model's chat template included.
 
         Exact where the server renders the prompt; an upper bound for images, and on an event loop, where
-        asking would block it (there `await model.awarmup()` must have run once).
+        asking would block it (there, an estimate from bytes before `await model.awarmup()`).
         """
         with langchain_errors():
             asked = core_messages(messages, self)
