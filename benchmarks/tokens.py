@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ollama_dify.client.count import Counter
+from ollama_dify import TokenCounter
+from ollama_dify.tokens.vocabulary.vocabulary import byte_characters
 
 TEXT_BYTES = 100_000
 SIZES = (32_000, 128_256, 256_000)
@@ -23,8 +24,7 @@ _WORDS = "the of and to in a is that for it as was with be by on not he his but 
 def vocabulary(size: int) -> dict[str, Any]:
     """A verbose /api/show answer with a byte-level vocabulary of `size` tokens."""
     chance = random.Random(7)
-    letters = [chr(code) for code in range(33, 127)] + ["Ġ", "Ċ"]
-    letters += [chr(0x100 + code) for code in range(160)]
+    letters = list(byte_characters().values())
     tokens = list(letters)
     known = set(tokens)
     merges: list[str] = []
@@ -80,8 +80,8 @@ def main() -> None:
     print(f"{'vocabulary':>12} {'first use':>12} {'100 kB':>10} {'tokens':>10}")
     for size in SIZES:
         show = vocabulary(size)
-        counter = Counter.from_show(show)
-        first = timed(lambda show=show: Counter.from_show(show).text("a"), min(runs, 3))  # type: ignore[misc]  # bound now
+        counter = TokenCounter.from_show(show)
+        first = timed(lambda show=show: TokenCounter.from_show(show).text("a"), min(runs, 3))  # type: ignore[misc]  # bound now
         took = timed(lambda counter=counter: counter.text(counted), runs)  # type: ignore[misc]  # bound now
         print(f"{size:>12,} {first:>9.0f} ms {took:>7.1f} ms {counter.text(counted).tokens:>10,}")
     print("bars: first use of 128,256 tokens under 2,000 ms; 100 kB under 100 ms")

@@ -258,13 +258,13 @@ class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
         """Tokens of a conversation, the model's chat template included.
 
         Exact where the server renders the prompt; an upper bound for images, and on an event loop, where
-        asking would block it (there `await model.awarmup()` must have run once).
+        asking would block it (there, an estimate from bytes before `await model.awarmup()`).
         """
         with langchain_errors():
             asked = core_messages(messages, self)
             given = [core_tool(tool) for tool in tools or ()]
             if on_event_loop():
-                return self.counter().bound(asked, given, self.think).tokens
+                return self.counter().bound(asked, given).tokens
             return self.client.count_tokens(asked, tools=given).tokens
 
 

@@ -57,7 +57,7 @@ from .wire.responses import (
 )
 
 if TYPE_CHECKING:
-    from .client.count import Counter
+    from .tokens.counter import TokenCounter
     from .tokens.tokenizer import TokenCount
 
 __all__ = [
@@ -77,7 +77,6 @@ __all__ = [
     "ConnectionFailedError",
     "ConnectionSettings",
     "ContextOverflowError",
-    "Counter",
     "EmbedResult",
     "EmbeddingError",
     "EmbeddingSettings",
@@ -106,6 +105,7 @@ __all__ = [
     "TextPart",
     "Timeouts",
     "TokenCount",
+    "TokenCounter",
     "Tool",
     "ToolCall",
     "UnsupportedContentError",
@@ -121,7 +121,7 @@ __all__ = [
 ]
 
 # Most programs count no tokens, so the modules for that come when they are asked for.
-_ON_DEMAND = {"Counter": "client.count", "TokenCount": "tokens.tokenizer"}
+_ON_DEMAND = {"TokenCounter": "tokens.counter", "TokenCount": "tokens.tokenizer"}
 
 
 def __getattr__(name: str) -> Any:

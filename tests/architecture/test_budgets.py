@@ -156,7 +156,7 @@ def test_a_first_chat_needs_nothing_of_it_either(name: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "module"),
     [
-        ("from ollama_dify import Counter", "ollama_dify.client.count"),
+        ("from ollama_dify import TokenCounter", "ollama_dify.tokens.counter"),
         ("from ollama_dify import TokenCount", "ollama_dify.tokens.tokenizer"),
         ("from langchain_ollama_dify import OllamaDifyLLM", "langchain_ollama_dify.llms"),
     ],

@@ -69,7 +69,7 @@ def test_only_errors_of_the_tree_are_raised() -> None:
     """By name: what the code raises is ours, or Python's own for a wrong use of an object or a validator."""
     allowed = {*errors.__all__, "ValueError", "TypeError", "StopIteration", "StopAsyncIteration", "KeyError"}
     # what the module of names that come on demand says of others
-    allowed |= {"AttributeError", "NotRendered", "Refused", "UnsupportedTokenizerError"}
+    allowed |= {"AttributeError", "UnsupportedTokenizerError"}
     # httpx's own, raised where the translation of its errors sees them
     allowed |= {"ReadTimeout", "RemoteProtocolError"}
     below = {"async_connection.py", "connection.py", "exchange.py"}

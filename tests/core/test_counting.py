@@ -1,197 +1,387 @@
-"""Counting as the client does, against the prompts and counts of a real server."""
+"""Counting through both clients: what is asked of the server, what is kept, and what a bad server can do."""
 
 from __future__ import annotations
 
-import gzip
+import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import orjson
+import httpx
 import pytest
 
-from ollama_dify import ChatSettings, Image, ImageUrl, Message, TextPart, TokenCount, Tool, ToolCall, user
-from ollama_dify.client.count import Counter, count_conversation, load_counter
-from ollama_dify.client.retry import RetryBudget
-from ollama_dify.client.session import ModelCache, Session
-from ollama_dify.errors import ConfigurationError, InvalidRequestError
-from ollama_dify.testing import SimulatedOllama
-from ollama_dify.transport.network import Answer, run
-from ollama_dify.wire.requests import WireRequest
+from ollama_dify import (
+    AsyncOllamaClient,
+    ChatSettings,
+    ImageUrl,
+    Message,
+    OllamaClient,
+    TokenCounter,
+    Tool,
+    ToolCall,
+    assistant,
+    system,
+    user,
+)
+from ollama_dify.errors import ConfigurationError, ProtocolError
+from ollama_dify.testing import RecordedRequest, SimulatedOllama
+from ollama_dify.tokens.probes import PROBES
 
-T = TypeVar("T")
-DATA = Path(__file__).parent.parent / "data"
-MODELS: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokens" / "chats.json.gz").read_bytes()))[
-    "models"
+ADD = Tool("add", "Adds two numbers", {"type": "object", "properties": {}})
+LOOK = Tool("look", "Looks at a thing", {"type": "object", "properties": {"thing": {"type": "string"}}})
+TALK = [system("Be brief."), user("Hello"), assistant("Hi! What is it?"), user("The weather, please.")]
+LOOP = [
+    user("What is in the box?"),
+    assistant(tool_calls=[ToolCall("look", {"thing": "box"}, "c1")]),
+    Message("tool", user("a cat").content, tool_name="look", tool_call_id="c1"),
 ]
-VOCABULARIES = json.loads(gzip.decompress((DATA / "tokens" / "tokenizers.json.gz").read_bytes()))[
-    "tokenizers"
-]
+Run = Callable[[ChatSettings, str, Any], Any]
 
 
-@cache
-def show(model: str) -> dict[str, Any]:
-    """What /api/show says, verbose: the recorded template with the model's recorded vocabulary."""
-    return {**MODELS[model]["show"], **_information(model)}
+def run_sync(settings: ChatSettings, name: str, *arguments: Any, **named: Any) -> Any:
+    with OllamaClient(settings) as client:
+        return getattr(client, name)(*arguments, **named)
 
 
-def _information(model: str) -> dict[str, Any]:
-    vocabulary = VOCABULARIES[MODELS[model]["tokenizer"]]
-    own = MODELS[model]["show"].get("model_info") or {}
-    return {"model_info": {**own, **vocabulary["model_info"]}}
+def run_async(settings: ChatSettings, name: str, *arguments: Any, **named: Any) -> Any:
+    async def run() -> Any:
+        async with AsyncOllamaClient(settings) as client:
+            return await getattr(client, name)(*arguments, **named)
+
+    return asyncio.run(run())
 
 
-class Server:
-    """A `Network`: renders as the recorded server did, or not at all."""
-
-    def __init__(self, model: str, rendered: str | None) -> None:
-        self.model = model
-        self.rendered = rendered
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        network: Any = self  # nothing is streamed, fetched or slept
-        self.session = Session(ChatSettings(model=model, max_retries=0), network, ModelCache(), RetryBudget())
-
-    async def compute(self, work: Callable[[], T]) -> T:
-        return work()
-
-    async def send(self, request: WireRequest, limit: int = 0) -> Answer:
-        body = dict(request.body or {})
-        self.asked.append((request.path, body))
-        if request.path == "/api/tags":
-            return Answer(b'{"models":[]}', {})
-        if request.path == "/api/show":
-            return Answer(orjson.dumps(show(self.model)), {})
-        assert body["_debug_render_only"] is True
-        assert body["truncate"] is False
-        if self.rendered is None:
-            raise InvalidRequestError("The server refused the request.")
-        return Answer(orjson.dumps({"_debug_info": {"rendered_template": self.rendered}}), {})
+BOTH = pytest.mark.parametrize("run", [run_sync, run_async], ids=["sync", "async"])
 
 
-def message(turn: dict[str, Any]) -> Message:
-    images = [Image.from_path(DATA / "images" / name) for name in turn.get("images", ())]
-    return Message(
-        turn["role"],
-        (*images, TextPart(turn.get("content", ""))),
-        thinking=turn.get("thinking"),
-        tool_calls=tuple(
-            ToolCall(call["function"]["name"], call["function"]["arguments"], call.get("id"))
-            for call in turn.get("tool_calls", ())
-        ),
-        tool_name=turn.get("tool_name"),
-        tool_call_id=turn.get("tool_call_id"),
-    )
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "ollama-dify" / "tokenizers"
 
 
-def tool(given: dict[str, Any]) -> Tool:
-    function = given["function"]
-    return Tool(function["name"], function.get("description", ""), function.get("parameters", {}))
+@pytest.fixture
+def server() -> Iterator[SimulatedOllama]:
+    with SimulatedOllama() as running:
+        yield running
 
 
-def count(model: str, talk: dict[str, Any], rendered: str | None) -> tuple[TokenCount, Server]:
-    server = Server(model, rendered)
-    settings = ChatSettings(model=model, think=talk.get("think"))
-    messages = [message(turn) for turn in talk["messages"]]
-    tools = [tool(given) for given in talk.get("tools", ())]
-    return run(count_conversation(server.session, settings, messages, tools)), server
+def settings(server: SimulatedOllama, model: str = "qwen3", **values: Any) -> ChatSettings:
+    return ChatSettings(model=model, base_url=server.base_url, max_retries=0, **values)
 
 
-def talks(model: str) -> list[dict[str, Any]]:
-    return [talk for talk in MODELS[model]["conversations"] if talk["prompt_eval_count"]]
+def renders(server: SimulatedOllama) -> list[RecordedRequest]:
+    return [request for request in server.requests if (request.body or {}).get("_debug_render_only")]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_conversation_counts_what_the_server_counts(model: str) -> None:
-    exact = 0
-    for talk in talks(model):
-        counted, _ = count(model, talk, talk["rendered"])
-        assert counted.tokens == talk["prompt_eval_count"]
-        assert counted.exact is (talk["image_count"] == 0)
-        exact += counted.exact
-    assert exact >= 7
+def verbose(server: SimulatedOllama) -> int:
+    return sum(bool((request.body or {}).get("verbose")) for request in server.requests)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_without_rendering_the_count_is_an_upper_bound_and_close(model: str) -> None:
-    far = []
-    for talk in talks(model):
-        counted, _ = count(model, talk, None)
-        assert not counted.exact
-        above = counted.tokens - talk["prompt_eval_count"]
-        assert above >= 0, talk["messages"]
-        if above > max(16, talk["prompt_eval_count"] * 0.05):
-            far.append(talk)
-    # Of this one the recorded server kept a part, as the images that are missing show.
-    images = [sum(len(turn.get("images", ())) for turn in talk["messages"]) for talk in far]
-    assert [(count, talk["image_count"]) for count, talk in zip(images, far, strict=True)] == (
-        [(5, 2)] if model == "tiny-vision" else []
-    )
+CONVERSATIONS = {
+    "a word": ([user("Hello")], []),
+    "talk": (TALK, []),
+    "tools": (TALK, [LOOK, ADD]),
+    "tool loop": (LOOP, [LOOK]),
+    "long": ([*TALK[:1], *TALK[1:3] * 9, *TALK[3:]], []),
+}
 
 
-def test_the_server_is_looked_at_once() -> None:
-    talk = talks("tiny-chat")[0]
-    server = Server("tiny-chat", talk["rendered"])
-    settings = ChatSettings(model="tiny-chat", context_size=2048)
-    messages = [message(turn) for turn in talk["messages"]]
-    for _ in range(3):
-        run(count_conversation(server.session, settings, messages, ()))
-        run(load_counter(server.session, "tiny-chat"))
-    paths = [path for path, _ in server.asked]
-    # Without a digest in /api/tags the model is described anew, the vocabulary is not.
-    assert sum(bool(body.get("verbose")) for _, body in server.asked) == 1
-    assert set(paths) == {"/api/tags", "/api/show", "/api/chat"}
-    assert {body["options"]["num_ctx"] for path, body in server.asked if path == "/api/chat"} == {2048}
+@BOTH
+@pytest.mark.parametrize("talk", CONVERSATIONS)
+@pytest.mark.parametrize("think", [None, True, False])
+def test_a_conversation_counts_what_the_server_reports_and_the_bound_holds(
+    server: SimulatedOllama, run: Run, talk: str, think: bool | None
+) -> None:
+    messages, tools = CONVERSATIONS[talk]
+    asked = settings(server, think=think)
+    counted = run(asked, "count_tokens", messages, tools=tools)
+    reported = run(asked, "chat", messages, tools=tools).finish.usage.input_tokens
+    bound = run(asked, "counter").bound(messages, tools)
+    assert (counted.tokens, counted.exact) == (reported, True)
+    assert not bound.exact
+    assert reported <= bound.tokens <= reported + (150 if tools else 30)
 
 
-def test_a_counter_is_known_once_it_was_loaded() -> None:
-    server = Server("tiny-chat", None)
-    assert server.session.cache.counter("tiny-chat") is None
-    loaded = run(load_counter(server.session, "tiny-chat"))
-    assert server.session.cache.counter("tiny-chat") is loaded
+@BOTH
+def test_the_server_is_asked_to_render_only(server: SimulatedOllama, run: Run) -> None:
+    run(settings(server, context_size=2048, max_tokens=99), "count_tokens", TALK)
+    (request,) = renders(server)
+    assert request.path == "/api/chat"
+    assert request.body["truncate"] is False
+    assert request.body["stream"] is False
+    # As every other call, so that the server does not load the model anew.
+    assert request.body["options"]["num_ctx"] == 2048
+    assert request.body["options"]["num_predict"] == 1
 
 
-def test_a_image_still_to_be_fetched_is_counted_and_not_fetched() -> None:
-    server = Server("tiny-vision", "[img-0]a")
-    settings = ChatSettings(model="tiny-vision", allow_image_urls=True)
-    address = ImageUrl("https://example.com/cat.png")
-    plain = run(count_conversation(server.session, settings, [user("a")], ()))
-    counted = run(count_conversation(server.session, settings, [user("a", address)], ()))
+@BOTH
+def test_probes_are_rendered_once_for_each_model_and_think_value(server: SimulatedOllama, run: Run) -> None:
+    run(settings(server), "counter")
+    assert (len(renders(server)), verbose(server)) == (len(PROBES), 1)
+    run(settings(server), "counter")
+    run(settings(server), "count_tokens", "Hello")
+    assert (len(renders(server)), verbose(server)) == (len(PROBES), 1)
+    run(settings(server, think=False), "counter")
+    assert (len(renders(server)), verbose(server)) == (2 * len(PROBES), 1)
+    run(settings(server, "llava"), "counter")
+    without_tools = sum(not probe.tools for probe in PROBES)
+    assert (len(renders(server)), verbose(server)) == (2 * len(PROBES) + without_tools, 2)
+
+
+@BOTH
+def test_a_text_needs_no_probes_and_a_second_one_no_network(server: SimulatedOllama, run: Run) -> None:
+    assert run(settings(server), "count_tokens", "Hello").exact
+    assert renders(server) == []
+    with OllamaClient(settings(server)) as client:
+        client.warmup()
+        asked = len(server.requests)
+        known = client.cache.counter(client.settings, "qwen3")
+        assert known is not None
+        assert known.bound(TALK).tokens
+        assert client.counter() is known
+        assert client.count_tokens("Hello there").exact
+        assert len(server.requests) == asked
+
+
+@BOTH
+def test_an_image_still_to_be_fetched_is_counted_and_not_fetched(server: SimulatedOllama, run: Run) -> None:
+    asked = settings(server, "llava", allow_image_urls=True)
+    plain = run(asked, "count_tokens", [user("a")])
+    counted = run(asked, "count_tokens", [user("a", ImageUrl("https://example.com/cat.png"))])
     assert not counted.exact
     assert counted.tokens >= plain.tokens + 16
-    assert sum(path == "/api/chat" for path, _ in server.asked) == 1
 
 
-def test_what_answers_report_makes_the_bound_tighter() -> None:
-    for model in ("tiny-native", "chat-llama3"):
-        for talk in talks(model)[:10]:
-            if talk["image_count"]:
-                continue
-            counter = Counter.from_show(show(model))
-            messages = [message(turn) for turn in talk["messages"]]
-            tools = [tool(given) for given in talk.get("tools", ())]
-            counter.learn(messages, tools, talk.get("think"), talk["prompt_eval_count"])
-            assert counter.bound(messages, tools, talk.get("think")).tokens == talk["prompt_eval_count"]
+@BOTH
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda path: path.write_bytes(b"junk"), id="junk"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes().replace(b'"a"', b'"b"')), id="changed"),
+        pytest.param(lambda path: path.unlink(), id="gone"),
+    ],
+)
+def test_a_damaged_cache_is_asked_for_anew(
+    server: SimulatedOllama, run: Run, own_cache: Path, damage: Callable[[Path], Any]
+) -> None:
+    bound = run(settings(server), "counter").bound(TALK)
+    before = {path.name: path.read_bytes() for path in own_cache.iterdir()}
+    assert len(before) == 2  # a vocabulary, and renderings
+    for path in own_cache.iterdir():
+        damage(path)
+    assert run(settings(server), "counter").bound(TALK) == bound
+    assert {path.name: path.read_bytes() for path in own_cache.iterdir()} == before
 
 
-def test_an_exact_count_makes_the_bound_tighter_too() -> None:
-    talk = next(talk for talk in talks("tiny-native") if len(talk["messages"]) > 6)
-    _, server = count("tiny-native", talk, talk["rendered"])
-    counter = server.session.cache.counter("tiny-native")
-    assert counter is not None
-    tools = [tool(given) for given in talk.get("tools", ())]
-    longer = [*map(message, talk["messages"]), user("Go on.")]
-    fresh = Counter.from_show(show("tiny-native")).bound(longer, tools, talk.get("think")).tokens
-    assert talk["prompt_eval_count"] < counter.bound(longer, tools, talk.get("think")).tokens < fresh
+@BOTH
+def test_warmup_heals_a_cache_that_is_whole_and_wrong(
+    server: SimulatedOllama, run: Run, own_cache: Path
+) -> None:
+    """As after an update of the server, whose own renderers change without the model's digest."""
+    from ollama_dify.tokens.cache import TokenizerCache
+
+    counter = run(settings(server), "counter")
+    digest = run(settings(server), "model_info").digest
+    wrong = {"model_info": {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a"]}}
+    assert TokenizerCache().store(server.base_url, digest, "show", wrong)
+    assert len(list(own_cache.iterdir())) == 2
+    assert run(settings(server), "counter").bound(TALK) != counter.bound(TALK)
+    run(settings(server), "warmup")
+    assert run(settings(server), "counter").bound(TALK) == counter.bound(TALK)
+
+
+def test_one_server_is_not_believed_about_another(server: SimulatedOllama) -> None:
+    run_sync(settings(server), "counter")
+    with SimulatedOllama() as other:
+        run_sync(settings(other), "counter")
+        assert (len(renders(other)), verbose(other)) == (len(PROBES), 1)
+
+
+# Servers that answer strangely.
+
+Answering = Callable[[str, dict[str, Any]], Any]
+
+
+def strange(answer: Answering, **values: Any) -> tuple[ChatSettings, list[tuple[str, dict[str, Any]]]]:
+    """Settings whose server answers by a function of path and body, and what it was asked."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.read() or b"{}")
+        asked.append((request.url.path, body))
+        answered = answer(request.url.path, body)
+        if isinstance(answered, httpx.Response):
+            return answered
+        content = answered if isinstance(answered, bytes) else json.dumps(answered).encode()
+        return httpx.Response(200, content=content)
+
+    transport = httpx.MockTransport(handle)
+    clients = {
+        "http_client": httpx.Client(transport=transport),
+        "http_async_client": httpx.AsyncClient(transport=transport),
+    }
+    return ChatSettings(model="m", base_url="http://127.0.0.1:9", max_retries=0, **clients, **values), asked
+
+
+DIGEST = "ab" * 32
+BYTES = [chr(code) for code in (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))]
+BYTES += [chr(0x100 + number) for number in range(256 - len(BYTES))]
+GOOD = {
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "qwen2",
+    "tokenizer.ggml.tokens": [*BYTES, "ab"],
+    "tokenizer.ggml.merges": ["a b"],
+    "tokenizer.ggml.token_type": [1] * 257,
+}
+
+
+def model_with(show: Any, chat: Answering | None = None) -> Answering:
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        if path == "/api/tags":
+            return {"models": [{"name": "m:latest", "digest": DIGEST, "size": 1, "details": {}}]}
+        if path == "/api/show" and body.get("verbose"):
+            return show
+        if path == "/api/show":
+            return {
+                "template": "{{ .Prompt }}",
+                "capabilities": ["completion", "tools"],
+                "model_info": {},
+                "details": {},
+            }
+        answered = {"model": "m", "message": {"role": "assistant", "content": "Hi"}, "done": True}
+        return answered if chat is None else chat(path, body)
+
+    return answer
+
+
+ANSWERS = {
+    "an answer, as of a proxy": lambda path, body: {"message": {"content": "Hi"}, "done": True},
+    "no object": lambda path, body: [],
+    "debug info of another type": lambda path, body: {"_debug_info": "x"},
+    "a number for the prompt": lambda path, body: {"_debug_info": {"rendered_template": 7}},
+    "refused": lambda path, body: httpx.Response(400, json={"error": "unknown field"}),
+    "failed": lambda path, body: httpx.Response(500, json={"error": "template: panic"}),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("chat", ANSWERS)
+def test_where_nothing_renders_the_count_is_an_estimate(run: Run, chat: str) -> None:
+    asked_for, asked = strange(model_with({"model_info": GOOD}, ANSWERS[chat]))
+    counted = run(asked_for, "count_tokens", TALK)
+    assert not counted.exact
+    assert counted.tokens > sum(len(turn.text) for turn in TALK)
+    probes = [body for path, body in asked if path == "/api/chat"]
+    # A server that does not know the question is asked once more, and only for one token.
+    assert len(probes) == (2 if chat not in ("refused", "failed") else 1 + len(PROBES))
+    assert {body["options"]["num_predict"] for body in probes} == {1}
+
+
+@BOTH
+def test_a_template_that_refuses_some_probes_is_bounded_by_the_others(run: Run) -> None:
+    """Such as one that wants user and assistant to take turns."""
+
+    def chat(path: str, body: dict[str, Any]) -> Any:
+        roles = [turn["role"] for turn in body["messages"]]
+        if any(one == other for one, other in pairwise(roles)) or "system" in roles:
+            return httpx.Response(500, json={"error": "Conversation roles must alternate"})
+        texts = "".join(f"<{turn['role']}>{turn['content']}\n" for turn in body["messages"])
+        return {"_debug_info": {"rendered_template": texts + "<assistant>"}}
+
+    asked_for, _ = strange(model_with({"model_info": GOOD}, chat))
+    counter = run(asked_for, "counter")
+    talk = [user("one"), assistant("two"), user("three")]
+    true = len("<user>one\n<assistant>two\n<user>three\n<assistant>")
+    assert true <= counter.bound(talk).tokens <= true + 10
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in GOOD.items() if not key.endswith(name)}
+
+
+def changed(name: str, value: Any) -> dict[str, Any]:
+    return {**GOOD, f"tokenizer.ggml.{name}": value}
+
+
+SENTENCES = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", "a"]}
+UNIGRAM = {"tokenizer.ggml.model": "t5", "tokenizer.ggml.tokens": ["<unk>", "</s>", "▁a"]}
+SHOWS: dict[str, Any] = {
+    "no vocabulary": without("tokens"),
+    "tokens of numbers": changed("tokens", [1, 2, 3]),
+    "tokens of lists": changed("tokens", [["a"], ["b"]]),
+    "tokens as text": changed("tokens", "abc"),
+    "tokens as an object": changed("tokens", {"a": 1}),
+    "one token of 2000 characters": changed("tokens", [*BYTES, "a" * 2000]),
+    "merges of numbers": changed("merges", [1, 2]),
+    "merges as an object": changed("merges", {"a": "b"}),
+    "text for types": changed("token_type", ["1"] * 257),
+    "an enormous type": changed("token_type", [10**30] * 257),
+    "all tokens special": changed("tokens", [f"<{n}>" for n in range(60_000)])
+    | {"tokenizer.ggml.token_type": [3] * 60_000},
+    "kind as a list": changed("model", ["gpt2"]),
+    "an unknown kind": changed("model", "gpt9"),
+    "pre as a list": changed("pre", [1]),
+    "text scores": {**SENTENCES, "tokenizer.ggml.scores": ["x"] * 4},
+    "enormous scores": {**SENTENCES, "tokenizer.ggml.scores": [1e300] * 4},
+    "unigram with text scores": {**UNIGRAM, "tokenizer.ggml.scores": [None, 1, 2]},
+    "a character map that is no base64": {**UNIGRAM, "tokenizer.ggml.precompiled_charsmap": "%%%"},
+    "a character map of texts": {**UNIGRAM, "tokenizer.ggml.precompiled_charsmap": ["a"]},
+    "600,001 tokens": changed("tokens", ["a"] * 600_001),
+    "600,001 merges": changed("merges", ["a b"] * 600_001),
+    "merges of what are no tokens": changed("merges", [f"x{n} y{n}" for n in range(60_000)]),
+    "junk that spells nothing": {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["\x00"]},
+}
+# What is odd and yet a vocabulary that counts.
+ODD: dict[str, Any] = {
+    "cyclic merges": changed("merges", ["a b", "b a", "ab a", "a ba", "ab ab", "a a", "a"]),
+    "ids of the wrong type": changed("bos_token_id", "x") | {"tokenizer.ggml.eos_token_id": True},
+    "flags of the wrong type": changed("add_bos_token", "yes"),
+    "too few types": changed("token_type", [1]),
+    "unigram without an unknown token": {**UNIGRAM, "tokenizer.ggml.unknown_token_id": -1},
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", [*SHOWS, *ODD])
+def test_a_broken_description_gives_no_foreign_error_and_no_false_exactness(run: Run, name: str) -> None:
+    asked_for, _ = strange(model_with({"model_info": {**SHOWS, **ODD}[name]}))
+    counted = run(asked_for, "count_tokens", "Hello")
+    assert counted.exact is (name in ODD)
+    assert counted.tokens >= 1
+    assert not run(asked_for, "count_tokens", TALK).exact
+    counter = run(asked_for, "counter")
+    assert counter.bound(TALK).tokens > 0
+    assert counter.image_costs([user("a", ImageUrl("https://example.com/a.png"))])
+    assert run(asked_for, "warmup").name == "m"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"[" * 3_000_001, id="brackets"),
+        pytest.param(b'{"model_info":{"tokenizer.ggml.tokens":[' + b"[]," * 3_000_001 + b"[]]}}", id="lists"),
+        pytest.param(b'{"a":"' + b"x" * (33 * 1024 * 1024) + b'"}', id="33 MiB"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b"{", id="half"),
+        pytest.param(b"null", id="null"),
+    ],
+)
+def test_an_enormous_or_foreign_description_is_refused_before_it_is_built(run: Run, body: bytes) -> None:
+    asked_for, _ = strange(model_with(body))
+    with pytest.raises(ProtocolError):
+        run(asked_for, "count_tokens", "Hello")
 
 
 def test_without_a_vocabulary_there_are_bounds_and_no_ids() -> None:
-    counter = Counter.from_show({"template": "{{ .Prompt }}", "model_info": {}})
-    assert counter.text("Hello") == TokenCount(9, False)
-    with pytest.raises(ConfigurationError, match="shows no vocabulary"):
+    counter = TokenCounter.from_show({"template": "{{ .Prompt }}", "model_info": {}})
+    assert (counter.text("Hello").tokens, counter.text("Hello").exact) == (9, False)
+    with pytest.raises(ConfigurationError, match="no vocabulary of this model is known"):
         counter.token_ids("Hello")
 
 
@@ -199,8 +389,7 @@ PROGRAM = """
 import sys
 {imports}
 {asked}
-readers = [name for name in sys.modules if ".templates." in name]
-print("tokenizers" in sys.modules, bool(readers))
+print("tokenizers" in sys.modules, "ollama_dify.tokens.counter" in sys.modules)
 """
 CORE = "from ollama_dify import ChatSettings, OllamaClient, user"
 CLIENT = "OllamaClient(ChatSettings(model='llava', base_url={url!r}))"
@@ -221,7 +410,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_only_a_process_that_counts_imports_tokenizers_and_template_readers(
+def test_only_a_process_that_counts_imports_what_counts(
     program: str, simulated_ollama: SimulatedOllama
 ) -> None:
     imports, asked, counts = PROGRAMS[program]

@@ -88,7 +88,7 @@ ERRORS: dict[str, Any] = {
 WARNINGS: dict[str, Any] = {
     name: kind for name, kind in vars(od).items() if isinstance(kind, type) and issubclass(kind, Warning)
 }
-COUNTED = {"Counter"}
+COUNTED = {"TokenCounter"}
 # Half of an answer and the connection it comes over; what has arrived, `result`, moves.
 STREAMS = {"AsyncChatStream", "ChatStream"}
 # A part of the adapters' classes, and of no use alone.

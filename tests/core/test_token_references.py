@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ollama_dify.tokens.tokenizer import ModelTokenizer, TokenEstimator
-from ollama_dify.tokens.vocabulary.byte_level import byte_characters
+from ollama_dify.tokens.vocabulary.vocabulary import byte_characters
 
 DATA = Path(__file__).parent.parent / "data" / "tokens"
 RECORDED: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokenizers.json.gz").read_bytes()))[

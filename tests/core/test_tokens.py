@@ -20,8 +20,8 @@ from ollama_dify.tokens.tokenizer import (
     tokenizer_from_show,
     tokenizer_part_of_show,
 )
-from ollama_dify.tokens.vocabulary.byte_level import byte_characters
 from ollama_dify.tokens.vocabulary.pretokenizers import PRE_TOKENIZERS
+from ollama_dify.tokens.vocabulary.vocabulary import byte_characters
 
 DATA = Path(__file__).parent.parent / "data" / "tokens"
 RECORDED: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokenizers.json.gz").read_bytes()))
@@ -101,7 +101,7 @@ def test_the_estimator_is_never_below_a_real_count() -> None:
 
 def test_importing_does_not_import_the_library() -> None:
     code = (
-        "import sys; import ollama_dify.tokens, ollama_dify.tokens.cache, ollama_dify.tokens.chat_bound;"
+        "import sys; import ollama_dify.tokens, ollama_dify.tokens.cache, ollama_dify.tokens.counter;"
         " sys.exit('tokenizers' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -141,6 +141,12 @@ def words(pre: str, text: str) -> list[str]:
         ("tekken", "HelloWorld 12", ["Hello", "World", " ", "1", "2"]),
         ("deepseek-v3", "12345東京 .abc ~~x", ["123", "45", "東京", " .", "abc", " ", "~", "~x"]),
         ("deepseek-llm", "ab, c\r\n12", ["ab", ",", " c", "\r", "\n", "12"]),
+        # Armenian and Georgian: capitals are letters to it, small ones are not.
+        (
+            "deepseek-llm",
+            "\u0531\u0532\u0561\u0562 \u10a0\u10d0",
+            ["\u0531\u0532", "\u0561\u0562", " ", "\u10a0", "\u10d0"],
+        ),
         ("falcon", "a+b 12345", ["a", "+", "b", " ", "123", "45"]),
         ("superbpe", "a b 1234567", ["a b ", "1", "234", "567"]),
         ("afmoe", "x 1234567", ["x", " ", "1", "234", "567"]),

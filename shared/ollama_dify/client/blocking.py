@@ -20,13 +20,13 @@ from .chat import Question, ask, chat_question, prompt_question
 from .session import ModelCache, OpenedStream, Session, chat_settings
 
 if TYPE_CHECKING:
+    from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
     from ..transport.blocking import BlockingNetwork, BlockingStream, Transport
-    from .count import Counter
     from .embed import Kind, Progress
 else:
     # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
-    Counter = Kind = Progress = TokenCount = Any
+    Kind = Progress = TokenCount = TokenCounter = Any
 
 __all__ = ["ChatStream", "OllamaClient"]
 
@@ -224,7 +224,7 @@ class OllamaClient:
             settings = check_call(chat_settings(settings), call)
         return run(self._session(settings).count_tokens(counted, tools))
 
-    def counter(self) -> Counter:
+    def counter(self) -> TokenCounter:
         """The model's counter: counts texts, and bounds conversations, without network."""
         return run(self._session().counter())
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import ConfigurationError, ContextOverflowError
+from ..errors import ConfigurationError, ContextOverflowError, OllamaError
 from ..media.file import DEFAULT_LIMITS
 from ..media.image import ImageUrl
 from ..media.load import check_fetching_allowed, load_image
@@ -21,8 +21,8 @@ from .session import Decoding, Session, chat_settings
 from .trim import ContextReport, drop_oldest, kept, length, prompt_limit, with_numbers
 
 if TYPE_CHECKING:
+    from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
-    from .count import Counter
 
 __all__ = ["Question", "ask", "chat_question", "prompt_question"]
 
@@ -47,7 +47,7 @@ class Question:
     prompt: Prompt | None = None
     dropped: tuple[int, ...] = ()
     expected: TokenCount | None = None
-    counter: Counter | None = None
+    counter: TokenCounter | None = None
 
     def decoder(self) -> ChatDecoder:
         """A fresh decoder for one attempt."""
@@ -64,7 +64,6 @@ class Question:
             may_cut=settings.context_overflow == "truncate",
             dropped=self.dropped,
             expected=self.expected,
-            learn=self._learn if self.counter is not None else None,
         )
         return ChatDecoder(
             generated=self.request.path == "/api/generate",
@@ -93,11 +92,6 @@ class Question:
             wanted = (1 - room / error.prompt_tokens) * length(kept(self.messages, self.dropped))
         dropped = drop_oldest(self.messages, self.dropped, wanted)
         return None if dropped is None else self.without(dropped)
-
-    def _learn(self, prompt_tokens: int) -> None:
-        if self.counter is not None and self.messages:
-            sent = kept(self.messages, self.dropped)
-            self.counter.learn(sent, self.plan.tools, self.settings.think, prompt_tokens)
 
 
 def chat_question(
@@ -163,6 +157,8 @@ async def ask(
         except ContextOverflowError as error:
             smaller = question.smaller(error)
             if smaller is None:
+                if error.prompt_tokens is None and question.expected is None:
+                    question = await _counted_late(session, question)
                 with_numbers(error, question.settings.context_size, question.expected)
                 raise
             question = smaller
@@ -218,11 +214,11 @@ async def _counted(session: Session, question: Question) -> Question:
     """Count the prompt where the settings need that; by default nothing is counted before sending."""
     settings = question.settings
     if settings.context_overflow == "error" or settings.context_size is None:
-        return replace(question, counter=session.cache.counter(settings.model))
+        return question
     # Most calls count nothing, so they do not import what counts either.
     from .count import load_counter
 
-    question = replace(question, counter=await load_counter(session, settings.model))
+    question = replace(question, counter=await load_counter(session, settings, settings.model))
     if settings.context_overflow == "truncate":
         return replace(question, expected=await _tokens(session, question, settings.context_size - 1))
     limit = prompt_limit(settings.context_size, settings.answer_reserve)
@@ -236,6 +232,19 @@ async def _counted(session: Session, question: Question) -> Question:
             break
         question = question.without(dropped)
     return question
+
+
+async def _counted_late(session: Session, question: Question) -> Question:
+    """Count a prompt that a server before 0.30 refused without saying its tokens; uncounted if that fails."""
+    from .count import load_counter
+
+    settings = question.settings
+    try:
+        counter = await load_counter(session, settings, settings.model, probed=False)
+        expected = await _tokens(session, replace(question, counter=counter), 0)
+    except OllamaError:
+        return question
+    return replace(question, expected=expected)
 
 
 def _next_dropped(question: Question, excess: int) -> tuple[int, ...] | None:
@@ -263,9 +272,7 @@ async def _tokens(session: Session, question: Question, limit: int) -> TokenCoun
         before = [] if prompt.system is None else [system(prompt.system)]
         messages = [*before, user(prompt.text, *prompt.images)]
     # Off the event loop: a text that is far too long takes longer than others may wait.
-    bound = await session.network.compute(
-        lambda: counter.bound(messages, question.plan.tools, settings.think)
-    )
+    bound = await session.network.compute(lambda: counter.bound(messages, question.plan.tools))
     if bound.tokens <= limit:
         return bound
     from .count import count_conversation

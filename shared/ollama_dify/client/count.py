@@ -1,155 +1,160 @@
-"""Counting tokens as a model does: its tokenizer and what its template adds, looked up once per digest.
+"""Asking the server for what counting needs: the vocabulary, the probes, and the prompt of a conversation.
 
-Counting itself is offline; only the first look at a model, and an exact count of a conversation, ask the
-server. `tokenizers` is imported when the first count is made, not before.
+What is counted, and how, is in `tokens`. `tokenizers` is imported when the first count is made, not before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..errors import ConfigurationError, InvalidRequestError, ServerError
-from ..media.audio import Audio
-from ..media.image import Image, ImageUrl
-from ..settings.model import ChatSettings
+from ..errors import InvalidRequestError, ProtocolError, ServerError
+from ..media.image import ImageUrl
+from ..settings.model import ChatSettings, ConnectionSettings
 from ..tokens.cache import TokenizerCache
-from ..tokens.chat_bound import ChatOverhead, count_rendered, image_tokens
-from ..tokens.tokenizer import (
-    ModelTokenizer,
-    TokenCount,
-    TokenEstimator,
-    tokenizer_from_show,
-    tokenizer_part_of_show,
-)
-from ..wire.messages import Message, TextPart, Tool
-from ..wire.requests import WireRequest, chat_request, show_request, wire_message, wire_tool
-from .session import Session
+from ..tokens.counter import TokenCounter
+from ..tokens.probes import PROBES, PROBES_NAME
+from ..tokens.tokenizer import TokenCount, tokenizer_part_of_show
+from ..wire.messages import Message, Tool
+from ..wire.requests import chat_request, show_request
+from ..wire.responses import ModelInfo, load_json
+from .session import Session, think_name
 
-__all__ = ["Counter", "count_conversation", "load_counter"]
+__all__ = ["count_conversation", "load_counter"]
 
-_KEPT_ANSWERS = 16
-
-
-@dataclass(slots=True)
-class Counter:
-    """Counts for one model. `bound` and `text` need no network; what answers report makes `bound` tighter."""
-
-    tokenizer: ModelTokenizer | TokenEstimator
-    show: Mapping[str, Any]
-    overhead: ChatOverhead
-    _answers: list[tuple[Sequence[Message], Sequence[Tool], Any, int]] = field(default_factory=list)
-
-    @classmethod
-    def from_show(cls, show: Mapping[str, Any]) -> Counter:
-        tokenizer = tokenizer_from_show(show)
-        return cls(tokenizer, show, ChatOverhead.from_show(show, tokenizer))
-
-    def text(self, text: str) -> TokenCount:
-        """What the server counts for this text as a raw prompt."""
-        return TokenCount(self.tokenizer.count(text), self.tokenizer.exact)
-
-    def embedding(self, text: str) -> TokenCount:
-        """What the server counts for this text as an embedding input."""
-        return TokenCount(self.tokenizer.count_embedding(text), self.tokenizer.exact)
-
-    def token_ids(self, text: str) -> list[int]:
-        """The ids that `text` counts. Raises ConfigurationError for a model that shows no vocabulary."""
-        if isinstance(self.tokenizer, TokenEstimator):
-            raise ConfigurationError(
-                "The server shows no vocabulary for this model, so there are no token ids."
-            )
-        return self.tokenizer.encode(text)
-
-    def bound(
-        self, messages: Sequence[Message], tools: Sequence[Tool] = (), think: bool | str | None = None
-    ) -> TokenCount:
-        """At least the tokens of the conversation's prompt; never exact."""
-        answers, self._answers = self._answers, []
-        for said, had, thought, tokens in answers:
-            self.overhead = self.overhead.observe(
-                _wire(said), tokens, tools=[wire_tool(tool) for tool in had], think=thought
-            )
-        return self.overhead.bound(
-            _wire(messages),
-            tools=[wire_tool(tool) for tool in tools],
-            think=think,
-            image_costs=self.image_costs(messages),
-        )
-
-    def learn(
-        self, messages: Sequence[Message], tools: Sequence[Tool], think: bool | str | None, tokens: int
-    ) -> None:
-        """Keep an answer's prompt count; it is looked at when the next bound is asked for."""
-        if not _images(messages):
-            self._answers = [
-                *self._answers[1 - _KEPT_ANSWERS :],
-                (tuple(messages), tuple(tools), think, tokens),
-            ]
-
-    def image_costs(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens that each image costs at most; one still to be fetched may have any size."""
-        return [
-            image_tokens(self.show, (image.width, image.height) if isinstance(image, Image) else None)
-            for image in _images(messages)
-        ]
+_MAX_SHOW_BYTES = 32 * 1024 * 1024
+_MAX_SHOW_VALUES = 3_000_000
+"""Of a verbose /api/show answer; the largest in use have 12 MiB and 1.3 million values. With these bounds and
+those of `Vocabulary`, reading one and building its tokenizer takes at most about 400 MB and 3 s of a core."""
 
 
-def _images(messages: Sequence[Message]) -> list[Image | Audio | ImageUrl]:
-    return [part for message in messages for part in message.content if not isinstance(part, TextPart)]
+async def load_counter(
+    session: Session, settings: ConnectionSettings, model: str, *, probed: bool = True, fresh: bool = False
+) -> TokenCounter:
+    """The counter of a model: from memory, from the disk by the model's digest, else from the server.
 
-
-def _wire(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages as they are sent; of the images, the number is enough."""
-    images = [len(_images([message])) for message in messages]
-    return [
-        {**wire_message(message, with_images=any(images)), "images": [None] * count}
-        for message, count in zip(messages, images, strict=True)
-    ]
-
-
-async def load_counter(session: Session, model: str) -> Counter:
-    """The counter of a model: from memory, from the disk by the model's digest, else from the server."""
+    probed: with a bound for conversations, where the settings are for chats. fresh: not from a cache.
+    """
     info = await session.model_info(model)
-    key = info.digest or model
-    known, network = session.cache.counters, session.network
-    if key not in known:
-        cache = TokenizerCache()
-        digest = info.digest
-        show = None if digest is None else await network.compute(partial(cache.load, digest))
-        if show is None:
-            verbose = await session.fetch(show_request(model, verbose=True))
-            show = tokenizer_part_of_show(verbose if isinstance(verbose, dict) else {})
-            if digest is not None:
-                await network.compute(partial(cache.store, digest, show))
+    key, known, compute = info.digest or model, session.cache.counters, session.network.compute
+    if fresh or (key, "") not in known:
+        show = await _kept(session, info, "show", fresh, partial(_vocabulary, session, model))
         # Building takes up to a second or two for large vocabularies: not on an event loop.
-        known[key] = await network.compute(partial(Counter.from_show, show))
-    session.cache.counter_names[model] = key
-    return known[key]
+        known[key, ""] = await compute(partial(TokenCounter.from_show, show))
+        session.cache.counter_names[model] = key
+    if not probed or not isinstance(settings, ChatSettings):
+        return known[key, ""]
+    name = think_name(settings)
+    if fresh or (key, name) not in known:
+        ask = partial(_renderings, session, settings, info)
+        renderings = await _kept(session, info, f"{PROBES_NAME} {name}", fresh, ask)
+        known[key, name] = await compute(partial(known[key, ""].with_renderings, _texts(renderings)))
+    return known[key, name]
+
+
+async def _kept(
+    session: Session, info: ModelInfo, kind: str, fresh: bool, ask: Callable[[], Awaitable[Any]]
+) -> Any:
+    """What the disk holds of a model, else what the server answers, which is then kept there."""
+    if info.digest is None:
+        return await ask()
+    cache, names = TokenizerCache(), (session.settings.address.url, info.digest, kind)
+    found = None if fresh else await session.network.compute(partial(cache.load, *names))
+    if found is None:
+        found = await ask()
+        if found:
+            await session.network.compute(partial(cache.store, *names, found))
+    return found
+
+
+async def _vocabulary(session: Session, model: str) -> dict[str, Any]:
+    async def attempt() -> bytes:
+        return (await session.network.send(show_request(model, verbose=True), _MAX_SHOW_BYTES)).body
+
+    body = await session.retried(attempt)
+    return await session.network.compute(partial(_read_show, body, model))
+
+
+def _read_show(body: bytes, model: str) -> dict[str, Any]:
+    """The part of the answer that counting needs. ProtocolError for what is no description of a model."""
+    # Counted before it is parsed, since a million empty lists are a hundred times as large as their text.
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_SHOW_VALUES:
+        raise ProtocolError(
+            f"The server's description of {model!r} has more than {_MAX_SHOW_VALUES:,} values.",
+            model=model,
+            hint="Is this an Ollama server? No model's vocabulary is as large.",
+        )
+    show = load_json(body)
+    if not isinstance(show, dict):
+        raise ProtocolError(
+            f"The server's description of {model!r} is no JSON object.",
+            model=model,
+            hint="Is this an Ollama server? A proxy or another program may be answering.",
+        )
+    return tokenizer_part_of_show(show)
+
+
+async def _renderings(session: Session, settings: ChatSettings, info: ModelInfo) -> list[str | None]:
+    """What the server renders of the probes, None for each that it refuses; nothing if it renders none."""
+    able = settings.function_call_support is not False and info.can("tools") is not False
+    texts: list[str | None] = []
+    for probe in PROBES:
+        text = None
+        if able or not probe.tools:
+            try:
+                # Only the first may find the server busy; a template that fails on a probe fails again.
+                text = await _render(session, settings, probe.messages, probe.tools, retried=not texts)
+            except (InvalidRequestError, ServerError):
+                pass
+            else:
+                if text is None:
+                    return []
+        texts.append(text)
+    return texts
+
+
+def _texts(value: Any) -> list[str | None]:
+    """Renderings as they were kept; a file may hold anything."""
+    return [text if isinstance(text, str) else None for text in value] if isinstance(value, list) else []
+
+
+async def _render(
+    session: Session,
+    settings: ChatSettings,
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    *,
+    retried: bool = True,
+) -> str | None:
+    """The prompt that the server makes of a conversation; None for a server that does not tell."""
+    request = chat_request(settings, messages, tools=tools)
+    body = request.body or {}
+    # Without truncate:false the server would render what it would keep, not what was sent. A proxy that does
+    # not know the rest answers instead, with one token.
+    limited = {**body.get("options", {}), "num_predict": 1}
+    request = replace(
+        request, body={**body, "_debug_render_only": True, "truncate": False, "options": limited}
+    )
+    shown = await session.fetch(request) if retried else load_json((await session.network.send(request)).body)
+    info = shown.get("_debug_info") if isinstance(shown, dict) else None
+    text = info.get("rendered_template") if isinstance(info, dict) else None
+    return text if isinstance(text, str) else None
 
 
 async def count_conversation(
     session: Session, settings: ChatSettings, messages: Sequence[Message], tools: Sequence[Tool]
 ) -> TokenCount:
     """Tokens of the conversation's prompt: exact where the server renders it for us, else the bound."""
-    counter = await load_counter(session, settings.model)
-    if any(isinstance(image, ImageUrl) for image in _images(messages)):
-        # Nothing is fetched to be counted.
-        return counter.bound(messages, tools, settings.think)
-    request = chat_request(settings, messages, tools=tools)
-    # Without truncate:false the server would render what it would keep, not what was sent.
-    body = {**(request.body or {}), "_debug_render_only": True, "truncate": False}
-    try:
-        shown = await session.fetch(WireRequest("POST", request.path, body, settings.model))
-        rendered = shown["_debug_info"]["rendered_template"]
-    except (InvalidRequestError, ServerError, KeyError, TypeError):
-        # A server without this aid, or a prompt it will not even render.
-        return counter.bound(messages, tools, settings.think)
-    if not isinstance(rendered, str):
-        return counter.bound(messages, tools, settings.think)
-    counted = count_rendered(counter.tokenizer, rendered, counter.image_costs(messages))
-    if counted.exact:
-        counter.learn(messages, tools, settings.think, counted.tokens)
-    return counted
+    prompt = None
+    # Nothing is fetched to be counted.
+    if not any(isinstance(part, ImageUrl) for message in messages for part in message.content):
+        try:
+            prompt = await _render(session, settings, messages, tools)
+        except (InvalidRequestError, ServerError):
+            prompt = None  # a server without this aid, or a prompt it will not even render
+    counter = await load_counter(session, settings, settings.model, probed=prompt is None)
+    if prompt is None:
+        return await session.network.compute(partial(counter.bound, messages, tools))
+    return await session.network.compute(partial(counter.rendered, messages, prompt))

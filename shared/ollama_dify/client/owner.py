@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, PrivateAttr
 
-from ..errors import ConfigurationError
 from ..settings.model import ConnectionSettings, ModelSettings
 from ..wire.responses import ModelInfo
 from .asynchronous import AsyncOllamaClient
 from .blocking import OllamaClient
 
 if TYPE_CHECKING:
-    from .count import Counter
+    from ..tokens.counter import TokenCounter
 else:
     # What counts is imported when it is needed; the name stays known to `typing.get_type_hints`.
-    Counter = Any
+    TokenCounter = Any
 
 __all__ = ["ClientOwner"]
 
@@ -74,22 +73,24 @@ class ClientOwner(BaseModel):
         client = self._sync_client or self._awaited_client
         return None if client is None else client.cache.model(cast(ModelSettings, self).model)
 
-    def counter(self) -> Counter:
+    def counter(self) -> TokenCounter:
         """The model's token counter; the first time this asks the server.
 
-        Raises ConfigurationError on an event loop, where asking would block it, unless it is there already.
+        On an event loop, where asking would block it, it is what `awarmup()` fetched, else an estimator.
         """
-        known = self.client.cache.counter(cast(ModelSettings, self).model)
-        if known is not None:
+        settings = cast(ModelSettings, self)
+        known = self.client.cache.counter(settings, settings.model)
+        if known is not None and known.probed is not None:
             return known
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return self.client.counter()
-        raise ConfigurationError(
-            "Counting tokens needs the model's vocabulary, and fetching it here would block the event loop.\n"
-            "Call `await model.awarmup()` once before."
-        )
+        if known is not None:
+            return known
+        from ..tokens.counter import TokenCounter as Estimator  # few programs count
+
+        return Estimator.from_show({})
 
     async def _off_loop(self, read: Callable[[], _T], call: Mapping[str, Any]) -> _T:
         """Read the framework's messages; in a thread where that converts images, which takes long."""

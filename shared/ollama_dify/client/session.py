@@ -37,11 +37,11 @@ from ..wire.streaming import MAX_LINE, ChatDecoder
 from .retry import RetryBudget, budget_for, retry_delay
 
 if TYPE_CHECKING:
+    from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
-    from .count import Counter
     from .embed import Kind, Progress
 
-__all__ = ["Decoding", "ModelCache", "OpenedStream", "Session", "chat_settings"]
+__all__ = ["Decoding", "ModelCache", "OpenedStream", "Session", "chat_settings", "think_name"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=ResponseStream)
@@ -54,7 +54,7 @@ class ModelCache:
     def __init__(self) -> None:
         self.digests: dict[str, str] = {}
         self.models: dict[str, ModelInfo] = {}
-        self.counters: dict[str, Counter] = {}
+        self.counters: dict[tuple[str, str], TokenCounter] = {}
         self.counter_names: dict[str, str] = {}
         self.warned: set[tuple[str, str]] = set()
 
@@ -62,9 +62,10 @@ class ModelCache:
         """What the server said of a model; cached only, no network."""
         return self.models.get(self.digests.get(_full_name(name), ""))
 
-    def counter(self, name: str) -> Counter | None:
-        """A model's counter; cached only, no network."""
-        return self.counters.get(self.counter_names.get(name, ""))
+    def counter(self, settings: ConnectionSettings, name: str) -> TokenCounter | None:
+        """A model's counter, with the probes for the settings' `think` if these were rendered; no network."""
+        key = self.counter_names.get(name, "")
+        return self.counters.get((key, think_name(settings))) or self.counters.get((key, ""))
 
 
 class OpenedStream(Generic[S]):
@@ -212,17 +213,17 @@ class Session:
     async def version(self) -> str:
         return read_version(await self.fetch(WireRequest("GET", "/api/version")))
 
-    async def counter(self) -> Counter:
-        """The counter of the settings' model."""
+    async def counter(self, *, probed: bool = True, fresh: bool = False) -> TokenCounter:
+        """The counter of the settings' model; see `load_counter`."""
         # Chats neither count nor embed: what does is imported by the calls that need it.
         from .count import load_counter
 
-        return await load_counter(self, self.model_name())
+        return await load_counter(self, self.settings, self.model_name(), probed=probed, fresh=fresh)
 
     async def count_tokens(self, counted: str | Sequence[Message], tools: Sequence[Tool] = ()) -> TokenCount:
         """Tokens of a text, or of a conversation's whole prompt."""
         if isinstance(counted, str):
-            counter = await self.counter()
+            counter = await self.counter(probed=False)
             if isinstance(self.settings, EmbeddingSettings):
                 return counter.embedding(counted)
             return counter.text(counted)
@@ -233,11 +234,12 @@ class Session:
     async def warmup(self) -> ModelInfo:
         """Look up the model, get its vocabulary, and have the server load it with these settings.
 
-        The model may have been pulled anew under its name, so its digest is asked for again.
+        The model may have been pulled anew under its name, so its digest is asked for again, and what is
+        cached for counting is replaced.
         """
         self.cache.digests.clear()
         info = await self.model_info()
-        await self.counter()
+        await self.counter(fresh=True)
         if isinstance(self.settings, EmbeddingSettings):
             await self.embed(["warm up"], kind="document")
         else:
@@ -296,6 +298,11 @@ class Session:
                 CapabilityWarning,
                 stacklevel=2,
             )
+
+
+def think_name(settings: ConnectionSettings) -> str:
+    """What distinguishes the counters of one model: `think`, which changes what a template writes."""
+    return f"think {settings.think!r}" if isinstance(settings, ChatSettings) else ""
 
 
 def chat_settings(settings: ConnectionSettings) -> ChatSettings:

@@ -127,15 +127,12 @@ class ContextReport:
         may_cut: bool,
         dropped: tuple[int, ...] = (),
         expected: TokenCount | None = None,
-        learn: Callable[[int], None] | None = None,
     ) -> None:
-        """expected: the prompt's tokens by our own count. learn: told the prompt's tokens of an answer made
-        from the whole prompt."""
+        """expected: the prompt's tokens by our own count."""
         self._context_size = context_size
         self._may_cut = may_cut
         self._dropped = dropped
         self._expected = expected
-        self._learn = learn
 
     def feed(self, chunk: ChatChunk) -> ChatChunk:
         finish = chunk.finish
@@ -150,8 +147,6 @@ class ContextReport:
                 limit=self._context_size - 1,
                 hint='Raise context_size, shorten the prompt, or set context_overflow="trim" or "truncate".',
             )
-        elif self._learn is not None:
-            self._learn(finish.usage.input_tokens)
         if self._dropped:
             finish = replace(finish, dropped=self._dropped)
         return chunk._replace(finish=finish)
@@ -165,8 +160,7 @@ class ContextReport:
             return None
         if expected.exact or expected.tokens < size:
             return expected.tokens >= size
-        # The bound is at most 5 % or 16 tokens above the truth; what is missing beyond that was cut.
-        return reported < min(expected.tokens * 0.95, expected.tokens - 16)
+        return None
 
 
 def with_numbers(

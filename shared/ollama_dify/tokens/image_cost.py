@@ -12,6 +12,8 @@ Size = tuple[int, int]
 
 UNKNOWN_IMAGE_TOKENS = 4096
 """Assumed for an image where nothing tells its cost: llama.cpp's own limit for one."""
+_LARGEST, _MOST_PINPOINTS = 1 << 20, 1000
+"""No model's geometry has larger numbers, or more of them."""
 
 
 def image_tokens(show: Mapping[str, Any], size: Size | None = None) -> int:
@@ -20,14 +22,13 @@ def image_tokens(show: Mapping[str, Any], size: Size | None = None) -> int:
     From `projector_info`, or the `<architecture>.vision.*` keys of `model_info` where the model brings its
     own image encoder. Geometry as in llama.cpp; `UNKNOWN_IMAGE_TOKENS` where the projector is unknown.
     """
-    projector = show.get("projector_info") or {}
-    info = show.get("model_info") or {}
+    projector, info = _mapping(show.get("projector_info")), _mapping(show.get("model_info"))
     architecture = str(info.get("general.architecture", ""))
     prefix, source = ("clip", projector) if projector else (architecture, info)
 
     def number(name: str, default: int) -> int:
         value = source.get(f"{prefix}.{name}")
-        return value if isinstance(value, int) and value > 0 else default
+        return value if isinstance(value, int) and 0 < value <= _LARGEST else default
 
     kind = str(projector.get("clip.projector_type", "") or architecture)
     patch = number("vision.patch_size", 14)
@@ -51,6 +52,10 @@ def image_tokens(show: Mapping[str, Any], size: Size | None = None) -> int:
     return max(UNKNOWN_IMAGE_TOKENS, grid)
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def _by_pixels(size: Size | None, cell: int) -> int:
     """One token per cell of pixels; small images are enlarged, large ones reduced by the server."""
     if size is None:
@@ -63,5 +68,8 @@ def _tiles(pinpoints: Any, edge: int) -> int:
     """Tiles of the largest image size in a list of width, height, width, height …"""
     if not isinstance(pinpoints, Sequence) or isinstance(pinpoints, str):
         return 0
-    pairs = zip(pinpoints[::2], pinpoints[1::2], strict=False)
+    edges = [
+        edge if isinstance(edge, int) and 0 < edge <= _LARGEST else 0 for edge in pinpoints[:_MOST_PINPOINTS]
+    ]
+    pairs = zip(edges[::2], edges[1::2], strict=False)
     return max((math.ceil(width / edge) * math.ceil(height / edge) for width, height in pairs), default=0)

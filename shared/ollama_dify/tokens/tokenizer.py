@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+_TRIAL = "".join(map(chr, range(256))) + "Ԁ東京 \U0001f642 hello"
+"""A text that a vocabulary must be able to cut before it is used."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenCount:
     """A number of tokens; not `exact` means an upper bound."""
@@ -143,15 +147,25 @@ class TokenEstimator:
 def tokenizer_from_show(show: Mapping[str, Any]) -> ModelTokenizer | TokenEstimator:
     """The model's own tokenizer, or the estimator where `/api/show` holds none that can be counted with."""
     try:
-        return ModelTokenizer.from_show(show)
+        vocabulary = Vocabulary.from_show(show)
+        if not vocabulary.spells_all():
+            return TokenEstimator()
+        tokenizer = ModelTokenizer(vocabulary)
+        tokenizer.count(_TRIAL)
     except UnsupportedTokenizerError:
         return TokenEstimator()
+    except BaseException as error:
+        # What a server says can be anything, and the tokenizers library raises bare Exception for what it
+        # refuses, and a panic, which is no Exception, where it did not expect such a vocabulary.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        return TokenEstimator()
+    return tokenizer
 
 
 def tokenizer_part_of_show(show: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a show answer that counting needs, to be kept in a cache: a fraction of the whole."""
-    prompt = ("template", "renderer", "system", "messages", "capabilities")
-    kept = ("model_info", "projector_info", "details", *prompt)
+    kept = ("model_info", "projector_info")
     return {key: show[key] for key in kept if key in show}
 
 

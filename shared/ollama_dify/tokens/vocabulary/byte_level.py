@@ -6,21 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .vocabulary import Vocabulary
+from .vocabulary import UnsupportedTokenizerError, Vocabulary, byte_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_MAX_SPELLED = 50_000
+"""Symbols of merges that are no tokens; a vocabulary in use has few."""
 _NEWLINES = re.compile("(\n+)")
-
-
-def byte_characters() -> dict[int, str]:
-    """GPT-2's character for each byte: printable Latin-1 stands for itself, the rest follows U+0100."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {byte: chr(byte) for byte in printable}
-    others = [byte for byte in range(256) if byte not in table]
-    table.update({byte: chr(0x100 + index) for index, byte in enumerate(others)})
-    return table
 
 
 class BytePairModel:
@@ -61,6 +54,8 @@ class BytePairModel:
 
         def known(symbol: str) -> None:
             if symbol not in ids:
+                if len(self._spelled) >= _MAX_SPELLED:
+                    raise UnsupportedTokenizerError("Most merges of the vocabulary make no tokens.")
                 id = ids[symbol] = self._size + len(self._spelled)
                 self._spelled[id] = self._spell(symbol)
 

@@ -79,7 +79,8 @@ _KANA_HAN = r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+"
 _DEEPSEEK3 = (r"\p{N}{1,3}", _KANA_HAN, _deepseek3(rf" ?{_DEEPSEEK_SYMBOL}+[\r\n]*", _LINES))
 # Cased letters without the blocks that DeepSeek's own list leaves out.
 _DEEPSEEK_LETTERS = (
-    r"[\p{Lu}\p{Ll}\p{Lt}&&[^\x{2D00}-\x{2D2D}\x{A790}-\x{A7FF}\x{AB30}-\x{AB68}\x{10570}-\x{105BC}"
+    r"[\p{Lu}\p{Ll}\p{Lt}&&[^\x{0560}-\x{0588}\x{10C6}-\x{10FF}\x{1C80}-\x{1C8F}"
+    r"\x{2D00}-\x{2D2D}\x{A790}-\x{A7FF}\x{AB30}-\x{AB68}\x{10570}-\x{105BC}"
     r"\x{16E40}-\x{16E7F}\x{1D400}-\x{1D7CB}\x{1DF00}-\x{1DF2A}]]"
 )
 _DEEPSEEK_PUNCTUATION = r"[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3001}-\x{3002}]"

@@ -15,6 +15,8 @@ from .vocabulary import NORMAL, UNUSED, USER_DEFINED, Vocabulary
 _ASCII_RUN = re.compile(r"[\x00-\x7f]+")
 _LONGEST_PREFIX = 64
 """Characters looked at for one prefix; the maps in use hold prefixes of a few."""
+_LONGEST_REPLACEMENT = 256
+"""Bytes, so that no map makes a long text of a short one; the maps in use have up to 33."""
 
 
 class CharacterMap:
@@ -103,7 +105,9 @@ class CharacterMap:
                 found, length = units[node] & 0x7FFFFFFF, index + 1
         if found < 0:
             return None, 0
-        end = self._replacements.find(b"\0", found)
+        end = self._replacements.find(b"\0", found, found + _LONGEST_REPLACEMENT)
+        if end < 0:
+            return None, 0
         return self._replacements[found:end].decode(errors="replace"), length
 
 

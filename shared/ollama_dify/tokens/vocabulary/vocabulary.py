@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +13,15 @@ Kind = Literal["bpe", "sentencepiece", "wordpiece", "unigram"]
 
 UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5
 NORMAL = 1
+
+MAX_ENTRIES = 600_000
+"""Tokens, and merges, that a vocabulary may have; the largest in use have 262,144 and 514,906."""
+_MAX_CHARACTERS = 1024
+"""Characters of one token; a merge may have twice as many and the space between."""
+_MAX_SPECIAL = 50_000
+"""Control, unknown and user-defined tokens: each is looked for in every text."""
+_MAX_CHARSMAP = 8 * 1024 * 1024
+_LARGEST_SCORE = 1e30
 
 _KINDS: dict[str, Kind] = {
     "gpt2": "bpe",
@@ -80,13 +88,23 @@ class Vocabulary:
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any]) -> Vocabulary:
-        """Read a verbose show answer. Raises `UnsupportedTokenizerError`."""
+        """Read a verbose show answer. Raises `UnsupportedTokenizerError`.
+
+        A server may say anything, so types and sizes are checked first: at most 600,000 tokens, and as many
+        merges, of at most 1,024 characters a token.
+        """
         info = show.get("model_info")
         if not isinstance(info, Mapping):
             raise UnsupportedTokenizerError(
                 "The show answer has no model_info; ask the server's /api/show again."
             )
         return _read(info)
+
+    def spells_all(self) -> bool:
+        """Whether every text has tokens: byte pairs without some byte count it as nothing."""
+        written = (f"<0x{byte:02X}>" for byte in range(256))
+        spelled = byte_characters().values() if self.rules.byte_level else written
+        return self.kind != "bpe" or set(self.tokens).issuperset(spelled)
 
 
 def _read(info: Mapping[str, Any]) -> Vocabulary:
@@ -98,9 +116,8 @@ def _read(info: Mapping[str, Any]) -> Vocabulary:
         return value if isinstance(value, bool) else default
 
     kind, pre, rules = _kind_of(setting("model"), setting("pre"))
-    tokens = [
-        token if token else f"[EMPTY_{id}]" for id, token in enumerate(_strings(setting("tokens"), "tokens"))
-    ]
+    texts = _strings(setting("tokens"), "tokens", _MAX_CHARACTERS)
+    tokens = [token if token else f"[EMPTY_{id}]" for id, token in enumerate(texts)]
     architecture = str(info.get("general.architecture", ""))
     bos, eos, unknown, separator = _special_ids(setting, kind, rules, len(tokens))
     types = _types(tokens, setting("token_type"))
@@ -115,7 +132,9 @@ def _read(info: Mapping[str, Any]) -> Vocabulary:
         tokens=tokens,
         types=types,
         scores=_scores(setting("scores"), len(tokens)),
-        merges=_strings(setting("merges"), "merges", empty=True) if kind == "bpe" else (),
+        merges=_strings(setting("merges"), "merges", 2 * _MAX_CHARACTERS + 1, empty=True)
+        if kind == "bpe"
+        else (),
         charsmap=_bytes(setting("precompiled_charsmap")),
         bos=bos,
         eos=eos,
@@ -137,7 +156,7 @@ def _read(info: Mapping[str, Any]) -> Vocabulary:
 
 
 def _kind_of(model: Any, pre: Any) -> tuple[Kind, str, PreTokenizer]:
-    kind = _KINDS.get(model)
+    kind = _KINDS.get(model) if isinstance(model, str) else None
     if kind is None:
         raise UnsupportedTokenizerError(
             f"Tokenizers of kind {model!r} are not supported for counting (only {', '.join(sorted(_KINDS))})."
@@ -153,10 +172,39 @@ def _kind_of(model: Any, pre: Any) -> tuple[Kind, str, PreTokenizer]:
     return kind, name, rules
 
 
-def _strings(value: Any, name: str, *, empty: bool = False) -> Sequence[str]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or not (value or empty):
+def _strings(value: Any, name: str, longest: int, *, empty: bool = False) -> Sequence[str]:
+    if value is None and empty:
+        return ()
+    if not isinstance(value, list) or not (value or empty):
         raise UnsupportedTokenizerError(f"The show answer has no {name}; ask /api/show with verbose: true.")
+    _check_size(value, name)
+    if value and (set(map(type, value)) != {str} or max(map(len, value)) > longest):
+        raise UnsupportedTokenizerError(f"The {name} of the show answer are no texts of a usual length.")
     return value
+
+
+def _numbers(value: Any, name: str, kinds: set[type]) -> Sequence[Any]:
+    """A list of numbers; none where there is nothing."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not set(map(type, value)) <= kinds:
+        raise UnsupportedTokenizerError(f"The {name} of the show answer are no numbers.")
+    _check_size(value, name)
+    return value
+
+
+def _check_size(value: Sequence[Any], name: str) -> None:
+    if len(value) > MAX_ENTRIES:
+        raise UnsupportedTokenizerError(
+            f"The show answer has {len(value)} {name}; at most {MAX_ENTRIES} are read."
+        )
+
+
+def byte_characters() -> dict[int, str]:
+    """GPT-2's character for each byte: printable Latin-1 stands for itself, the rest follows U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + at) for at, byte in enumerate(others)}
 
 
 def _special_ids(
@@ -184,8 +232,10 @@ def _token_id(value: Any, default: int | None, size: int) -> int | None:
 
 def _types(tokens: Sequence[str], declared: Any) -> list[int]:
     """Token types as llama.cpp corrects them by text."""
-    types = list(declared) if isinstance(declared, Sequence) else []
+    types = list(_numbers(declared, "token types", {int}))[: len(tokens)]
     types += [NORMAL] * (len(tokens) - len(types))
+    if sum(map(types.count, (UNKNOWN, CONTROL, USER_DEFINED))) > _MAX_SPECIAL:
+        raise UnsupportedTokenizerError(f"The show answer has more than {_MAX_SPECIAL} special tokens.")
     texts = {text: id for id, text in enumerate(tokens)}
     control = _CONTROL_TEXTS & texts.keys()
     for text in control:
@@ -198,19 +248,24 @@ def _types(tokens: Sequence[str], declared: Any) -> list[int]:
 
 
 def _scores(value: Any, size: int) -> Sequence[float]:
-    scores: Sequence[float] = value if isinstance(value, Sequence) else ()
+    scores = _numbers(value, "scores", {int, float})
+    # A number beyond 32-bit floats, in which the server holds them, cannot come from a server.
+    if scores and not -_LARGEST_SCORE < min(scores) <= max(scores) < _LARGEST_SCORE:
+        raise UnsupportedTokenizerError("The scores of the show answer are no 32-bit numbers.")
     return scores if len(scores) >= size else [0.0] * size
 
 
 def _bytes(value: Any) -> bytes:
     if isinstance(value, str):
         try:
-            return base64.b64decode(value, validate=True)
-        except binascii.Error as exc:
+            data = base64.b64decode(value, validate=True)
+        except ValueError as exc:
             raise UnsupportedTokenizerError("The character map of the vocabulary is not base64.") from exc
-    if isinstance(value, Sequence):
-        return bytes(number & 0xFF for number in value)
-    return b""
+    else:
+        data = bytes(number & 0xFF for number in _numbers(value, "bytes of the character map", {int}))
+    if len(data) > _MAX_CHARSMAP:
+        raise UnsupportedTokenizerError("The character map of the vocabulary is too large.")
+    return data
 
 
 def _strips(

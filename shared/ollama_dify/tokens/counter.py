@@ -1,0 +1,78 @@
+"""The counter of one model: texts exactly by its vocabulary, conversations as a bound, without network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..media.image import Image
+from ..wire.messages import Message, TextPart, Tool
+from .image_cost import image_tokens
+from .probed import ProbedPrompt, estimate
+from .rendered import count_rendered
+from .tokenizer import ModelTokenizer, TokenCount, TokenEstimator, tokenizer_from_show
+
+__all__ = ["TokenCounter"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounter:
+    """Counts for one model and one value of `think`.
+
+    probed: what the server rendered of the probes; None where it was not asked, or renders nothing.
+    """
+
+    tokenizer: ModelTokenizer | TokenEstimator
+    show: Mapping[str, Any]
+    probed: ProbedPrompt | None = None
+
+    @classmethod
+    def from_show(cls, show: Mapping[str, Any]) -> TokenCounter:
+        """Build from a verbose `/api/show` answer; what it holds may be anything."""
+        return cls(tokenizer_from_show(show), show)
+
+    def with_renderings(self, renderings: Sequence[str | None]) -> TokenCounter:
+        """The same with what the server rendered of the probes, in their order."""
+        return replace(self, probed=ProbedPrompt(renderings, self.tokenizer))
+
+    def text(self, text: str) -> TokenCount:
+        """What the server counts for this text as a raw prompt."""
+        return TokenCount(self.tokenizer.count(text), self.tokenizer.exact)
+
+    def embedding(self, text: str) -> TokenCount:
+        """What the server counts for this text as an embedding input."""
+        return TokenCount(self.tokenizer.count_embedding(text), self.tokenizer.exact)
+
+    def token_ids(self, text: str) -> list[int]:
+        """The ids that `text` counts. Raises ConfigurationError where there is no vocabulary."""
+        if isinstance(self.tokenizer, TokenEstimator):
+            raise ConfigurationError(
+                "There are no token ids: no vocabulary of this model is known.\n"
+                "On an event loop call `await model.awarmup()` once before; else the server shows none."
+            )
+        return self.tokenizer.encode(text)
+
+    def bound(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> TokenCount:
+        """At least the tokens of the conversation's prompt, by the probes; never exact.
+
+        Without probes it is an estimate: bytes, and a constant for each message.
+        """
+        costs = self.image_costs(messages)
+        tokens = None if self.probed is None else self.probed.bound(messages, tools, costs)
+        if tokens is None:
+            tokens = estimate(messages, tools) + sum(costs)
+        return TokenCount(tokens, exact=False)
+
+    def rendered(self, messages: Sequence[Message], prompt: str) -> TokenCount:
+        """The tokens of a prompt that the server made of these messages."""
+        return count_rendered(self.tokenizer, prompt, self.image_costs(messages))
+
+    def image_costs(self, messages: Sequence[Message]) -> list[int]:
+        """Tokens that each image costs at most; one still to be fetched may have any size."""
+        images = [part for message in messages for part in message.content if not isinstance(part, TextPart)]
+        return [
+            image_tokens(self.show, (image.width, image.height) if isinstance(image, Image) else None)
+            for image in images
+        ]
