@@ -149,10 +149,11 @@ class HttpErrors:
         )
 
     def _advice(self, reason: str) -> str:
-        from ..advice import connection_advice, in_container  # long texts, for those who need them
+        from ..advice import connection_advice  # long texts, for those who need them
+        from ..container import container_kind
 
         return connection_advice(
-            self.url, source=self.source, in_container=in_container(), platform=sys.platform, reason=reason
+            self.url, source=self.source, container=container_kind(), platform=sys.platform, reason=reason
         )
 
 
