@@ -23,7 +23,7 @@ from ollama_dify import (
     Prompt,
     TextPart,
     UnsupportedContentError,
-    read_image,
+    load_image,
 )
 
 from .answers import facts, usage
@@ -163,7 +163,7 @@ def _arguments(
     if "images" in call:
         settings = image_settings(model, call)
         extra["images"] = tuple(
-            read_image(image, settings, where=f"images[{index}]")
+            load_image(image, settings, where=f"images[{index}]")
             for index, image in enumerate(call.pop("images"))
         )
     if stop is not None:

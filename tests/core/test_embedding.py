@@ -71,6 +71,7 @@ POISONS: dict[str, tuple[Callable[[list[str], set[str]], Any], str]] = {
     "zeros": (spoil(lambda vector: [0.0] * len(vector)), "the server sent a vector that is all zero"),
     "null": (spoil(lambda vector: [None, *vector[1:]]), "holds what is no finite number"),
     "NaN in the JSON": (spoil_text(b"NaN"), "holds what is no finite number"),
+    "a boolean in the JSON": (spoil_text(b"true"), "holds what is no finite number"),
     "-Infinity in the JSON": (spoil_text(b"-Infinity"), "holds what is no finite number"),
     "1e999 in the JSON": (spoil_text(b"1e999"), "holds what is no finite number"),
     "text": (spoil(lambda vector: "1.0"), "is empty"),

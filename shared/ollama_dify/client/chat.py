@@ -8,14 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ConfigurationError, ContextOverflowError
+from ..media.image import ImageUrl
+from ..media.load import check_fetching_allowed
 from ..settings.model import ChatSettings
 from ..transport.network import Compute, Flow
-from ..wire.messages import Content, ImageUrl, Message, TextPart, Tool, system, user
+from ..wire.messages import Content, Message, TextPart, Tool, system, user
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
 from ..wire.streaming import ChatDecoder, ChunkFilter
 from ..wire.think_tags import ThinkTags
 from ..wire.tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
-from .images import check_fetching_allowed, fetch_image
+from .images import fetch_image
 from .session import Context, Decoding, check_capability, warn_of_disagreement
 from .trim import ContextReport, drop_oldest, kept, length, prompt_limit, with_numbers
 

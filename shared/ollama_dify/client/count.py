@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigurationError, InvalidRequestError, ServerError
-from ..media.image import Image
+from ..media.audio import Audio
+from ..media.image import Image, ImageUrl
 from ..settings.model import ChatSettings
 from ..tokens.cache import TokenizerCache
 from ..tokens.chat_bound import ChatOverhead, count_rendered, image_tokens
@@ -23,7 +24,7 @@ from ..tokens.tokenizer import (
     tokenizer_part_of_show,
 )
 from ..transport.network import Compute, Flow
-from ..wire.messages import ImageUrl, Message, TextPart, Tool
+from ..wire.messages import Message, TextPart, Tool
 from ..wire.requests import WireRequest, chat_request, show_request, wire_message, wire_tool
 from .session import Context, fetch, model_info
 
@@ -96,7 +97,7 @@ class Counter:
         ]
 
 
-def _images(messages: Sequence[Message]) -> list[Image | ImageUrl]:
+def _images(messages: Sequence[Message]) -> list[Image | Audio | ImageUrl]:
     return [part for message in messages for part in message.content if not isinstance(part, TextPart)]
 
 
