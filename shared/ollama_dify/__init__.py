@@ -36,6 +36,7 @@ from .errors import (
     ServerError,
     UnsupportedContentError,
 )
+from .language import language, set_language
 from .media.audio import Audio
 from .media.file import ImageLimits
 from .media.image import Image, ImageUrl
@@ -58,6 +59,7 @@ from .wire.responses import (
 
 if TYPE_CHECKING:
     from .client.count import Counter
+    from .doctor import adiagnose, diagnose
     from .tokens.tokenizer import TokenCount
 
 __all__ = [
@@ -110,9 +112,12 @@ __all__ = [
     "ToolCall",
     "UnsupportedContentError",
     "Usage",
+    "adiagnose",
     "assistant",
     "correction",
+    "diagnose",
     "inline_refs",
+    "language",
     "load_audio",
     "load_image",
     "quick_constructor",
@@ -120,8 +125,13 @@ __all__ = [
     "user",
 ]
 
-# Most programs count no tokens, so the modules for that come when they are asked for.
-_ON_DEMAND = {"Counter": "client.count", "TokenCount": "tokens.tokenizer"}
+# Most programs neither count tokens nor call the doctor: those modules come when they are asked for.
+_ON_DEMAND = {
+    "Counter": "client.count",
+    "TokenCount": "tokens.tokenizer",
+    "adiagnose": "doctor",
+    "diagnose": "doctor",
+}
 
 
 def __getattr__(name: str) -> Any:

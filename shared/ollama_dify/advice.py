@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -18,7 +17,6 @@ from .container import Container
 from .language import N_, _
 
 __all__ = [
-    "Step",
     "auth_advice",
     "capability_advice",
     "closest_models",
@@ -29,7 +27,6 @@ __all__ = [
     "missing_route_advice",
     "model_missing_advice",
     "permission_advice",
-    "platform_commands",
     "platform_name",
     "proxy_advice",
     "source_text",
@@ -53,49 +50,15 @@ _SOURCES = {
     "default": N_("the default: neither base_url nor OLLAMA_HOST is set"),
 }
 _LISTEN = {
-    "macos": N_('macOS: launchctl setenv OLLAMA_HOST "0.0.0.0"'),
+    "macos": N_('macOS: launchctl setenv OLLAMA_HOST "0.0.0.0", then restart the Ollama application'),
     "linux": N_(
-        'Linux: systemctl edit ollama.service, then Environment="OLLAMA_HOST=0.0.0.0" under [Service]'
+        "Linux: sudo systemctl edit ollama.service, add under [Service] the line "
+        'Environment="OLLAMA_HOST=0.0.0.0", then '
+        "sudo systemctl daemon-reload && sudo systemctl restart ollama"
     ),
-    "windows": N_("Windows: the user's environment variable OLLAMA_HOST"),
-}
-_STEPS: dict[str, tuple[tuple[str, str | None], ...]] = {
-    "macos": (
-        (N_("Set the variable for applications:"), 'launchctl setenv OLLAMA_HOST "0.0.0.0"'),
-        (N_("Quit the Ollama application and start it again."), None),
-    ),
-    "linux": (
-        (N_("Edit the service (an editor opens):"), "sudo systemctl edit ollama.service"),
-        (N_("Add these lines, save and quit:"), '[Service]\nEnvironment="OLLAMA_HOST=0.0.0.0"'),
-        (
-            N_("Reload systemd and restart Ollama:"),
-            "sudo systemctl daemon-reload && sudo systemctl restart ollama",
-        ),
-    ),
-    "windows": (
-        (N_("Quit Ollama from the task bar."), None),
-        (
-            N_("Set OLLAMA_HOST for your account in the Control Panel (environment variables), or with:"),
-            "setx OLLAMA_HOST 0.0.0.0",
-        ),
-        (N_("Start Ollama from a new terminal:"), "ollama serve"),
-    ),
-    "docker": (
-        (
-            N_("Let the container reach its host (needed on Linux, harmless elsewhere):"),
-            "docker run --add-host=host.docker.internal:host-gateway …",
-        ),
-        (N_("Use this as the Base URL:"), "http://host.docker.internal:11434"),
-    ),
-    "compose": (
-        (
-            N_("Add to your service in compose.yaml:"),
-            'extra_hosts:\n  - "host.docker.internal:host-gateway"',
-        ),
-        (
-            N_("Use this as the Base URL (http://ollama:11434 if Ollama is a service called ollama):"),
-            "http://host.docker.internal:11434",
-        ),
+    "windows": N_(
+        "Windows: quit Ollama from the task bar, run setx OLLAMA_HOST 0.0.0.0, then start it from a new "
+        "terminal"
     ),
 }
 _EXAMPLES = {
@@ -106,18 +69,10 @@ _EXAMPLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing to do; `command` is what to type or paste, None where there is nothing to type."""
-
-    text: str
-    command: str | None = None
-
-
 def connection_advice(
     url: str, *, source: str, container: Container | None, platform: str, reason: str
 ) -> str:
-    """Two to five lines about a connection to `url` that failed for `reason`.
+    """Two to six lines about a connection to `url` that failed for `reason`.
 
     url: without credentials, as in `Address.url`; source: `Address.source`.
     container, platform: about the machine this runs on; platform as `sys.platform` or its plain name.
@@ -152,14 +107,10 @@ def _remedies(url: str, reason: Reason, container: Container | None, platform: s
         return [*_inside(url, container), look_closer] if container else [_start(url)]
     if reason == "refused":
         name = _("the host") if host == DOCKER_HOST else host
-        return [
-            _(
-                "By default Ollama listens on 127.0.0.1 only. On {host}, set OLLAMA_HOST=0.0.0.0 and "
-                "restart it:"
-            ).format(host=name),
-            f"  {listen_commands(platform)}",
-            _("How, and what that opens: {page}").format(page=FAQ),
-        ]
+        listen = _(
+            "By default Ollama listens on 127.0.0.1 only. Let it listen beyond on {host} ({page}):"
+        ).format(host=name, page=FAQ)
+        return [listen, *(f"  {line}" for line in listen_commands(platform))]
     unreachable = _(
         "{host} did not answer: check the address, that the machine is on, and that its firewall lets port "
         "{port} through."
@@ -231,11 +182,10 @@ def source_text(source: str) -> str:
     return _(_SOURCES[source]) if source in _SOURCES else source
 
 
-def listen_commands(platform: str) -> str:
-    """In one line, how Ollama is told to listen beyond loopback: this machine's system first."""
+def listen_commands(platform: str) -> list[str]:
+    """How Ollama is told to listen beyond loopback, a line for each system, this machine's first."""
     own = platform_name(platform)
-    names = [own, *(name for name in _LISTEN if name != own)]
-    return "; ".join(_(_LISTEN[name]) for name in names)
+    return [_(_LISTEN[name]) for name in (own, *(name for name in _LISTEN if name != own))]
 
 
 def _reason(words: str) -> Reason:
@@ -252,15 +202,6 @@ def platform_name(platform: str) -> Literal["macos", "linux", "windows"]:
     if lowered.startswith(("darwin", "mac")):
         return "macos"
     return "windows" if lowered.startswith(("win", "cygwin", "msys")) else "linux"
-
-
-def platform_commands(platform: str) -> list[Step]:
-    """All steps that make Ollama reachable from containers and other machines.
-
-    platform: "docker" and "compose" for the client's container, else the server's system.
-    """
-    name = platform if platform in _STEPS else platform_name(platform)
-    return [Step(_(text), command) for text, command in _STEPS[name]]
 
 
 def proxy_advice(proxy: str, host: str) -> str:

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 from ..address import is_loopback, without_credentials
 from ..advice import (
     DOCKER_HOST,
+    FAQ,
     auth_advice,
+    listen_commands,
     permission_advice,
-    platform_commands,
     platform_name,
     proxy_advice,
     source_text,
@@ -299,27 +300,13 @@ def _use(scene: Scene, url: str) -> str:
     return _("Use: {assignment}").format(assignment=f"OLLAMA_HOST={url}")
 
 
-def _steps(platform: str) -> list[str]:
-    lines = []
-    for step in platform_commands(platform):
-        lines += [step.text, *(f"  {line}" for line in (step.command or "").splitlines())]
-    return lines
-
-
-def _listen(scene: Scene, first: str) -> str:
+def _listen(scene: Scene) -> str:
     """Every system's commands: the server's is not known from here, so this machine's comes first."""
-    own = platform_name(scene.place.platform)
-    titles = {"macos": "macOS:", "linux": "Linux:", "windows": "Windows:"}
-    lines = [first]
-    for name in (own, *(name for name in titles if name != own)):
-        lines += [titles[name], *(f"  {line}" for line in _steps(name))]
-    lines.append(
-        _(
-            "Ollama then answers everybody who reaches its port, without a password: allow single addresses "
-            "in the firewall."
-        )
+    first = _("Let Ollama listen beyond 127.0.0.1 on the machine where it runs:")
+    last = _("It then answers everybody who reaches its port, without a password: see {page}").format(
+        page=FAQ
     )
-    return "\n".join(lines)
+    return "\n".join([first, *(f"  {line}" for line in listen_commands(scene.place.platform)), last])
 
 
 def _remedy(scene: Scene, cause: str) -> str:
@@ -327,12 +314,17 @@ def _remedy(scene: Scene, cause: str) -> str:
     parts = urlsplit(scene.url)
     host, port = parts.hostname or "", parts.port or 11434
     if cause in ("container-loopback-listen", "listens-on-loopback", "wsl-loopback"):
-        return _listen(scene, _("Let Ollama listen beyond 127.0.0.1 on the machine where it runs:"))
+        return _listen(scene)
     if cause == "docker-host-unknown" and scene.place.container is None:
         return _("host.docker.internal exists only inside containers: on the host itself use localhost.")
     if cause in ("container-loopback", "docker-host-unknown"):
-        first = _("If Ollama runs outside this container, let the container reach its host:")
-        return "\n".join([first, *_steps("docker"), *_steps("compose")])
+        lines = [
+            _("If Ollama runs outside this container, let the container reach its host:"),
+            "  docker run --add-host=host.docker.internal:host-gateway …",
+            '  Compose: extra_hosts: ["host.docker.internal:host-gateway"]',
+            _("and then use {url}").format(url=f"http://{DOCKER_HOST}:{port}"),
+        ]
+        return "\n".join(lines)
     texts = {
         "service-unknown": _(
             "If {host} is a Compose service, put both services into the same network; else use the machine's "

@@ -19,6 +19,7 @@ from ..errors import (
     ProtocolError,
     RequestTimeoutError,
 )
+from ..language import _
 from ..settings.connection import Timeouts
 from ..wire.requests import WireRequest
 from ..wire.responses import printable
@@ -72,7 +73,7 @@ class HttpErrors:
                 url=url,
                 model=request.model,
                 retryable=True,
-                hint="Check proxy=, HTTP_PROXY and NO_PROXY.",
+                hint=_("Check proxy=, HTTP_PROXY and NO_PROXY."),
             )
         if isinstance(error, (RuntimeError, httpx.LocalProtocolError)) and "closed" in str(error):
             return ConnectionFailedError(
@@ -94,8 +95,10 @@ class HttpErrors:
                 url=url,
                 model=request.model,
                 retryable=True,
-                hint="The server may have restarted or run out of memory, or a proxy cut the answer: see the "
-                "logs. What had arrived is in the error's `partial`.",
+                hint=_(
+                    "The server may have restarted or run out of memory, or a proxy cut the answer: see the "
+                    "logs. What had arrived is in the error's `partial`."
+                ),
             )
         if broke:
             return ConnectionFailedError(
@@ -103,7 +106,7 @@ class HttpErrors:
                 url=url,
                 model=request.model,
                 retryable=True,
-                hint="The server may have restarted or run out of memory: see its log.",
+                hint=_("The server may have restarted or run out of memory: see its log."),
             )
         return ProtocolError(
             f"The answer of {url} breaks the rules of HTTP: {_said(error)}.",
@@ -114,13 +117,11 @@ class HttpErrors:
 
     def _late(self, phase: str, request: WireRequest) -> RequestTimeoutError:
         seconds = getattr((request.timeouts or self.timeouts), phase)
-        hint = {
-            "connect": self._advice("timed out"),
-            "pool": f"All max_connections={self.max_connections} are in use: raise it, or close streams that "
-            "are not read to their end.",
-            "idle": "The server or the network stalled in mid-answer: see the server's log, or raise "
-            "Timeouts(idle=…).",
-        }.get(phase, "Loading a model takes its time: raise timeout=, or call warmup() first.")
+        from ..advice import timeout_advice  # with an error only
+
+        hint = (
+            self._advice("timed out") if phase == "connect" else timeout_advice(phase, self.max_connections)
+        )
         return RequestTimeoutError(
             f"{self.url}{request.path} did not answer in time: the limit for {phase} is {seconds} s.",
             phase=phase,
@@ -206,7 +207,7 @@ def _said(error: Exception) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(20):
+    for _count in range(20):
         if error is None:
             return
         yield error
