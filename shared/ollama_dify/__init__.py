@@ -121,6 +121,7 @@ __all__ = [
     "load_audio",
     "load_image",
     "quick_constructor",
+    "set_language",
     "system",
     "user",
 ]

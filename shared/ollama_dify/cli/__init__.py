@@ -20,12 +20,23 @@ __all__ = ["main"]
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says wrong use in two lines."""
+    """Says wrong use in two lines, and its headings in the language in force."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(
-            2, f"{self.prog}: {message}\n" + _("See: {command} --help").format(command=self.prog) + "\n"
-        )
+        wrong = _("{command}: wrong use: {message}").format(command=self.prog, message=message)
+        self.exit(2, wrong + "\n" + _("See: {command} --help").format(command=self.prog) + "\n")
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        headings = {
+            "usage:": _("usage:"),
+            "positional arguments:": _("positional arguments:"),
+            "options:": _("options:"),
+            "show this help message and exit": _("show this help message and exit"),
+        }
+        for english, ours in headings.items():
+            text = text.replace(english, ours, 1)
+        return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +80,7 @@ def _short(error: OllamaError) -> str:
     """An error in two lines; of a connection the doctor knows more."""
     if isinstance(error, ConnectionFailedError) and not isinstance(error, RequestTimeoutError):
         return error.message + "\n" + _("To find out why: ollama-dify doctor")
-    hint = " ".join((error.hint or "").split("\n"))
+    hint = " ".join(line.strip() for line in (error.hint or "").split("\n")).replace("。 ", "。")
     return f"{error.message}\n{hint}" if hint else error.message
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import runpy
 import sys
 from argparse import Namespace
@@ -112,8 +113,11 @@ def form(args: Namespace, terminal: Terminal) -> int:
         kind = {"model": args.model, "model_type": filled.model_type}
         _print_json(terminal, {**kind, "credentials": filled.credentials()})
         return 0
-    rows = [(label, value, note and f"({note})") for label, value, note in filled.rows()]
-    terminal.table((_("Field"), _("Value"), ""), rows)
+    rows = filled.rows()
+    terminal.table((_("Field"), _("Value")), [(label, value) for label, value, _note in rows])
+    for label, _value, note in rows:
+        if note:
+            terminal.say(terminal.paint(f"{label}: {note}", "dim"))
     return 0
 
 
@@ -236,7 +240,8 @@ def simulate(args: Namespace, terminal: Terminal) -> int:
     except KeyboardInterrupt:
         terminal.say(_("Ended."))
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error).rstrip(".")
         terminal.complain(
             _("Cannot listen on {host}:{port}: {reason}. Choose another --port (0 takes a free one).").format(
                 host=args.host, port=args.port, reason=reason

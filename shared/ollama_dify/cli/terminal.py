@@ -60,11 +60,14 @@ class Terminal:
         """Rows in columns; one value a line where the terminal is too narrow."""
         widths = [max(width(row[place]) for row in (heads, *rows)) for place in range(len(heads))]
         if self.columns and sum(widths) + 2 * len(widths) > self.columns:
-            room = max(width(head) for head in heads[1:])
+            # A second column alone needs no heading.
+            names = heads[1:] if len(heads) > 2 else ("",)
+            room = max(width(head) for head in names)
             for row in rows:
                 self.say(self.paint(row[0], "bold"))
-                for head, value in zip(heads[1:], row[1:], strict=True):
-                    self.say(f"  {head}{' ' * (room - width(head))}  {value}")
+                for head, value in zip(names, row[1:], strict=True):
+                    if value:
+                        self.say(f"  {head}{' ' * (room - width(head))}  {value}")
             return
         for number, row in enumerate((heads, *rows)):
             cells = (cell + " " * (room - width(cell)) for cell, room in zip(row, widths, strict=True))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ..language import _, current_language
 from ..language import language as in_language
 from ..settings.model import ConnectionSettings, ModelSettings
-from .model import check_load, check_model
+from .model import check_load, check_memory, check_model
 from .report import Check, Report, State, Trial
 from .server import Scene, check_here, check_way
 from .world import Place, World
@@ -76,4 +76,6 @@ def examine(
                 ready = all(check.state != "fail" for check in found)
                 skipped = Check("load", "skip", _("not checked"), about=model.model)
                 checks.append(check_load(scene, model) if ready else skipped)
+            if model is not None and found[0].state == "ok":
+                checks += check_memory(scene, model)
         return Report(tuple(checks), current_language())

@@ -20,7 +20,7 @@ from ..wire.server_errors import error_from_response
 from .report import Check
 from .server import Scene
 
-__all__ = ["check_load", "check_model"]
+__all__ = ["check_load", "check_memory", "check_model"]
 
 _LOAD_S = 300.0
 
@@ -57,7 +57,6 @@ def check_model(scene: Scene, settings: ModelSettings | None) -> list[Check]:
         first,
         _check_context(scene, settings, info),
         _check_capabilities(settings, info),
-        *_check_memory(scene, settings, found.name),
     ]
 
 
@@ -128,10 +127,10 @@ def _check_dimensions(settings: EmbeddingSettings, info: ModelInfo) -> Check:
     return Check("capabilities", "ok", fact, about=settings.model)
 
 
-def _check_memory(scene: Scene, settings: ModelSettings, name: str) -> list[Check]:
+def check_memory(scene: Scene, settings: ModelSettings) -> list[Check]:
     """Whether a loaded model lies in the GPU's memory; nothing is said of one that is not loaded."""
     checks = []
-    for model in _loaded(scene, name):
+    for model in _loaded(scene, settings.model):
         share = round(100 * model.size_vram / model.size) if model.size else 0
         fact = _("loaded, {share} % of it in GPU memory").format(share=share)
         if 0 < model.size_vram < model.size:

@@ -117,11 +117,8 @@ class Report:
     def _summary(self) -> str:
         problems = sum(check.state == "fail" for check in self.checks)
         warnings = sum(check.state == "warn" for check in self.checks)
-        if problems:
-            return _("Problems: {problems}. Warnings: {warnings}.").format(
-                problems=problems, warnings=warnings
-            )
-        return _("No problem found. Warnings: {warnings}.").format(warnings=warnings)
+        text = _("Problems: {number}.").format(number=problems) if problems else _("No problem found.")
+        return text + (" " + _("Warnings: {number}.").format(number=warnings) if warnings else "")
 
 
 def width(text: str) -> int:

@@ -167,12 +167,12 @@ def _check_server(scene: Scene) -> Check:
 
 
 def _where(scene: Scene) -> str:
-    return f"{scene.url} ({source_text(scene.settings.address.source)})"
+    return _("{url} ({source})").format(url=scene.url, source=source_text(scene.settings.address.source))
 
 
 def _problem(answer: Answer) -> str:
     if answer.problem is not None:
-        return _(_PROBLEMS[answer.problem]) + f", {answer.ms} ms"
+        return _("{problem}, {ms} ms").format(problem=_(_PROBLEMS[answer.problem]), ms=answer.ms)
     return _("answered {status}").format(status=answer.status)
 
 
@@ -199,7 +199,7 @@ def _answered(scene: Scene, answer: Answer) -> Check:
             return Check("server", "warn", fact, remedy, "old-version", data=data)
         return Check("server", "ok", fact, data=data)
     status = answer.status
-    fact = f"{where}: " + _("answered {status}").format(status=status)
+    fact = _("{where}: {problem}").format(where=where, problem=_problem(answer))
     if status == 401:
         return Check("server", "fail", fact, auth_advice(scene.url), "credentials")
     if status == 403:
@@ -236,7 +236,7 @@ def _forbidden(scene: Scene, answer: Answer, fact: str) -> Check:
 
 def _unanswered(scene: Scene, answer: Answer) -> Check:
     """Nothing answered: look where else Ollama may be, and name one remedy."""
-    fact = f"{_where(scene)}: {_problem(answer)}"
+    fact = _("{where}: {problem}").format(where=_where(scene), problem=_problem(answer))
     cause = _cause(scene, answer)
     if cause == "certificate":
         remedy = _("Name the CA of this certificate in `verify`, or have the server send its whole chain.")
@@ -323,6 +323,7 @@ def _remedy(scene: Scene, cause: str) -> str:
             "  docker run --add-host=host.docker.internal:host-gateway …",
             '  Compose: extra_hosts: ["host.docker.internal:host-gateway"]',
             _("and then use {url}").format(url=f"http://{DOCKER_HOST}:{port}"),
+            _("If it runs in here, start it: `ollama serve`."),
         ]
         return "\n".join(lines)
     texts = {
