@@ -1,6 +1,7 @@
 """Collects the texts of the code and makes the catalogues: `python -m tests.operating.catalogues`.
 
-Without a change in the code it changes nothing. New texts come into the .po files untranslated; the test says so.
+Without a change in the code it changes nothing. New texts come untranslated into the .po files, and the
+test says so.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def update() -> None:
         catalog.obsolete.clear()
         buffer = io.BytesIO()
         write_po(buffer, catalog, width=100, omit_header=True)
-        header = f'msgid ""\nmsgstr ""\n"Language: {language}\\n"\n"Content-Type: text/plain; charset=utf-8\\n"\n\n'
+        header = f'msgid ""\nmsgstr ""\n"Language: {language}\\n"\n'
+        header += '"Content-Type: text/plain; charset=utf-8\\n"\n\n'
         path.write_bytes(header.encode() + buffer.getvalue())
         (folder(language) / "ollama_dify.mo").write_bytes(compiled(translated(language)))
 

@@ -66,7 +66,10 @@ def _check_context(scene: Scene, settings: ModelSettings, info: ModelInfo) -> Ch
         fact = _("context_size={size}; the server does not tell the model's maximum").format(size=size)
         return Check("context", "ok", fact, about=name)
     fact = _("context_size={size}, the model takes up to {most}").format(size=size, most=most)
-    if size is not None and size > most:
+    is_chosen = (
+        "context_size" in settings.model_fields_set
+    )  # the default is more than some embedding models take
+    if size is not None and size > most and is_chosen:
         remedy = _("Set context_size={most} or less.").format(most=most)
         return Check("context", "fail", fact, remedy, "context-too-large", about=name)
     for model in _loaded(scene, info.name):

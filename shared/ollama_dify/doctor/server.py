@@ -181,7 +181,8 @@ def _trial(address: str, answer: Answer) -> Trial:
     if version is not None:
         return Trial(address, f"Ollama {version}", version)
     if answer.problem is None:
-        return Trial(address, _("answers, but is not Ollama"))
+        not_ollama = _("answers, but is not Ollama")
+        return Trial(address, not_ollama if answer.status == 200 else _problem(answer))
     return Trial(address, _(_PROBLEMS[answer.problem]))
 
 
@@ -317,6 +318,11 @@ def _remedy(scene: Scene, cause: str) -> str:
         return _listen(scene)
     if cause == "docker-host-unknown" and scene.place.container is None:
         return _("host.docker.internal exists only inside containers: on the host itself use localhost.")
+    if scene.place.container == "kubernetes" and cause == "container-loopback":
+        service = f"http://ollama.default.svc:{port}"
+        return _("If Ollama runs outside this pod, use the name of its Service, such as {url}").format(
+            url=service
+        )
     if cause in ("container-loopback", "docker-host-unknown"):
         lines = [
             _("If Ollama runs outside this container, let the container reach its host:"),
