@@ -18,7 +18,7 @@ from ollama_dify import (
     ChatChunk,
     ChatResult,
     ChatSettings,
-    Connected,
+    ClientOwner,
     Finish,
     Prompt,
     TextPart,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["OllamaDifyLLM"]
 
 
-class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
+class OllamaDifyLLM(BaseLLM, Citizen, ClientOwner, ChatSettings):
     """Text in, text out, always by /api/generate.
 
     A call takes, beside the settings, `system`, `suffix` (text after the gap to fill), `raw` (no template),

@@ -14,7 +14,7 @@ from .adapter.quick_models import quick_constructor
 from .address import Address
 from .client.asynchronous import AsyncChatStream, AsyncOllamaClient
 from .client.blocking import ChatStream, OllamaClient
-from .client.owner import Connected
+from .client.owner import ClientOwner
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -59,6 +59,7 @@ from .wire.responses import (
 
 if TYPE_CHECKING:
     from .client.count import Counter
+    from .client.pull import PullProgress
     from .doctor import adiagnose, diagnose
     from .tokens.tokenizer import TokenCount
 
@@ -74,8 +75,8 @@ __all__ = [
     "ChatResult",
     "ChatSettings",
     "ChatStream",
+    "ClientOwner",
     "ConfigurationError",
-    "Connected",
     "ConnectionFailedError",
     "ConnectionSettings",
     "ContextOverflowError",
@@ -100,6 +101,7 @@ __all__ = [
     "PermissionDeniedError",
     "Prompt",
     "ProtocolError",
+    "PullProgress",
     "RateLimitError",
     "RequestTimeoutError",
     "RunningModel",
@@ -129,6 +131,7 @@ __all__ = [
 # Most programs neither count tokens nor call the doctor: those modules come when they are asked for.
 _ON_DEMAND = {
     "Counter": "client.count",
+    "PullProgress": "client.pull",
     "TokenCount": "tokens.tokenizer",
     "adiagnose": "doctor",
     "diagnose": "doctor",

@@ -212,19 +212,37 @@ def proxy_advice(proxy: str, host: str) -> str:
     ).format(proxy=proxy, host=host)
 
 
-def timeout_advice(phase: str, max_connections: int) -> str:
-    """A phase of an exchange that took too long; for "connect" see `connection_advice`."""
-    if phase == "pool":
+def timeout_advice(phase: str, *, max_connections: int, look_up_s: float | None) -> str:
+    """A phase of `Timeouts` that took too long; "connect" is a matter of `connection_advice`.
+
+    look_up_s: the limit of a look-up, where the request was one.
+    """
+    if phase == "answer" and look_up_s is not None:
         return _(
-            "All max_connections={number} are in use: raise it, or close streams that are not read to their "
-            "end."
-        ).format(number=max_connections)
-    if phase == "idle":
-        return _(
+            "A look-up is given at most {seconds} s: see the server's log for what keeps it busy."
+        ).format(seconds=f"{look_up_s:g}")
+    texts = {
+        "pool": N_(
+            "All max_connections={number} are in use: raise it or Timeouts(pool=…), or close streams that "
+            "are not read to their end."
+        ),
+        "first_byte": N_(
+            "Loading a model takes its time: raise Timeouts(first_byte=…), or call warmup() first."
+        ),
+        "idle": N_(
             "The server or the network stalled in mid-answer: see the server's log, or raise "
             "Timeouts(idle=…)."
-        )
-    return _("Loading a model takes its time: raise timeout=, or call warmup() first.")
+        ),
+        "answer": N_(
+            "Loading a model and a long answer take their time: raise Timeouts(answer=…), stream the answer, "
+            "or call warmup() first."
+        ),
+        "total": N_(
+            "It bounds the whole call, with its queue, retries and batches: raise timeout= or "
+            "Timeouts(total=…)."
+        ),
+    }
+    return _(texts[phase]).format(number=max_connections)
 
 
 def closest_models(model: str, available: Sequence[str]) -> list[str]:

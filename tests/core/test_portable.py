@@ -92,7 +92,7 @@ COUNTED = {"Counter"}
 # Half of an answer and the connection it comes over; what has arrived, `result`, moves.
 STREAMS = {"AsyncChatStream", "ChatStream"}
 # A part of the adapters' classes, and of no use alone.
-MIXED_IN = {"Connected"}
+MIXED_IN = {"ClientOwner"}
 
 
 class City(BaseModel):

@@ -21,7 +21,7 @@ from ..wire.responses import ModelInfo
 from .form import fill_form
 from .terminal import Terminal, size_text
 
-__all__ = ["demo", "doctor", "embed", "form", "models", "simulate"]
+__all__ = ["demo", "doctor", "embed", "form", "models", "pull", "simulate"]
 
 
 def doctor(args: Namespace, terminal: Terminal, world: World | None = None) -> int:
@@ -165,6 +165,25 @@ def models(args: Namespace, terminal: Terminal) -> int:
 
 def _capabilities(info: ModelInfo) -> str:
     return "?" if info.capabilities is None else ", ".join(sorted(info.capabilities))
+
+
+def pull(args: Namespace, terminal: Terminal) -> int:
+    """Download a model: a bar in a terminal, a line a step in a pipe."""
+    last = ""
+    with OllamaClient(ConnectionSettings(base_url=args.base_url)) as client:
+        try:
+            for step in client.pull(args.model):
+                amount = (
+                    "" if not step.total else f" {size_text(step.completed or 0)}/{size_text(step.total)}"
+                )
+                terminal.progress(step.status + amount, step.share)
+                if step.status != last and not terminal.is_tty:
+                    terminal.say(step.status)
+                last = step.status
+        finally:
+            terminal.end_progress()
+    terminal.say(_("{model} is on the server.").format(model=args.model))
+    return 0
 
 
 def embed(args: Namespace, terminal: Terminal) -> int:

@@ -30,6 +30,7 @@ __all__ = ["HttpErrors", "Translated"]
 # How httpx, httpcore and the server's kernel say that a connection ended where more had to come.
 _ENDED = ("disconnected", "peer closed", "incomplete", "connection closed")
 _PASSED_ON = (OllamaError, MemoryError, StopIteration, StopAsyncIteration)
+LOOK_UP_S = 60.0
 _UNSENDABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError)
 
 
@@ -51,20 +52,19 @@ class HttpErrors:
             hint="An answer to this request is far shorter; is this an Ollama server?",
         )
 
-    def no_slot(self, request: WireRequest) -> RequestTimeoutError:
-        """The error for a call that found all connections in use for too long."""
-        limits = request.timeouts or self.timeouts
-        total, pool = limits.total, limits.pool
-        return self._late(
-            "pool" if total is None or (pool is not None and pool < total) else "total", request
-        )
+    def limits(self, request: WireRequest) -> Timeouts:
+        """The timeouts of a request; a look-up is given at most a minute."""
+        limits = self.timeouts if request.timeouts is None else request.timeouts
+        if is_look_up(request) and (limits.answer is None or limits.answer > LOOK_UP_S):
+            return limits.model_copy(update={"answer": LOOK_UP_S})
+        return limits
 
     def translate(self, error: Exception, request: WireRequest, exchange: Exchange) -> OllamaError:
         """Our error for another library's; the caller chains it."""
         url = f"{self.url}{request.path}"
         error = _named_rightly(error)
         if isinstance(error, httpx.TimeoutException):
-            return self._late(_phase(error, exchange), request)
+            return self.late(_phase(error, exchange), request)
         if isinstance(error, httpx.ConnectError):
             return self._not_connected(error, request, url)
         if isinstance(error, httpx.ProxyError):
@@ -115,13 +115,14 @@ class HttpErrors:
             hint="Is this an Ollama server? A proxy may be changing its answers.",
         )
 
-    def _late(self, phase: str, request: WireRequest) -> RequestTimeoutError:
-        seconds = getattr((request.timeouts or self.timeouts), phase)
+    def late(self, phase: str, request: WireRequest) -> RequestTimeoutError:
+        """The error for a limit that was reached: which, and how to raise it."""
         from ..advice import timeout_advice  # with an error only
 
-        hint = (
-            self._advice("timed out") if phase == "connect" else timeout_advice(phase, self.max_connections)
-        )
+        seconds = getattr(self.limits(request), phase)
+        look_up_s = LOOK_UP_S if is_look_up(request) else None
+        hint = self._advice("timed out") if phase == "connect" else ""
+        hint = hint or timeout_advice(phase, max_connections=self.max_connections, look_up_s=look_up_s)
         return RequestTimeoutError(
             f"{self.url}{request.path} did not answer in time: the limit for {phase} is {seconds} s.",
             phase=phase,
@@ -176,14 +177,19 @@ class Translated:
             raise self._errors.translate(error, self._request, self._exchange) from error
 
 
+def is_look_up(request: WireRequest) -> bool:
+    """Whether a request only asks what the server has: its answer takes no model."""
+    return request.method == "GET" or request.path == "/api/show"
+
+
 def _phase(error: httpx.TimeoutException, exchange: Exchange) -> str:
     if exchange.is_late:
-        return "total"
+        return exchange.phase
     if isinstance(error, httpx.ConnectTimeout):
         return "connect"
     if isinstance(error, httpx.PoolTimeout):
         return "pool"
-    return "idle" if exchange.in_body or isinstance(error, httpx.WriteTimeout) else "first_byte"
+    return "idle" if exchange.in_body or isinstance(error, httpx.WriteTimeout) else exchange.phase
 
 
 def _named_rightly(error: Exception) -> Exception:
