@@ -43,7 +43,7 @@ def test_a_catalogue_is_complete_and_compiled(name: str) -> None:
     known = {message.id: message.string for message in catalog if message.id}
     assert len(TEXTS) > 150
     assert sorted(known) == sorted(TEXTS), "run python -m tests.operating.catalogues"
-    assert [text for text, found in known.items() if not found or found == text] == []
+    assert [text for text, found in known.items() if not found] == []
     assert [text for text in TEXTS if fields(text) != fields(known[text])] == []
     assert [text for text in TEXTS if fixed(text) - {"trust_env"} - fixed(known[text])] == []
     data = (folder(name) / "ollama_dify.mo").read_bytes()
@@ -98,8 +98,9 @@ def test_the_language_of_a_command(environ: Mapping[str, str], expected: str) ->
 
 
 def test_an_errors_sentence_stays_english_and_its_hint_speaks() -> None:
-    with SimulatedOllama() as server, OllamaClient(ConnectionSettings(base_url=server.base_url)) as client:
-        with language("ja"), pytest.raises(OllamaError) as caught:
+    with SimulatedOllama() as server:
+        client = OllamaClient(ConnectionSettings(base_url=server.base_url))
+        with client, language("ja"), pytest.raises(OllamaError) as caught:
             client.show("lava")
     # The hint was written when the error was made.
     assert str(caught.value).startswith("The server has no such model")

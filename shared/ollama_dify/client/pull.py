@@ -24,7 +24,7 @@ __all__ = ["PullProgress", "apull", "pull"]
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """Where a download stands. status: the server's words. digest, total, completed: of the layer, in bytes."""
+    """Where a download stands. status: the server's words. total, completed: bytes of the layer `digest`."""
 
     status: str
     digest: str | None = None
