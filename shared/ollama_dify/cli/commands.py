@@ -173,10 +173,8 @@ def pull(args: Namespace, terminal: Terminal) -> int:
     with OllamaClient(ConnectionSettings(base_url=args.base_url)) as client:
         try:
             for step in client.pull(args.model):
-                amount = (
-                    "" if not step.total else f" {size_text(step.completed or 0)}/{size_text(step.total)}"
-                )
-                terminal.progress(step.status + amount, step.share)
+                sizes = f" {size_text(step.completed or 0)}/{size_text(step.total)}" if step.total else ""
+                terminal.progress(step.status + sizes, step.share)
                 if step.status != last and not terminal.is_tty:
                     terminal.say(step.status)
                 last = step.status
