@@ -72,18 +72,20 @@ _EXAMPLES = {
 def connection_advice(
     url: str, *, source: str, container: Container | None, platform: str, reason: str
 ) -> str:
-    """Two to six lines about a connection to `url` that failed for `reason`.
+    """Two to five lines about a connection to `url` that failed for `reason`.
 
     url: without credentials, as in `Address.url`; source: `Address.source`.
     container, platform: about the machine this runs on; platform as `sys.platform` or its plain name.
     reason: a `Reason`, or the words of the failure, which are looked through for one.
     """
     tried = _("Tried {url} ({source}).").format(url=url, source=source_text(source))
-    lines = _remedies(url, _reason(reason), container, platform)
-    parts = urlsplit(url)
-    if parts.scheme == "http" and parts.port is None and len(lines) < 4:
-        lines.append(_("An http:// address without a port means port 80; Ollama's own port is 11434."))
-    return "\n".join([tried, *lines])
+    parts, kind = urlsplit(url), _reason(reason)
+    is_inside = container is not None and is_loopback(url)
+    if parts.scheme == "http" and parts.port is None and kind != "dns" and not is_inside:
+        own_port = f"http://{parts.netloc}:11434{parts.path}"
+        port = _("An http:// address without a port means port 80; Ollama's own port is 11434: try {url}")
+        return f"{tried}\n{port.format(url=own_port)}"
+    return "\n".join([tried, *_remedies(url, kind, container, platform)])
 
 
 def _remedies(url: str, reason: Reason, container: Container | None, platform: str) -> list[str]:
