@@ -286,8 +286,13 @@ def model_missing_advice(model: str, available: Sequence[str]) -> str:
     )
 
 
-def context_advice() -> str:
-    """What to do about a prompt that does not fit."""
+def context_advice(*, trimmed: bool = False) -> str:
+    """What to do about a prompt that does not fit. trimmed: the oldest turns are dropped already."""
+    if trimmed:
+        return _(
+            "Nothing older is left to drop: raise context_size, or shorten the system message and the last "
+            "message."
+        )
     return _(
         'Raise context_size, shorten the prompt, or set context_overflow="trim" (drops the oldest turns) or '
         '"truncate" (the server cuts).'
@@ -302,12 +307,18 @@ def memory_advice(model: str | None = None) -> str:
     ).format(model=model or "MODEL")
 
 
-def capability_advice(model: str, capability: str) -> str:
-    """What to do about a model without `capability` (vision, tools, thinking … as `/api/show` names them)."""
+def capability_advice(model: str, capability: str, setting: str | None = None) -> str:
+    """What to do about a model without `capability` (vision, tools, thinking … as `/api/show` names them).
+
+    setting: the one that overrules the server.
+    """
     line = _("Choose a model with the capability {capability}: `ollama show {model}` lists them.").format(
         capability=capability, model=model
     )
-    return f"{line}\n{_(_EXAMPLES[capability])}" if capability in _EXAMPLES else line
+    lines = [line, *([_(_EXAMPLES[capability])] if capability in _EXAMPLES else [])]
+    if setting is not None:
+        lines.append(_("If you know better, set {setting}=True.").format(setting=setting))
+    return "\n".join(lines)
 
 
 def auth_advice(url: str, *, signin_url: str | None = None) -> str:

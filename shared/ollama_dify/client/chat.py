@@ -164,6 +164,10 @@ async def ask(
             smaller = question.smaller(error)
             if smaller is None:
                 with_numbers(error, question.settings.context_size, question.expected)
+                if question.settings.context_overflow == "trim":
+                    from ..advice import context_advice  # what advises is imported when something went wrong
+
+                    error.hint = context_advice(trimmed=True)
                 raise
             question = smaller
 

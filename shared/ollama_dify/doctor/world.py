@@ -170,7 +170,7 @@ def _problem(error: Exception) -> Problem:
         (ConnectionResetError, "broken"),
         (http.client.HTTPException, "broken"),
     )
-    if isinstance(error, http.client.HTTPException) and error.args[:1] == (_REFUSED_TUNNEL,):
+    if error.args[:1] == (_REFUSED_TUNNEL,):
         return "proxy"
     return next((name for kind, name in kinds if isinstance(error, kind)), "unreachable")
 
@@ -220,7 +220,7 @@ def _tunnel(sock: socket.socket, target: str, proxy: str) -> None:
             break
         head += piece
     if head.split(b" ", 2)[1:2] != [b"200"]:
-        raise http.client.HTTPException(_REFUSED_TUNNEL, head[:80].decode("latin-1"))
+        raise ValueError(_REFUSED_TUNNEL, head[:80].decode("latin-1"))
 
 
 def _proxy_headers(proxy: str) -> dict[str, str]:
