@@ -42,7 +42,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with in_language(_asked_language(arguments) or locale_language(os.environ)):
+    asked = _asked_language(arguments) or locale_language(os.environ)
+    with in_language(asked if _can_be_shown(asked) else "en"):
         from .terminal import Terminal  # after the language: what it imports may speak
 
         terminal = Terminal()
@@ -74,6 +75,15 @@ def _asked_language(arguments: Sequence[str]) -> str | None:
         if value in LANGUAGES:
             return value
     return None
+
+
+def _can_be_shown(language: str) -> bool:
+    """Whether the terminal's encoding has the language's characters."""
+    try:
+        {"ja": "日本語", "zh": "简体中文"}.get(language, "").encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _short(error: OllamaError) -> str:

@@ -78,11 +78,13 @@ class Terminal:
         """A line that replaces the one before, with a bar; nothing in a pipe."""
         if not self.is_tty:
             return
-        room = max(8, min(30, self.columns - width(text) - 8))
-        full, empty = ("#", ".") if self.is_plain else ("█", "·")
-        filled = 0 if share is None else round(room * share)
-        bar = "" if share is None else f" {full * filled}{empty * (room - filled)} {share:4.0%}"
-        self.out.write(f"\r\033[K{text}{bar}"[: self.columns + 4])
+        percent = "" if share is None else f" {share:4.0%}"
+        room = min(30, self.columns - width(text) - 8)
+        bar = ""
+        if share is not None and room >= 8:
+            full, empty = ("#", ".") if self.is_plain else ("█", "·")
+            bar = f" {full * round(room * share)}{empty * (room - round(room * share))}"
+        self.out.write(f"\r\033[K{text[: self.columns - len(percent) - 1]}{bar}{percent}")
         self.out.flush()
 
     def end_progress(self) -> None:
