@@ -199,6 +199,9 @@ ROWS = {
         {"ports": {LAN: "ANSWER"}},
         answer=response("401 Unauthorized"),
     ),
+    "10 the key's variable is not set": Row(
+        "http://192.168.1.100:11434", "credentials", ("NO_SUCH_KEY",), settings={"api_key_env": "NO_SUCH_KEY"}
+    ),
     "11 context over the model's maximum": Row(
         "http://localhost:11434",
         "context-too-large",

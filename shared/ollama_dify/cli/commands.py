@@ -51,10 +51,6 @@ def _examined(args: Namespace, base_url: str | None, world: World | None) -> Rep
         settings = _doctor_settings(args, base_url)
     except ConfigurationError as error:
         problem, _line, remedy = str(error).partition("\n")
-        if "<" in problem:
-            remedy = _("Replace the placeholder by your server's address, such as {example}").format(
-                example="http://192.168.1.100:11434"
-            )
         return Report((Check("server", "fail", problem, remedy or None, "address"),), current_language())
     return examine(settings, probe=not args.no_probe, load=args.load, world=world)
 

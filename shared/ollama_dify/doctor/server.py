@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from ..advice import (
     proxy_advice,
     source_text,
 )
+from ..errors import ConfigurationError
 from ..language import N_, _
 from ..settings.model import ConnectionSettings
 from ..wire.responses import printable
@@ -42,13 +43,17 @@ _PROBLEMS = {
 
 @dataclass(slots=True)
 class Scene:
-    """What a diagnosis is about, and what it knows so far. proxy: the proxy's URL, if one is used."""
+    """What a diagnosis is about, and what it knows so far. proxy: the proxy's URL, if one is used.
+
+    headers: the settings' own ones with their key, for their own address only.
+    """
 
     world: World
     settings: ConnectionSettings
     place: Place
     proxy: str | None = None
     probe: bool = True
+    headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: ConnectionSettings, world: World, *, probe: bool) -> Scene:
@@ -57,13 +62,6 @@ class Scene:
     @property
     def url(self) -> str:
         return self.settings.address.url
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The settings' own headers and key: for their own address only."""
-        key = self.settings.api_key
-        bearer = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
-        return {**bearer, **self.settings.headers}
 
     def ask(self, path: str, body: Any = None, *, timeout_s: float = 10.0) -> Answer:
         """A request to the settings' server, as the library would send it."""
@@ -104,7 +102,15 @@ def check_here(scene: Scene) -> Check:
 def check_way(scene: Scene) -> list[Check]:
     """The proxy and the server; with a problem only as much as one remedy needs."""
     settings = scene.settings
-    used = ("proxy", settings.proxy.get_secret_value()) if settings.proxy is not None else None
+    try:
+        scene.headers = settings.sent_headers()
+    except ConfigurationError as error:
+        name, remedy = settings.api_key_env, error.hint
+        if name is not None:
+            remedy = _("Set the environment variable {name}, or give the key as api_key.").format(name=name)
+        return [Check("server", "fail", error.message, remedy, "credentials")]
+    proxy = settings.secret("proxy")
+    used = None if proxy is None else ("proxy", proxy)
     if used is None and settings.trust_env:
         used = proxy_for(scene.world, scene.url)
     if used is None or not used[1].startswith("http"):
