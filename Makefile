@@ -2,6 +2,7 @@
 #
 #   PYTHON=python3.12 make test     another interpreter (3.10 or newer); `make clean` first if .venv exists
 #   make lock LOCK=--upgrade        newest versions instead of keeping the pins that still fit
+#   make test JOBS=0               one process instead of two, for a debugger
 #   make test TESTS=tests/core      some of the tests, without the coverage bound
 
 VENV   := .venv
@@ -13,6 +14,8 @@ LOWEST := .venv-lowest
 NEWEST := .venv-highest
 LOCK   ?=
 TESTS  ?=
+JOBS   ?= 2
+PYTEST := -m pytest -n $(JOBS) --dist worksteal
 COVER  := $(if $(TESTS),,--cov --cov-report=term --cov-fail-under=95)
 # What runs against the oldest and the newest frameworks: the adapters.
 ADAPTERS := tests/langchain tests/llamaindex tests/parity
@@ -44,16 +47,16 @@ demo: $(DEMO)/.installed ## both frameworks over files and images; uses a runnin
 	@$(DEMO)/bin/ollama-dify demo
 
 test: $(STAMP) ## all tests, with branch coverage; nginx, haproxy and chromium where installed (TESTS=tests/core: some)
-	$(PY) -m pytest $(COVER) $(TESTS)
+	$(PY) $(PYTEST) $(COVER) $(TESTS)
 
 test-lowest: $(LOWEST)/.installed ## the adapters' tests with the oldest versions that pyproject.toml allows (Python 3.10)
-	$(LOWEST)/bin/python -m pytest $(ADAPTERS)
+	$(LOWEST)/bin/python $(PYTEST) $(ADAPTERS)
 
 test-highest: ## the adapters' tests with the newest releases of today, resolved anew (needs a package index each time)
 	@test -x $(NEWEST)/bin/python || $(or $(PYTHON),python3) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip --quiet --disable-pip-version-check install --upgrade --upgrade-strategy eager \
 		--only-binary=:all: -r requirements/test.in -e ".[all]"
-	$(NEWEST)/bin/python -m pytest $(ADAPTERS)
+	$(NEWEST)/bin/python $(PYTEST) $(ADAPTERS)
 
 check: $(STAMP) types budgets ## lint, format, types, architecture, and the wheel installed alone with each extra
 	$(PY) -m ruff check .

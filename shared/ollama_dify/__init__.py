@@ -116,6 +116,8 @@ __all__ = [
     "user",
 ]
 
+__version__ = "0.1.0"
+
 # Most programs count no tokens, so the modules for that come when they are asked for.
 _ON_DEMAND = {"Counter": "client.count", "TokenCount": "tokens.tokenizer"}
 

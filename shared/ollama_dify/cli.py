@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import runpy
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 try:
     import typer
@@ -39,7 +38,8 @@ def demo(
     rebuild: Annotated[bool, typer.Option(help="Build the index anew.")] = False,
 ) -> None:
     """Answer questions over files and images through LangChain and LlamaIndex."""
-    run = _examples_demo()
+    from .demo import main as run
+
     raise typer.Exit(
         run(
             model=model,
@@ -67,20 +67,6 @@ def simulate(
     except OSError as error:
         typer.echo(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port.", err=True)
         raise typer.Exit(1) from None
-
-
-def _examples_demo() -> Any:
-    """The demo's main function, out of the checkout around the working directory or this package."""
-    for place in (Path.cwd(), *Path(__file__).resolve().parents):
-        script = place / "examples" / "demo.py"
-        if script.is_file():
-            try:
-                return runpy.run_path(str(script))["main"]
-            except ModuleNotFoundError as error:
-                typer.echo(f'The demo needs {error.name}: pip install "ollama-dify[demo]"', err=True)
-                raise typer.Exit(1) from None
-    typer.echo("The demo lives in the repository: clone it, and run `make demo` there.", err=True)
-    raise typer.Exit(1)
 
 
 def main() -> None:

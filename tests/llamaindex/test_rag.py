@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import llama_index.core
 import pytest
-from llama_index.core import __version__ as llama_index_core_version
 from llama_index.core import Document, Settings, VectorStoreIndex
+from llama_index.core import __version__ as llama_index_core_version
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.memory import ChatMemoryBuffer
 

@@ -43,7 +43,7 @@ def pins(lock: str) -> dict[str, Version]:
 
 
 def wanted(lock: str) -> Iterator[tuple[str, Requirement]]:
-    """Who asks for what: the package with the lock's extras, the lock's own list, and every pin's requirements."""
+    """Who asks for what: this package with the lock's extras, the lock's own list, every pin."""
     extras: defaultdict[str, set[str]] = defaultdict(set, {"ollama-dify": {"", *EXTRAS[lock]}})
     asked: set[tuple[str, str]] = set()
     open_ = [("ollama-dify", extra) for extra in extras["ollama-dify"]]
