@@ -71,8 +71,9 @@ budgets: $(STAMP) ## lines, classes, levels, circles: counted against their boun
 	$(PY) -m pytest tests/architecture -k "budget or level or circle or size"
 
 wheel: $(STAMP) ## build dist/, install the wheel in a clean environment and run its demo there
-	$(PY) -m hatchling build --clean
-	sh requirements/try_wheel.sh
+	rm -rf dist
+	$(PY) -m hatchling build
+	sh requirements/try_wheel.sh $(PY)
 
 bench: $(STAMP) ## CPU cost against the peers and the floors
 	$(PY) -m benchmarks
