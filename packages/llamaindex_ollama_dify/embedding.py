@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent,
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from ollama_dify import ConfigurationError, Connected, EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify import ClientOwner, ConfigurationError, EmbeddingError, EmbeddingSettings, EmbedResult
 
 from .batches import CACHE_COLLECTION, BatchJob, Progress
 from .portable import Portable
@@ -26,7 +26,7 @@ dispatcher = get_dispatcher(__name__)
 _THEIR_WORDS = {"model_name": "model", "embed_batch_size": "batch_size", "num_workers": "max_concurrency"}
 
 
-class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings):
+class OllamaDifyEmbedding(Portable, BaseEmbedding, ClientOwner, EmbeddingSettings):
     """An Ollama embedding model with the fields of Dify's form, for LlamaIndex.
 
         Settings.embed_model = OllamaDifyEmbedding(model="nomic-embed-text", context_size=2048)
@@ -35,16 +35,16 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
     `max_concurrency`: either word may be given or assigned, and both hold the same value.
     """
 
-    model_name: str = Field("", description="LlamaIndex's word for `model`.", exclude=True)
-    embed_batch_size: int = Field(64, description="LlamaIndex's word for `batch_size`.", exclude=True)
+    model_name: str = Field(default="", description="LlamaIndex's word for `model`.", exclude=True)
+    embed_batch_size: int = Field(default=64, description="LlamaIndex's word for `batch_size`.", exclude=True)
     num_workers: int | None = Field(
-        None, description="LlamaIndex's word for `max_concurrency`.", exclude=True
+        default=None, description="LlamaIndex's word for `max_concurrency`.", exclude=True
     )
     query_instruction: str | None = Field(
-        None, description="Put in front of each query as it is, e.g. `search_query: `."
+        default=None, description="Put in front of each query as it is, e.g. `search_query: `."
     )
     text_instruction: str | None = Field(
-        None, description="Put in front of each text as it is, e.g. `search_document: `."
+        default=None, description="Put in front of each text as it is, e.g. `search_document: `."
     )
 
     def __init__(self, **values: Any) -> None:
@@ -62,8 +62,8 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings)
             raise ValueError("prefixes=True puts the model's own words in front; leave out the instructions")
         return self
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(_THEIR_WORDS.get(name, name), value)
+    def _changed(self, update: Mapping[str, Any]) -> Self:
+        return super()._changed({_THEIR_WORDS.get(name, name): value for name, value in update.items()})
 
     @classmethod
     def class_name(cls) -> str:

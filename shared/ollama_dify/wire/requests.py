@@ -14,12 +14,15 @@ from typing import Any
 import orjson
 
 from ..errors import CapabilityError, ConfigurationError, UnsupportedContentError
-from ..media.image import Image, check_image_count
-from ..settings.model import LOAD_OPTIONS, ChatSettings, EmbeddingSettings, Timeouts
+from ..media.audio import Audio
+from ..media.file import MediaFile, check_file_count
+from ..media.image import Image, ImageUrl
+from ..settings.connection import PerObject
+from ..settings.model import LOADING, ChatSettings, EmbeddingSettings, Timeouts
 from ..settings.names import unknown_name
 from .image_places import placed_text
 from .json_schema import inline_refs
-from .messages import ImageUrl, Message, TextPart, Tool
+from .messages import Message, TextPart, Tool
 
 __all__ = [
     "Prompt",
@@ -34,32 +37,16 @@ __all__ = [
     "show_request",
 ]
 
-# Settings of the object, not of a call: the first would make the server load the model again,
-# the rest belong to the connection.
+# Settings of the object, not of a call: name → why.
 _NOT_PER_CALL: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("context_size", "num_ctx", *LOAD_OPTIONS), "changing it makes the server load the model again"
-    ),
-    **dict.fromkeys(
-        (
-            "base_url",
-            "api_key",
-            "api_key_from_env",
-            "headers",
-            "verify",
-            "proxy",
-            "trust_env",
-            "max_connections",
-            "follow_redirects",
-            "http_backend",
-            "http_client",
-            "http_async_client",
-        ),
-        "it belongs to the connection",
-    ),
-    "mode": "it decides between /api/chat and /api/generate",
+    "num_ctx": LOADING.why,
+    **{
+        name: mark.why
+        for name, field in ChatSettings.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, PerObject)
+    },
 }
-
 
 # Levels of lists and dictionaries in a request; orjson writes a few more.
 _MAX_DEPTH = 250
@@ -69,7 +56,7 @@ _MAX_DEPTH = 250
 class WireRequest:
     """One HTTP request.
 
-    body: JSON values, and `Image` objects where base64 text goes.
+    body: JSON values, and `Image` or `Audio` objects where base64 text goes.
     model: for error messages.
     streamed: whether the answer comes in pieces, which decides what timeouts mean.
     timeouts: of this request; None means those of the connection.
@@ -92,7 +79,7 @@ class Prompt:
     suffix: str | None = None
     template: str | None = None
     raw: bool = False
-    images: tuple[Image | ImageUrl, ...] = ()
+    images: tuple[Image | Audio | ImageUrl, ...] = ()
 
 
 class StreamedBody:
@@ -100,7 +87,7 @@ class StreamedBody:
 
     __slots__ = ("_pieces", "length")
 
-    def __init__(self, pieces: Sequence[bytes | Image]) -> None:
+    def __init__(self, pieces: Sequence[bytes | MediaFile]) -> None:
         self._pieces = pieces
         self.length = sum(len(piece) if isinstance(piece, bytes) else piece.base64_length for piece in pieces)
 
@@ -117,12 +104,12 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
 
     Raises UnsupportedContentError for text that is not valid Unicode, and for values that are no JSON.
     """
-    images: list[Image] = []
+    images: list[MediaFile] = []
     # A mark nobody can put into a message beforehand, so cutting at it is safe.
     mark = secrets.token_hex(16)
 
     def place_image(value: Any) -> Any:
-        if isinstance(value, Image):
+        if isinstance(value, MediaFile):
             images.append(value)
             return mark
         if isinstance(value, Mapping):
@@ -130,7 +117,7 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
         raise TypeError(type(value).__name__)
 
     try:
-        # An `Image` is a dataclass, which orjson would otherwise write out field by field.
+        # A `MediaFile` is a dataclass, which orjson would otherwise write out field by field.
         text = orjson.dumps(body, default=place_image, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except (TypeError, RecursionError) as error:
         raise UnsupportedContentError(_why_not_json(body, error)) from error
@@ -140,7 +127,7 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
     if not images:
         return text
     literals = text.split(mark.encode())
-    pieces: list[bytes | Image] = [literals[0]]
+    pieces: list[bytes | MediaFile] = [literals[0]]
     for image, literal in zip(images, literals[1:], strict=True):
         pieces += (image, literal)
     return StreamedBody(pieces)
@@ -172,7 +159,7 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
     if "options" in values:
         values["options"] = {**settings.options, **(values["options"] or {})}
     explicit = settings.explicit(fields=ChatSettings)
-    explicit["base_url"] = settings.address.url
+    explicit["base_url"] = settings.base_url or settings.address.url
     return ChatSettings(**{**explicit, **values})
 
 
@@ -337,7 +324,7 @@ def _check_images(settings: ChatSettings, count: int) -> None:
             model=settings.model,
             hint="Set vision_support=True if the model reads images, or leave it unset to ask the server.",
         )
-    check_image_count(count)
+    check_file_count(count)
 
 
 def _why_not_json(body: Mapping[str, Any], error: BaseException) -> str:
@@ -379,7 +366,7 @@ def _find_not_json(value: Any, place: str, depth: int = 0) -> str:
     elif isinstance(value, float):
         if not math.isfinite(value):
             return f"The number at {place} is {value}, which JSON cannot hold.\nUse a finite number, or none."
-    elif value is not None and not isinstance(value, Image):
+    elif value is not None and not isinstance(value, MediaFile):
         return (
             f"The value at {place} is of type {type(value).__name__}, which JSON cannot hold.\n"
             "Use text, numbers, true/false, lists and dictionaries."
