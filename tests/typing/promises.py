@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.runnables import Runnable
+from llama_index.core import PromptTemplate
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from pydantic import BaseModel
 from typing_extensions import assert_type
@@ -60,7 +60,7 @@ def weather(city: str) -> str:
     return f"Rain in {city}."
 
 
-assert_type(model.bind_tools([weather]), Runnable[Any, AIMessage])
+assert_type(model.bind_tools([weather]).invoke("Oslo?"), AIMessage)
 structured = model.with_structured_output(Weather)
-structured.invoke("Oslo: 4 degrees")
-assert_type(llm.as_structured_llm(Weather).complete("Oslo: 4 degrees"), CompletionResponse)
+assert_type(structured.invoke("Oslo: 4 degrees"), Any)
+assert_type(llm.structured_predict(Weather, PromptTemplate("{city}"), city="Oslo"), Weather)

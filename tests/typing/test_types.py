@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+# Each block of these stands alone.
+PAGES = [ROOT / "README.md", ROOT / "docs" / "langchain.md", ROOT / "docs" / "llamaindex.md"]
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +48,12 @@ def test_pyright_accepts_it(shown: Path) -> None:
         if it["severity"] == "error"
     ]
     assert told["summary"]["filesAnalyzed"] > 20
-    assert errors == []
+    assert not errors, "\n".join(errors)
 
 
 def test_mypy_accepts_it(shown: Path) -> None:
-    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "--no-strict"]
-    options = ["--cache-dir", str(shown / "cache"), "--check-untyped-defs"]
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
+    options = ["--cache-dir", str(shown / "cache")]
     files = [str(path) for path in sorted(shown.glob("*.py"))]
-    done = subprocess.run(
-        [*command[:-1], *options, *files], capture_output=True, text=True, timeout=110, cwd=ROOT
-    )
+    done = subprocess.run([*command, *options, *files], capture_output=True, text=True, timeout=110, cwd=ROOT)
     assert done.returncode == 0, done.stdout
