@@ -128,6 +128,8 @@ __all__ = [
     "user",
 ]
 
+__version__ = "0.1.0"
+
 # Most programs neither count tokens nor call the doctor: those modules come when they are asked for.
 _ON_DEMAND = {
     "Counter": "client.count",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import runpy
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
@@ -197,27 +196,15 @@ def embed(args: Namespace, terminal: Terminal) -> int:
 
 
 def demo(args: Namespace, terminal: Terminal) -> int:
-    """Run the demo out of the checkout around the working directory or this package."""
-    places = (Path.cwd(), *Path(__file__).resolve().parents)
-    script = next(
-        (place / "examples/demo.py" for place in places if (place / "examples/demo.py").is_file()), None
-    )
-    if script is None:
-        terminal.complain(_("The demo lives in the repository: clone it, and run `make demo` there."))
-        return 1
-    try:
-        run = runpy.run_path(str(script))["main"]
-    except ModuleNotFoundError as error:
-        terminal.complain(_('The demo needs {name}: pip install "ollama-dify[demo]"').format(name=error.name))
-        return 1
-    return int(
-        run(
-            model=args.model,
-            embedding_model=args.embedding_model,
-            base_url=args.base_url,
-            index_dir=Path(args.index_dir),
-            rebuild=args.rebuild,
-        )
+    """Run the demo, which says itself what it needs."""
+    from ..demo import main  # frameworks and all
+
+    return main(
+        model=args.model,
+        embedding_model=args.embedding_model,
+        base_url=args.base_url,
+        index_dir=Path(args.index_dir),
+        rebuild=args.rebuild,
     )
 
 
