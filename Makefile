@@ -2,65 +2,78 @@
 #
 #   PYTHON=python3.12 make test     another interpreter (3.10 or newer); `make clean` first if .venv exists
 #   make lock LOCK=--upgrade        newest versions instead of keeping the pins that still fit
+#   make test JOBS=0               one process instead of two, for a debugger
+#   make test TESTS=tests/core      some of the tests, without the coverage bound
 
-VENV  := .venv
-PY    := $(VENV)/bin/python
-STAMP := $(VENV)/.installed
-PIP   := $(PY) -m pip --quiet --quiet --disable-pip-version-check --no-input
-LOCK  ?=
-
-# Read when the environment is made: the first of these that is 3.10 or newer, unless PYTHON names one.
-CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10
-NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+# The demo installs half as much, unless the environment for development is there already.
+DEMO   := $(if $(wildcard $(STAMP)),$(VENV),.venv-demo)
+LOWEST := .venv-lowest
+NEWEST := .venv-highest
+LOCK   ?=
+TESTS  ?=
+JOBS   ?= 2
+PYTEST := -m pytest -n $(JOBS) --dist worksteal
+COVER  := $(if $(TESTS),,--cov --cov-report=term --cov-fail-under=95)
+# What runs against the oldest and the newest frameworks: the adapters.
+ADAPTERS := tests/langchain tests/llamaindex tests/parity
 
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-quick load fuzz audit lock clean
+.PHONY: help install demo test test-lowest test-highest check types budgets wheel bench bench-quick load fuzz audit lock clean
 # One recipe at a time even under `make -j`: the targets share one environment and two of them measure.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+help: ## list the targets, and what each needs
+	@echo "All but help and clean need Python 3.10 or newer; the first run also needs a package index."
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install: $(STAMP) ## make .venv with the pinned requirements and this checkout
+install: $(STAMP) ## make .venv with the pinned requirements and this checkout (1.2 GB)
 
-$(STAMP): requirements/dev.txt pyproject.toml
-	@set -e; \
-	if ! [ -x $(VENV)/bin/pip ]; then \
-		found=; \
-		for candidate in $(if $(PYTHON),"$(PYTHON)",$(CANDIDATES)); do \
-			if "$$candidate" -c '$(NEW_ENOUGH)' 2>/dev/null; then found=$$candidate; break; fi; \
-		done; \
-		if [ -z "$$found" ]; then \
-			echo "Python 3.10 or newer is needed; tried: $(or $(PYTHON),$(CANDIDATES))." >&2; \
-			echo "Install one (Debian, Ubuntu: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12 …" >&2; \
-			exit 1; \
-		fi; \
-		echo "Making $(VENV) with $$("$$found" --version)"; \
-		"$$found" -m venv $(VENV); \
-	elif ! $(PY) -c '$(NEW_ENOUGH)' 2>/dev/null; then \
-		echo "$(VENV) was made with a Python older than 3.10, or one that is gone: make clean, then again." >&2; \
-		exit 1; \
-	fi
-	@echo "Installing $$(grep -c '==' requirements/dev.txt) pinned packages (a minute or two the first time) …"
-	@$(PIP) install --require-hashes -r requirements/dev.txt
-	@$(PIP) install --no-deps --no-build-isolation -e .
-	@touch $@
-	@echo "Installed."
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@sh requirements/install.sh $(VENV) requirements/dev.txt
 
-demo: $(STAMP) ## answer questions over examples/data through both frameworks
-	@$(VENV)/bin/ollama-dify demo
+.venv-demo/.installed: requirements/demo.txt pyproject.toml
+	@sh requirements/install.sh .venv-demo requirements/demo.txt
 
-test: $(STAMP) ## all tests, with branch coverage
-	$(PY) -m pytest --cov --cov-report=term --cov-fail-under=95
+$(LOWEST)/.installed: requirements/lowest.txt pyproject.toml
+	@sh requirements/install.sh $(LOWEST) requirements/lowest.txt
 
-check: $(STAMP) ## lint, format, types, architecture, and the wheel installed alone with each extra
+demo: $(DEMO)/.installed ## both frameworks over files and images; uses a running Ollama, else a simulated one (0.7 GB)
+	@$(DEMO)/bin/ollama-dify demo
+
+test: $(STAMP) ## all tests, with branch coverage; nginx, haproxy and chromium where installed (TESTS=tests/core: some)
+	$(PY) $(PYTEST) $(COVER) $(TESTS)
+
+test-lowest: $(LOWEST)/.installed ## the adapters' tests with the oldest versions that pyproject.toml allows (Python 3.10)
+	$(LOWEST)/bin/python $(PYTEST) $(ADAPTERS)
+
+test-highest: ## the adapters' tests with the newest releases of today, resolved anew (needs a package index each time)
+	@test -x $(NEWEST)/bin/python || $(or $(PYTHON),python3) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip --quiet --disable-pip-version-check install --upgrade --upgrade-strategy eager \
+		--only-binary=:all: -r requirements/test.in -e ".[all]"
+	$(NEWEST)/bin/python $(PYTEST) $(ADAPTERS)
+
+check: $(STAMP) types budgets ## lint, format, types, architecture, and the wheel installed alone with each extra
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy
 	$(PY) -m pytest tests/architecture tests/packaging
+
+types: $(STAMP) ## mypy over code and tests, basedpyright and mypy over what README, docs and examples show
+	$(PY) -m mypy
+	$(PY) -m pytest tests/typing
+
+budgets: $(STAMP) ## lines, classes, levels, circles: counted against their bounds
+	$(PY) -m pytest tests/architecture -k "budget or level or circle or size"
+
+wheel: $(STAMP) ## build dist/, install the wheel in a clean environment and run its demo there
+	rm -rf dist
+	$(PY) -m hatchling build
+	sh requirements/try_wheel.sh $(PY)
 
 bench: $(STAMP) ## CPU cost against the peers and the floors
 	$(PY) -m benchmarks
@@ -83,11 +96,16 @@ audit: $(STAMP) ## known vulnerabilities in the pinned requirements (needs a pac
 	} || { echo "Not audited: pip-audit could not be installed. Is a package index reachable?" >&2; exit 1; }
 	$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/dev.txt
 
-lock: ## pin requirements/dev.in again, with hashes (needs uv)
-	@command -v uv >/dev/null || { echo "uv is not on PATH: see https://docs.astral.sh/uv/ (pip install uv)." >&2; exit 1; }
-	uv pip compile --universal --generate-hashes --python-version 3.10 --no-emit-index-url \
-		--no-annotate --no-header --quiet $(LOCK) --output-file requirements/dev.txt requirements/dev.in
+COMPILE := uv pip compile --generate-hashes --python-version 3.10 --only-binary :all: --no-emit-index-url \
+	--no-emit-find-links --no-annotate --no-header --quiet
 
-clean: ## remove the environment, caches, builds and the demo's index
-	rm -rf $(VENV) .demo dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+lock: ## pin requirements/*.txt again: names, versions and hashes only (needs uv and a package index)
+	@command -v uv >/dev/null || { echo "uv is not on PATH: see https://docs.astral.sh/uv/ (pip install uv)." >&2; exit 1; }
+	$(COMPILE) --universal $(LOCK) --extra all --extra demo -o requirements/dev.txt pyproject.toml requirements/dev.in
+	$(COMPILE) --universal $(LOCK) --extra demo -c requirements/dev.txt -o requirements/demo.txt \
+		pyproject.toml requirements/build.in
+	$(COMPILE) --upgrade --resolution lowest-direct --extra all -o requirements/lowest.txt pyproject.toml requirements/lowest.in
+
+clean: ## remove the environments, caches, builds and the demo's index
+	rm -rf $(VENV) .venv-demo $(LOWEST) $(NEWEST) .demo dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

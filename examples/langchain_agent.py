@@ -1,6 +1,7 @@
 """An agent with a tool through LangChain (`pip install langchain`)."""
 
 from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 
 from langchain_ollama_dify import ChatOllamaDify
@@ -13,5 +14,6 @@ def get_weather(city: str) -> str:
 
 
 agent = create_agent(ChatOllamaDify(model="llama3.2"), [get_weather])
-for message in agent.invoke({"messages": [("user", "What is the weather in Paris?")]})["messages"]:
+question = HumanMessage("What is the weather in Paris?")
+for message in agent.invoke({"messages": [question]})["messages"]:
     message.pretty_print()

@@ -1,6 +1,7 @@
 """Chat, stream and look at an image through LangChain."""
 
 import base64
+from importlib.resources import files
 from pathlib import Path
 
 from langchain_core.messages import HumanMessage
@@ -16,6 +17,6 @@ for chunk in model.stream("Name three rivers."):
     print(chunk.text, end="", flush=True)
 print()
 
-image = Path(__file__).parent / "data" / "clear-nights.png"
+image = Path(str(files("ollama_dify.demo") / "data" / "clear-nights.png"))
 block = {"type": "image", "base64": base64.b64encode(image.read_bytes()).decode(), "mime_type": "image/png"}
 print(model.invoke([HumanMessage([{"type": "text", "text": "What does this show?"}, block])]).text)

@@ -1,5 +1,6 @@
 """Chat, stream and look at an image through LlamaIndex."""
 
+from importlib.resources import files
 from pathlib import Path
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
@@ -15,6 +16,6 @@ for chunk in llm.stream_complete("Name three rivers."):
     print(chunk.delta, end="", flush=True)
 print()
 
-image = Path(__file__).parent / "data" / "clear-nights.png"
+image = Path(str(files("ollama_dify.demo") / "data" / "clear-nights.png"))
 blocks = [TextBlock(text="What does this show?"), ImageBlock(path=image)]
 print(llm.chat([ChatMessage(role="user", blocks=blocks)]).message.content)

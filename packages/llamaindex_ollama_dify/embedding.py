@@ -35,16 +35,16 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, ClientOwner, EmbeddingSetting
     `max_concurrency`: either word may be given or assigned, and both hold the same value.
     """
 
-    model_name: str = Field("", description="LlamaIndex's word for `model`.", exclude=True)
-    embed_batch_size: int = Field(64, description="LlamaIndex's word for `batch_size`.", exclude=True)
+    model_name: str = Field(default="", description="LlamaIndex's word for `model`.", exclude=True)
+    embed_batch_size: int = Field(default=64, description="LlamaIndex's word for `batch_size`.", exclude=True)
     num_workers: int | None = Field(
-        None, description="LlamaIndex's word for `max_concurrency`.", exclude=True
+        default=None, description="LlamaIndex's word for `max_concurrency`.", exclude=True
     )
     query_instruction: str | None = Field(
-        None, description="Put in front of each query as it is, e.g. `search_query: `."
+        default=None, description="Put in front of each query as it is, e.g. `search_query: `."
     )
     text_instruction: str | None = Field(
-        None, description="Put in front of each text as it is, e.g. `search_document: `."
+        default=None, description="Put in front of each text as it is, e.g. `search_document: `."
     )
 
     def __init__(self, **values: Any) -> None:

@@ -118,7 +118,7 @@ class OllamaDify(Portable, StructuredPrediction, ClientOwner, ChatSettings):
         )
 
     @property
-    def tokenizer(self) -> Callable[[str], Sequence[int]]:
+    def tokenizer(self) -> Callable[[str], list[int]]:
         """The model's own tokenizer, for `Settings.tokenizer = llm.tokenizer`: text → token ids.
 
         The first use asks the server for the vocabulary; on an event loop call `await llm.awarmup()` before.
@@ -324,8 +324,8 @@ async def _agrow(stream: AsyncChatStream, response: Callable[[ChatChunk], _R]) -
             yield response(chunk)
 
 
-def _token_ids(llm: OllamaDify, text: str) -> Sequence[int]:
+def _token_ids(llm: OllamaDify, text: str) -> list[int]:
     counter = llm.counter()
     count = counter.text(text)
     # Without a vocabulary there is a number but no ids; LlamaIndex only looks at the length.
-    return counter.token_ids(text) if count.exact else range(count.tokens)
+    return counter.token_ids(text) if count.exact else list(range(count.tokens))

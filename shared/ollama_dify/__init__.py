@@ -36,6 +36,7 @@ from .errors import (
     ServerError,
     UnsupportedContentError,
 )
+from .language import language, set_language
 from .media.audio import Audio
 from .media.file import ImageLimits
 from .media.image import Image, ImageUrl
@@ -57,6 +58,8 @@ from .wire.responses import (
 )
 
 if TYPE_CHECKING:
+    from .client.pull import PullProgress
+    from .doctor import adiagnose, diagnose
     from .tokens.counter import TokenCounter
     from .tokens.tokenizer import TokenCount
 
@@ -97,6 +100,7 @@ __all__ = [
     "PermissionDeniedError",
     "Prompt",
     "ProtocolError",
+    "PullProgress",
     "RateLimitError",
     "RequestTimeoutError",
     "RunningModel",
@@ -110,18 +114,30 @@ __all__ = [
     "ToolCall",
     "UnsupportedContentError",
     "Usage",
+    "adiagnose",
     "assistant",
     "correction",
+    "diagnose",
     "inline_refs",
+    "language",
     "load_audio",
     "load_image",
     "quick_constructor",
+    "set_language",
     "system",
     "user",
 ]
 
-# Most programs count no tokens, so the modules for that come when they are asked for.
-_ON_DEMAND = {"TokenCounter": "tokens.counter", "TokenCount": "tokens.tokenizer"}
+__version__ = "0.1.0"
+
+# Most programs neither count tokens nor call the doctor: those modules come when they are asked for.
+_ON_DEMAND = {
+    "PullProgress": "client.pull",
+    "TokenCount": "tokens.tokenizer",
+    "TokenCounter": "tokens.counter",
+    "adiagnose": "doctor",
+    "diagnose": "doctor",
+}
 
 
 def __getattr__(name: str) -> Any:

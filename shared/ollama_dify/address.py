@@ -19,6 +19,7 @@ from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from .errors import ConfigurationError
+from .language import _
 
 __all__ = [
     "DEFAULT_URL",
@@ -87,9 +88,12 @@ class _Target:
     source: AddressSource
 
     def error(self, problem: str) -> ConfigurationError:
-        return ConfigurationError(
-            f"{self.source} {without_credentials(self.text)!r} {problem}.", hint=_EXAMPLES
-        )
+        hint = _EXAMPLES
+        if re.search(r"<[^>]+>", self.text):  # the guide's <your-ollama-endpoint-domain>
+            hint = _("Replace the placeholder by your server's address, such as {example}").format(
+                example="http://192.168.1.100:11434"
+            )
+        return ConfigurationError(f"{self.source} {without_credentials(self.text)!r} {problem}.", hint=hint)
 
 
 def resolve_address(base_url: str | None, environ: Mapping[str, str]) -> Address:
@@ -214,7 +218,7 @@ def _check_characters(text: str, target: _Target) -> None:
         raise target.error("holds a backslash")
     scheme, separator, rest = text.partition("://")
     # behind the credentials, which are quoted carelessly and split off by the last "@"
-    authority, _, path = (rest or text).partition("/")
+    authority, _sign, path = (rest or text).partition("/")
     if "@" in path:
         raise target.error('has "@" behind the first slash; inside a password a slash is written %2F')
     location = authority.rpartition("@")[2] + path
@@ -231,7 +235,7 @@ def _split_userinfo(authority: str) -> tuple[str, str | None]:
     userinfo, at, host = authority.rpartition("@")
     if not at:
         return authority, None
-    user, _, password = userinfo.partition(":")
+    user, _sign, password = userinfo.partition(":")
     pair = f"{unquote(user)}:{unquote(password)}".encode()
     return host, "Basic " + base64.b64encode(pair).decode("ascii")
 
@@ -339,8 +343,8 @@ def is_ollama_cloud(host: str) -> bool:
 
 def with_credentials(url: str, authorization: str) -> str:
     """`url` with user and password of a Basic header value in it, as `parse_base_url` takes them."""
-    user, _, password = base64.b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
-    scheme, _, rest = url.partition("://")
+    user, _sign, password = base64.b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
+    scheme, _sign, rest = url.partition("://")
     return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 

@@ -1,37 +1,42 @@
-"""What to do about an error, per platform and language: data and pure functions, no network.
+"""What to do about an error, per platform and place: pure functions; text in the language in force.
 
-Every function gives short text for an error's `hint`, in English ("en"), Japanese ("ja") or Chinese ("zh").
+Content: Dify's Ollama guide and Ollama's FAQ. An error puts one of these texts into its `hint`; the doctor
+uses the same.
 """
 
 from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
 from .address import is_loopback, is_ollama_cloud
-from .advice_texts import STEPS, TEXTS
+from .container import Container
+from .language import N_, _
 
 __all__ = [
-    "Step",
     "auth_advice",
     "capability_advice",
+    "closest_models",
     "connection_advice",
     "context_advice",
-    "in_container",
+    "listen_commands",
+    "memory_advice",
+    "missing_route_advice",
     "model_missing_advice",
-    "platform_commands",
+    "permission_advice",
     "platform_name",
+    "proxy_advice",
+    "source_text",
+    "timeout_advice",
 ]
 
-Language = Literal["en", "ja", "zh"]
 Reason = Literal["refused", "dns", "tls", "timeout", "unreachable"]
 
-_DOCKER_HOST = "host.docker.internal"
+DOCKER_HOST = "host.docker.internal"
+FAQ = "https://github.com/ollama/ollama/blob/main/docs/faq.md"
 _SHOWN_MODELS = 5
 _REASON_MARKS: dict[Reason, tuple[str, ...]] = {
     "dns": ("dns", "resolve", "name or service", "nodename", "getaddrinfo"),
@@ -39,70 +44,150 @@ _REASON_MARKS: dict[Reason, tuple[str, ...]] = {
     "refused": ("refused",),
     "timeout": ("timeout", "timed out"),
 }
-_CGROUP_MARKS = ("docker", "kubepods", "containerd", "libpod", "/lxc/")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing to do; `command` is what to type or paste, None where there is nothing to type."""
-
-    text: str
-    command: str | None = None
+_SOURCES = {
+    "base_url": N_("from the setting base_url"),
+    "OLLAMA_HOST": N_("from the environment variable OLLAMA_HOST"),
+    "default": N_("the default: neither base_url nor OLLAMA_HOST is set"),
+}
+_LISTEN = {
+    "macos": N_('macOS: launchctl setenv OLLAMA_HOST "0.0.0.0", then restart the Ollama application'),
+    "linux": N_(
+        "Linux: sudo systemctl edit ollama.service, add under [Service] the line "
+        'Environment="OLLAMA_HOST=0.0.0.0", then '
+        "sudo systemctl daemon-reload && sudo systemctl restart ollama"
+    ),
+    "windows": N_(
+        "Windows: quit Ollama from the task bar, run setx OLLAMA_HOST 0.0.0.0, then start it from a new "
+        "terminal"
+    ),
+}
+_EXAMPLES = {
+    "vision": N_("Models with images: qwen3-vl and mistral-small3.2 (with tools too), gemma3, llava."),
+    "tools": N_("Models with tools: qwen3-vl and mistral-small3.2 (with images too), qwen3, llama3.2."),
+    "thinking": N_("Models with thinking: qwen3, deepseek-r1, gpt-oss. Or leave `think` unset."),
+    "embedding": N_("Models for embeddings: nomic-embed-text, bge-m3, embeddinggemma."),
+}
 
 
 def connection_advice(
-    url: str,
-    *,
-    source: str,
-    in_container: bool,
-    platform: str,
-    reason: str,
-    language: Language = "en",
+    url: str, *, source: str, container: Container | None, platform: str, reason: str
 ) -> str:
-    """Two to four lines about a connection to `url` that failed for `reason`.
+    """Two to five lines about a connection to `url` that failed for `reason`.
 
     url: without credentials, as in `Address.url`; source: `Address.source`.
-    in_container, platform: about the machine this runs on; platform as `sys.platform` or its plain name.
+    container, platform: about the machine this runs on; platform as `sys.platform` or its plain name.
     reason: a `Reason`, or the words of the failure, which are looked through for one.
     """
+    tried = _("Tried {url} ({source}).").format(url=url, source=source_text(source))
+    parts, kind = urlsplit(url), _reason(reason)
+    is_inside = container is not None and is_loopback(url)
+    if parts.scheme == "http" and parts.port is None and kind != "dns" and not is_inside:
+        own_port = f"http://{parts.netloc}:11434{parts.path}"
+        port = _("An http:// address without a port means port 80; Ollama's own port is 11434: try {url}")
+        return f"{tried}\n{port.format(url=own_port)}"
+    return "\n".join([tried, *_remedies(url, kind, container, platform)])
+
+
+def _remedies(url: str, reason: Reason, container: Container | None, platform: str) -> list[str]:
     parts = urlsplit(url)
     host = parts.hostname or ""
-    port = parts.port if parts.port is not None else {"http": 80, "https": 443}.get(parts.scheme, 11434)
-    shown = f"[{host}]" if ":" in host else host
-    kind = _reason(reason)
-
-    def text(key: str) -> str:
-        return TEXTS[key][language].format(
-            url=url,
-            source=TEXTS[f"source.{source}"][language] if f"source.{source}" in TEXTS else source,
-            host=host,
-            port=port,
-            docker_url=f"{parts.scheme}://{_DOCKER_HOST}:{port}{parts.path}",
-            http_url=f"http://{shown}:{11434 if port == 443 else port}{parts.path}",
-        )
-
-    systems = "  " + "; ".join(text(f"short.{name}") for name in _own_first(platform))
-    keys = ["tried", *_remedies(host, kind, in_container)]
-    if parts.scheme == "http" and parts.port is None and kind in ("refused", "timeout") and len(keys) < 4:
-        keys.append("port")
-    return "\n".join(systems if key == "systems" else text(key) for key in keys)
-
-
-def _remedies(host: str, reason: Reason, in_container: bool) -> list[str]:
-    """Keys of the texts for a failure; "systems" stands for the commands per system."""
+    look_closer = _("To look closer: python -m ollama_dify doctor --base-url {url}").format(url=url)
     if reason == "tls":
-        return ["tls", "tls_proxy"]
+        shown = f"[{host}]" if ":" in host else host
+        plain = f"http://{shown}:{11434 if parts.port in (None, 443) else parts.port}{parts.path}"
+        return [
+            _("The TLS handshake failed. Ollama itself speaks plain HTTP: try {http_url}").format(
+                http_url=plain
+            ),
+            _("If a TLS proxy stands in front, check its certificate, or name its CA in `verify`."),
+        ]
     if is_ollama_cloud(host):
-        return ["cloud"]
+        return [_("Check this machine's internet connection and its proxy variables (HTTPS_PROXY).")]
     if reason == "dns":
-        if host == _DOCKER_HOST:
-            return ["dns", "add_host" if in_container else "dns_docker"]
-        return ["dns", "dns_service"] if "." not in host else ["dns"]
+        return _unknown_name(host, container)
     if is_loopback(host):
-        return ["container", "add_host", "listen_host"] if in_container else ["start"]
+        return [*_inside(url, container), look_closer] if container else [_start(url)]
     if reason == "refused":
-        return ["listen", "systems"]
-    return ["unreachable", "add_host"] if host == _DOCKER_HOST and in_container else ["unreachable"]
+        name = _("the host") if host == DOCKER_HOST else host
+        listen = _(
+            "By default Ollama listens on 127.0.0.1 only. Let it listen beyond on {host} ({page}):"
+        ).format(host=name, page=FAQ)
+        return [listen, *(f"  {line}" for line in listen_commands(platform))]
+    unreachable = _(
+        "{host} did not answer: check the address, that the machine is on, and that its firewall lets port "
+        "{port} through."
+    ).format(host=host, port=_port(url))
+    return [unreachable, _add_host(), look_closer] if host == DOCKER_HOST else [unreachable, look_closer]
+
+
+def _inside(url: str, container: Container | None) -> list[str]:
+    """Loopback inside a container."""
+    parts, port = urlsplit(url), _port(url)
+    if container == "kubernetes":
+        return [
+            _(
+                "This runs in a Kubernetes pod, where localhost is the pod itself. If Ollama runs outside "
+                "it, use the name of its Service, such as {service_url}"
+            ).format(service_url=f"{parts.scheme}://ollama.default.svc:{port}{parts.path}")
+        ]
+    return [
+        _(
+            "This runs in a container, where localhost is the container itself. If Ollama runs outside it, "
+            "use base_url {docker_url}"
+        ).format(docker_url=f"{parts.scheme}://{DOCKER_HOST}:{port}{parts.path}"),
+        _(
+            "or the host's own address: in the LAN (such as http://192.168.1.100:{port}), with Docker on "
+            "Linux http://172.17.0.1:{port}"
+        ).format(port=port),
+        _(
+            "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway and let "
+            "Ollama listen beyond 127.0.0.1 (OLLAMA_HOST=0.0.0.0)."
+        ),
+    ]
+
+
+def _start(url: str) -> str:
+    return _(
+        "Nothing answers on this machine: start Ollama with `ollama serve` (or its app), then check "
+        "`curl {url}/api/version`."
+    ).format(url=url)
+
+
+def _unknown_name(host: str, container: Container | None) -> list[str]:
+    lines = [
+        _(
+            "The name {host} could not be resolved: check its spelling, or use the machine's IP address."
+        ).format(host=host)
+    ]
+    if host == DOCKER_HOST:
+        outside = _("host.docker.internal exists only inside containers: on the host itself use localhost.")
+        lines.append(_add_host() if container else outside)
+    elif "." not in host:
+        lines.append(_("The name of a Compose service resolves only for containers on the same network."))
+    return lines
+
+
+def _add_host() -> str:
+    return _(
+        "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway (Compose: "
+        "extra_hosts)."
+    )
+
+
+def _port(url: str) -> int:
+    """The port to advise: that of the address, else Ollama's own."""
+    return urlsplit(url).port or 11434
+
+
+def source_text(source: str) -> str:
+    """Where an address came from, in words."""
+    return _(_SOURCES[source]) if source in _SOURCES else source
+
+
+def listen_commands(platform: str) -> list[str]:
+    """How Ollama is told to listen beyond loopback, a line for each system, this machine's first."""
+    own = platform_name(platform)
+    return [_(_LISTEN[name]) for name in (own, *(name for name in _LISTEN if name != own))]
 
 
 def _reason(words: str) -> Reason:
@@ -113,12 +198,6 @@ def _reason(words: str) -> Reason:
     return "unreachable"
 
 
-def _own_first(platform: str) -> list[str]:
-    """The three systems, this machine's first: the server's own is unknown."""
-    own = platform_name(platform)
-    return [own, *(name for name in ("macos", "linux", "windows") if name != own)]
-
-
 def platform_name(platform: str) -> Literal["macos", "linux", "windows"]:
     """The plain name of what `sys.platform` or `platform.system()` says; Linux for other Unixes."""
     lowered = platform.lower()
@@ -127,29 +206,48 @@ def platform_name(platform: str) -> Literal["macos", "linux", "windows"]:
     return "windows" if lowered.startswith(("win", "cygwin", "msys")) else "linux"
 
 
-def platform_commands(platform: str, language: Language = "en") -> list[Step]:
-    """All steps that make Ollama reachable from containers and other machines.
+def proxy_advice(proxy: str, host: str) -> str:
+    """A proxy that refused or failed. proxy: its address without credentials."""
+    return _(
+        "This is the proxy {proxy}, not Ollama. Start it, or go past it: add {host} to NO_PROXY, or set "
+        "trust_env=False."
+    ).format(proxy=proxy, host=host)
 
-    platform: "docker" and "compose" for the client's container, else the server's system.
+
+def timeout_advice(phase: str, *, max_connections: int, look_up_s: float | None) -> str:
+    """A phase of `Timeouts` that took too long; "connect" is a matter of `connection_advice`.
+
+    look_up_s: the limit of a look-up, where the request was one.
     """
-    name = platform if platform in STEPS else platform_name(platform)
-    return [Step(texts[language], command) for texts, command in STEPS[name]]
+    if phase == "answer" and look_up_s is not None:
+        return _(
+            "A look-up is given at most {seconds} s: see the server's log for what keeps it busy."
+        ).format(seconds=f"{look_up_s:g}")
+    texts = {
+        "pool": N_(
+            "All max_connections={number} are in use: raise it or Timeouts(pool=…), or close streams that "
+            "are not read to their end."
+        ),
+        "first_byte": N_(
+            "Loading a model takes its time: raise Timeouts(first_byte=…), or call warmup() first."
+        ),
+        "idle": N_(
+            "The server or the network stalled in mid-answer: see the server's log, or raise "
+            "Timeouts(idle=…)."
+        ),
+        "answer": N_(
+            "Loading a model and a long answer take their time: raise Timeouts(answer=…), stream the answer, "
+            "or call warmup() first."
+        ),
+        "total": N_(
+            "It bounds the whole call, with its queue, retries and batches: raise timeout= or "
+            "Timeouts(total=…)."
+        ),
+    }
+    return _(texts[phase]).format(number=max_connections)
 
 
-def model_missing_advice(model: str, available: Sequence[str], language: Language = "en") -> str:
-    """The closest names the server has, and the command that pulls the model."""
-    close = _closest(model, available)
-    if not available:
-        found = TEXTS["have_none"][language]
-    elif close:
-        found = TEXTS["closest"][language].format(names=", ".join(close))
-    else:
-        names = [*available[:_SHOWN_MODELS], *(["…"] if len(available) > _SHOWN_MODELS else [])]
-        found = TEXTS["have"][language].format(names=", ".join(names))
-    return f"{found}\n{TEXTS['pull'][language].format(model=shlex.quote(model))}"
-
-
-def _closest(model: str, available: Sequence[str]) -> list[str]:
+def closest_models(model: str, available: Sequence[str]) -> list[str]:
     """Other tags of the same model first, then names that look like it."""
     family = model.lower().partition(":")[0]
     tags = [name for name in available if name.lower().partition(":")[0] == family]
@@ -161,52 +259,91 @@ def _closest(model: str, available: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))[:_SHOWN_MODELS]
 
 
-def context_advice(
-    *, context_size: int | None, model_maximum: int | None = None, language: Language = "en"
-) -> str:
-    """What to do about a prompt that does not fit.
+def model_missing_advice(model: str, available: Sequence[str]) -> str:
+    """The closest names the server has; the command that pulls the model where it may be spelt right."""
+    pull = _("Get it with: ollama pull {model}").format(model=shlex.quote(model))
+    close = closest_models(model, available)
+    if not available:
+        return _("The server has no models yet.") + "\n" + pull
+    if not close:
+        names = [*available[:_SHOWN_MODELS], *(["…"] if len(available) > _SHOWN_MODELS else [])]
+        found = _("The server has {number} models, none with a similar name: {names}.")
+        return found.format(number=len(available), names=", ".join(names)) + "\n" + pull
+    found = _("Closest of the server's {number} models: {names}.").format(
+        number=len(available), names=", ".join(close)
+    )
+    family = model.lower().partition(":")[0]
+    if any(name.lower().partition(":")[0] == family for name in close):
+        return (
+            found
+            + "\n"
+            + _("Use one of these, or get it with: ollama pull {model}").format(model=shlex.quote(model))
+        )
+    return (
+        found
+        + "\n"
+        + _("If the name is misspelt, use one of these; other names are listed at https://ollama.com/library")
+    )
 
-    context_size: the setting, None where the server decides; model_maximum: tokens, None when unknown.
+
+def context_advice(*, trimmed: bool = False) -> str:
+    """What to do about a prompt that does not fit. trimmed: the oldest turns are dropped already."""
+    if trimmed:
+        return _(
+            "Nothing older is left to drop: raise context_size, or shorten the system message and the last "
+            "message."
+        )
+    return _(
+        'Raise context_size, shorten the prompt, or set context_overflow="trim" (drops the oldest turns) or '
+        '"truncate" (the server cuts).'
+    )
+
+
+def memory_advice(model: str | None = None) -> str:
+    """What to do about a server that has too little memory for a model."""
+    return _(
+        "Choose a smaller model or quantization, lower context_size, or unload others: `ollama ps` lists "
+        "them, `ollama stop {model}` unloads one."
+    ).format(model=model or "MODEL")
+
+
+def capability_advice(model: str, capability: str, setting: str | None = None) -> str:
+    """What to do about a model without `capability` (vision, tools, thinking … as `/api/show` names them).
+
+    setting: the one that overrules the server.
     """
-    size = "unset" if context_size is None else str(context_size)
-    lines = [TEXTS["context"][language].format(context_size=size)]
-    if model_maximum is not None:
-        lines.append(TEXTS["context_maximum"][language].format(maximum=model_maximum))
+    line = _("Choose a model with the capability {capability}: `ollama show {model}` lists them.").format(
+        capability=capability, model=model
+    )
+    lines = [line, *([_(_EXAMPLES[capability])] if capability in _EXAMPLES else [])]
+    if setting is not None:
+        lines.append(_("If you know better, set {setting}=True.").format(setting=setting))
     return "\n".join(lines)
 
 
-def capability_advice(model: str, capability: str, language: Language = "en") -> str:
-    """What to do about a model without `capability` (vision, tools, thinking … as `/api/show` names them)."""
-    line = TEXTS["capability"][language].format(model=model, capability=capability)
-    examples = TEXTS.get(f"capability.{capability}")
-    return line if examples is None else f"{line}\n{examples[language]}"
-
-
-def auth_advice(url: str, *, signin_url: str | None = None, language: Language = "en") -> str:
+def auth_advice(url: str, *, signin_url: str | None = None) -> str:
     """What to do about a 401: at ollama.com, a proxy, or a cloud model behind a local server."""
     if signin_url is not None:
-        return TEXTS["auth.signin"][language].format(signin_url=signin_url)
+        return _(
+            "This model runs in Ollama's cloud: sign in at {signin_url} , or with `ollama signin`."
+        ).format(signin_url=signin_url)
     if is_ollama_cloud(url):
-        return TEXTS["auth.cloud"][language]
-    return TEXTS["auth.own"][language].format(host=urlsplit(url).hostname or url)
+        return _("Make a key at https://ollama.com/settings/keys and set api_key or OLLAMA_API_KEY.")
+    return _(
+        "Ollama itself asks for no key; the proxy in front of {host} does: set api_key or headers."
+    ).format(host=urlsplit(url).hostname or url)
 
 
-def _read_text(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8", errors="replace")
+def permission_advice(*, has_body: bool) -> str:
+    """What to do about a 403; an empty one is Ollama's answer to a Host or Origin it does not know."""
+    if has_body:
+        return _("The key may lack the right, or the server has cloud models switched off (OLLAMA_NO_CLOUD).")
+    return _("Set OLLAMA_HOST=0.0.0.0 on the server (and OLLAMA_ORIGINS), or use the address it expects.")
 
 
-def _exists(path: str) -> bool:
-    return Path(path).exists()
-
-
-def in_container(
-    read_text: Callable[[str], str] = _read_text, exists: Callable[[str], bool] = _exists
-) -> bool:
-    """Whether this process runs in a container: Docker's or Podman's mark, or the cgroup of process 1."""
-    if exists("/.dockerenv") or exists("/run/.containerenv"):
-        return True
-    try:
-        cgroup = read_text("/proc/1/cgroup")
-    except OSError:
-        return False
-    return any(mark in cgroup for mark in _CGROUP_MARKS)
+def missing_route_advice() -> str:
+    """What to do about a 404 that is not about a model."""
+    return _(
+        "Is base_url the address of an Ollama server, without a path of another service? An old server may "
+        "lack this route: `ollama --version`."
+    )

@@ -58,12 +58,12 @@ ON_DEMAND = (
     "vocabulary",
 )
 # What advises comes with an error, but the transport may bring it along.
-ADVICE = ("advice", "advice_texts")
+ADVICE = ("advice", "container", "doctor")
 
 # An adapter is imported into a program that has its framework's class already. The numbers are those of
 # modules today and three more; of the framework's own, a sixth one tells of a part that is not needed by all.
 IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
-    "core": ("", "import ollama_dify", HEAVY, 39),
+    "core": ("", "import ollama_dify", HEAVY, 41),
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",

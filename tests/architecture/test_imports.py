@@ -22,8 +22,8 @@ FRAMEWORKS = ("langchain", "langchain_core", "langgraph", "langsmith", "llama_in
 # A folder (or a file beside the folders) imports from rows above its own only. What is named nowhere uses the
 # client: it stands below all of them, and none of them imports it.
 LEVELS = (
-    ("errors", "language"),
-    ("address", "advice_texts"),
+    ("errors", "language", "container"),
+    ("address",),
     ("advice", "settings"),
     ("media",),
     ("wire",),

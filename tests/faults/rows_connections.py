@@ -63,11 +63,10 @@ def silence_in_each_phase(target: Target, server: FaultServer) -> str:
     for phase, settings, script, streaming in cases:
         model = target.chat_model(server.url, **settings)
         server.script(script)
-        before, start = len(server.generations), time.monotonic()
+        before = len(server.generations)
         call = target.stream if streaming else target.chat
         fails(od.RequestTimeoutError, partial(call, model), phase=phase)
         equal(len(server.generations) - before, 1, f"requests ({phase})")
-        assert time.monotonic() - start < 2.5, f"{phase} took {time.monotonic() - start:.1f} s"
     return "first_byte, idle, total: named, not retried"
 
 
@@ -284,14 +283,20 @@ def _close(target: Target, model: Any) -> None:
     target.run(model.aclose()) if isinstance(target, AsyncTarget) else model.close()
 
 
-@row(22, "a slow server and an event loop", "lag < 50 ms")
+@row(22, "a slow server and an event loop", "the loop goes on while the server thinks")
 def a_slow_server_and_an_event_loop(target: Target, server: FaultServer) -> str:
     if not isinstance(target, AsyncTarget):
         return "sync: no loop"
     big = json.dumps({"model": "m", "embeddings": [[0.1234567890123456] * 1024] * 64}).encode()
 
     def slow(request: Request) -> Iterable[Step]:
-        yield 0.15
+        # Answers only when the loop has gone on; for one that stands still, never within the limit.
+        for _ in range(1000):
+            if beats - seen.setdefault(id(request), beats) >= 3:
+                break
+            yield 0.01
+        else:
+            yield 30.0
         yield from [whole(big)] if request.path == "/api/embed" else answer(request, *["x" * 50] * 200)
 
     server.script(slow)
@@ -300,31 +305,26 @@ def a_slow_server_and_an_event_loop(target: Target, server: FaultServer) -> str:
     secure = target.chat_model(
         server.url.replace("http:", "https:"), max_retries=0, timeout=od.Timeouts(connect=0.2)
     )
-    worst = 0.0
+    beats, seen = 0, dict[int, int]()
 
     async def beat() -> None:
-        nonlocal worst
+        nonlocal beats
         while True:
-            start = time.perf_counter()
             await asyncio.sleep(0.002)
-            worst = max(worst, time.perf_counter() - start - 0.002)
+            beats += 1
 
     async def work() -> None:
         heart = asyncio.ensure_future(beat())
         await asyncio.sleep(0.01)
-        await asyncio.gather(
+        *answers, handshake, vectors = await asyncio.gather(
             *(_ask(model) for _ in range(4)), _ask(secure), _embed(embedder), return_exceptions=True
         )
         heart.cancel()
+        assert not [it for it in (*answers, vectors) if isinstance(it, BaseException)], (answers, vectors)
+        assert isinstance(handshake, od.OllamaError), handshake
 
-    # What is imported on first use, and the scheduler's own hiccups, are not ours: the best of three runs.
-    lags = []
-    for _ in range(3):
-        worst = 0.0
-        target.run(work())
-        lags.append(worst)
-    assert min(lags) < 0.05, f"the loop stood still for {min(lags) * 1e3:.0f} ms"
-    return f"lag {min(lags) * 1e3:.0f} ms"
+    target.run(work())
+    return "the loop went on during each request"
 
 
 async def _embed(embedder: Any) -> Any:

@@ -315,7 +315,7 @@ def test_a_slow_line_is_no_idle_one(mode: str) -> None:
             return (await client.chat([user("x" * 8_000_000)])).text
 
     with listening(reads_slowly) as url:
-        settings = chat(url, timeout=Timeouts(idle=0.8))  # less than all of it takes
+        settings = chat(url, timeout=Timeouts(idle=1.9))  # less than all of it takes: 80 reads of 25 ms
         if mode == "sync":
             with OllamaClient(settings) as client:
                 assert client.chat([user("x" * 8_000_000)]).text == "read"

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import ollama_dify
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("ollama_dify", "langchain_ollama_dify", "llamaindex_ollama_dify")
 
@@ -101,11 +103,26 @@ def test_the_simulated_servers_data_is_in_it(wheel: zipfile.ZipFile) -> None:
 def test_metadata(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     told = Parser().parsestr(wheel.read(name).decode())
-    assert told["Name"] == "ollama-dify"
+    assert (told["Name"], told["Version"]) == ("ollama-dify", ollama_dify.__version__)
+    assert {line.partition(",")[0] for line in told.get_all("Project-URL") or ()} == {
+        "Homepage",
+        "Documentation",
+        "Source",
+        "Issues",
+        "Changelog",
+    }
     assert told["Requires-Python"] == ">=3.10"
-    assert {"langchain", "llamaindex", "dify", "cli", "aiohttp", "demo", "all"} <= set(
-        told.get_all("Provides-Extra") or ()
-    )
+    assert told.get_all("Provides-Extra") == [
+        "all",
+        "cli",
+        "demo",
+        "dify",
+        "images",
+        "langchain",
+        "llamaindex",
+        "ray",
+        "web",
+    ]
     plain = [line for line in told.get_all("Requires-Dist") or () if "extra ==" not in line]
     names = sorted(line.partition(">")[0] for line in plain)
     assert names == ["anyio", "h11", "httpcore", "httpx", "idna", "orjson", "pydantic", "tokenizers"]
@@ -205,15 +222,8 @@ except ImportError as error:
     assert f'pip install "ollama-dify[{extra}]"' in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("hidden", "code", "extra"),
-    [
-        pytest.param("typer", "from ollama_dify.cli import main\nmain()", "cli", id="command"),
-    ],
-)
-def test_what_an_extra_brings_is_named_when_it_is_missing(
-    installed: Path, hidden: str, code: str, extra: str
-) -> None:
-    done = run(installed, code, hidden)
-    assert done.returncode != 0
-    assert f'pip install "ollama-dify[{extra}]"' in done.stdout + done.stderr
+def test_the_command_needs_no_extra_and_brings_its_languages(installed: Path) -> None:
+    code = "from ollama_dify.cli import main\nraise SystemExit(main(['--help', '--lang', 'ja']))"
+    done = run(installed, code, "typer", "rich")
+    assert done.returncode == 0, done.stderr
+    assert "終了コード" in done.stdout

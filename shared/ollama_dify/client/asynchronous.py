@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
     from ..transport.asynchronous import AsyncNetwork, AsyncStream, AsyncTransport
     from .embed import Kind, Progress
+    from .pull import PullProgress
 else:
     # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
-    Kind = Progress = TokenCount = TokenCounter = Any
+    Kind = Progress = PullProgress = TokenCount = TokenCounter = Any
 
 __all__ = ["AsyncChatStream", "AsyncOllamaClient"]
 
@@ -197,6 +198,15 @@ class AsyncOllamaClient:
     async def version(self) -> str:
         """The server's version."""
         return await self._session().version()
+
+    def pull(self, model: str | None = None) -> AsyncIterator[PullProgress]:
+        """Have the server download a model, the settings' one unless another is named.
+
+        Iterate for its progress to the end; leaving the loop early ends the download.
+        """
+        from .pull import apull
+
+        return apull(self, model)
 
     async def count_tokens(
         self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
     from ..transport.blocking import BlockingNetwork, BlockingStream, Transport
     from .embed import Kind, Progress
+    from .pull import PullProgress
 else:
     # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
-    Kind = Progress = TokenCount = TokenCounter = Any
+    Kind = Progress = PullProgress = TokenCount = TokenCounter = Any
 
 __all__ = ["ChatStream", "OllamaClient"]
 
@@ -210,6 +211,15 @@ class OllamaClient:
     def version(self) -> str:
         """The server's version."""
         return run(self._session().version())
+
+    def pull(self, model: str | None = None) -> Iterator[PullProgress]:
+        """Have the server download a model, the settings' one unless another is named.
+
+        Iterate for its progress to the end; leaving the loop early ends the download.
+        """
+        from .pull import pull
+
+        return pull(self, model)
 
     def count_tokens(
         self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any

@@ -160,6 +160,10 @@ async def ask(
                 if error.prompt_tokens is None and question.expected is None:
                     question = await _counted_late(session, question)
                 with_numbers(error, question.settings.context_size, question.expected)
+                if question.settings.context_overflow == "trim":
+                    from ..advice import context_advice  # what advises is imported when something went wrong
+
+                    error.hint = context_advice(trimmed=True)
                 raise
             question = smaller
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from ..errors import ConfigurationError, EmbeddingError, ModelNotFoundError, OllamaError
+from ..language import _
 from ..settings.model import EmbeddingSettings
 from ..wire.responses import EmbedResult
 from .embed_batch import Batch, Job, trouble_of
@@ -89,7 +90,7 @@ async def embedding_fingerprint(session: Session, settings: EmbeddingSettings) -
         raise ModelNotFoundError(
             f"The server does not list {settings.model!r}, so its digest is unknown.",
             model=settings.model,
-            hint=f"Get it: ollama pull {settings.model}",
+            hint=_("Get it with: ollama pull {model}").format(model=settings.model),
         )
     (vector,) = await Batch(Job(session, settings, prefix=""), ["a"]).embed(["a"])
     if isinstance(vector, OllamaError):

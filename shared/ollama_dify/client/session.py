@@ -273,7 +273,7 @@ class Session:
                 f"The server says that {model!r} cannot do this: it lacks the capability {capability!r} and "
                 f"has {', '.join(sorted(info.capabilities or ()))}.",
                 model=model,
-                hint=f"{capability_advice(model, capability)}\nIf you know better, set {setting}=True.",
+                hint=capability_advice(model, capability, setting),
             )
 
     def warn_of_disagreement(self, settings: ConnectionSettings) -> None:

@@ -64,12 +64,12 @@ class Timeouts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    connect: float | None = Field(5.0, gt=0)
-    answer: float | None = Field(900.0, gt=0)
-    first_byte: float | None = Field(600.0, gt=0)
-    idle: float | None = Field(300.0, gt=0)
-    pool: float | None = Field(60.0, gt=0)
-    total: float | None = Field(None, gt=0)
+    connect: float | None = Field(default=5.0, gt=0)
+    answer: float | None = Field(default=900.0, gt=0)
+    first_byte: float | None = Field(default=600.0, gt=0)
+    idle: float | None = Field(default=300.0, gt=0)
+    pool: float | None = Field(default=60.0, gt=0)
+    total: float | None = Field(default=None, gt=0)
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -19,6 +19,7 @@ from ..errors import (
     ProtocolError,
     RequestTimeoutError,
 )
+from ..language import _
 from ..settings.connection import Timeouts
 from ..wire.requests import WireRequest
 from ..wire.responses import printable
@@ -72,7 +73,7 @@ class HttpErrors:
                 url=url,
                 model=request.model,
                 retryable=True,
-                hint="Check proxy=, HTTP_PROXY and NO_PROXY.",
+                hint=_("Check proxy=, HTTP_PROXY and NO_PROXY."),
             )
         if isinstance(error, (RuntimeError, httpx.LocalProtocolError)) and "closed" in str(error):
             return ConnectionFailedError(
@@ -94,8 +95,10 @@ class HttpErrors:
                 url=url,
                 model=request.model,
                 retryable=True,
-                hint="The server may have restarted or run out of memory, or a proxy cut the answer: see the "
-                "logs. What had arrived is in the error's `partial`.",
+                hint=_(
+                    "The server may have restarted or run out of memory, or a proxy cut the answer: see the "
+                    "logs. What had arrived is in the error's `partial`."
+                ),
             )
         if broke:
             return ConnectionFailedError(
@@ -103,7 +106,7 @@ class HttpErrors:
                 url=url,
                 model=request.model,
                 retryable=True,
-                hint="The server may have restarted or run out of memory: see its log.",
+                hint=_("The server may have restarted or run out of memory: see its log."),
             )
         return ProtocolError(
             f"The answer of {url} breaks the rules of HTTP: {_said(error)}.",
@@ -114,22 +117,12 @@ class HttpErrors:
 
     def late(self, phase: str, request: WireRequest) -> RequestTimeoutError:
         """The error for a limit that was reached: which, and how to raise it."""
+        from ..advice import timeout_advice  # with an error only
+
         seconds = getattr(self.limits(request), phase)
-        hint = {
-            "connect": self._advice("timed out"),
-            "pool": f"All max_connections={self.max_connections} are in use: raise it or Timeouts(pool=…), "
-            "or close streams that are not read to their end.",
-            "first_byte": "Loading a model takes its time: raise Timeouts(first_byte=…), or call warmup() "
-            "first.",
-            "idle": "The server or the network stalled in mid-answer: see the server's log, or raise "
-            "Timeouts(idle=…).",
-            "answer": "Loading a model and a long answer take their time: raise Timeouts(answer=…), stream "
-            "the answer, or call warmup() first.",
-            "total": "It bounds the whole call, with its queue, retries and batches: raise timeout= or "
-            "Timeouts(total=…).",
-        }[phase]
-        if phase == "answer" and is_look_up(request):
-            hint = f"A look-up is given at most {LOOK_UP_S:g} s: see the server's log for what keeps it busy."
+        look_up_s = LOOK_UP_S if is_look_up(request) else None
+        hint = self._advice("timed out") if phase == "connect" else ""
+        hint = hint or timeout_advice(phase, max_connections=self.max_connections, look_up_s=look_up_s)
         return RequestTimeoutError(
             f"{self.url}{request.path} did not answer in time: the limit for {phase} is {seconds} s.",
             phase=phase,
@@ -158,10 +151,11 @@ class HttpErrors:
         )
 
     def _advice(self, reason: str) -> str:
-        from ..advice import connection_advice, in_container  # long texts, for those who need them
+        from ..advice import connection_advice  # long texts, for those who need them
+        from ..container import container_kind
 
         return connection_advice(
-            self.url, source=self.source, in_container=in_container(), platform=sys.platform, reason=reason
+            self.url, source=self.source, container=container_kind(), platform=sys.platform, reason=reason
         )
 
 
@@ -219,7 +213,7 @@ def _said(error: Exception) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(20):
+    for _count in range(20):
         if error is None:
             return
         yield error

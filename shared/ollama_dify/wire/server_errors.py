@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ from ..errors import (
     ServerError,
     UnsupportedContentError,
 )
+from ..language import _
 from .responses import printable
 
 __all__ = ["ServerMessage", "error_from_response", "error_in_stream", "retry_after", "server_message"]
@@ -44,6 +46,9 @@ _BAD_IMAGE = re.compile(r"illegal base64 data|Failed to load image|failed to (?:
 _NO_MODEL = re.compile(r"^model ['\"].+['\"] not found")
 # A server that is only starting, swapping or restarting a model; everything else that is a 500 stays one.
 _PASSING = re.compile(r"^(?:do embedding request: |unexpected server status|no slots available)")
+_MEMORY = re.compile(
+    r"requires more system memory|out of memory|unable to allocate|cudaMalloc failed|memory layout cannot be"
+)
 _RUNNER_STOPPED = re.compile(r"^(?:do embedding request: .*)?model runner has unexpectedly stopped")
 
 
@@ -63,7 +68,7 @@ def server_message(body: bytes) -> ServerMessage:
     except orjson.JSONDecodeError:
         return ServerMessage(printable(body.decode("utf-8", "replace")), {}, is_json=False)
     details: Mapping[str, Any] = {}
-    for _ in range(6):  # bounded: a hostile server may nest for ever
+    for _depth in range(6):  # bounded: a hostile server may nest for ever
         if isinstance(value, Mapping):
             details = {**details, **value}
             value = value.get("error", value.get("message", ""))
@@ -129,6 +134,13 @@ def error_in_stream(said: ServerMessage, *, model: str | None) -> OllamaError:
     return error
 
 
+def _advice() -> ModuleType:
+    """Imported when something went wrong."""
+    from .. import advice
+
+    return advice
+
+
 def _by_text(said: ServerMessage, model: str | None) -> OllamaError | None:
     text = said.text
     if _OVERFLOW.search(text) or said.details.get("type") == "exceed_context_size_error":
@@ -136,7 +148,7 @@ def _by_text(said: ServerMessage, model: str | None) -> OllamaError | None:
     if _CANNOT.search(text) or "does not support embeddings" in text:
         return CapabilityError(
             f"The model cannot do this: {text}",
-            hint=f"`ollama show {model}` lists what it can do; choose another model, or do without.",
+            hint=_advice().capability_advice(model or "MODEL", _capability(text)),
         )
     if _BAD_IMAGE.search(text):
         return UnsupportedContentError(
@@ -151,20 +163,33 @@ def _by_text(said: ServerMessage, model: str | None) -> OllamaError | None:
         )
     if _NO_MODEL.search(text):
         return ModelNotFoundError(
-            f"The server has no such model: {text}.", hint=f"Get it: ollama pull {model}"
+            f"The server has no such model: {text}.",
+            hint=_("Get it with: ollama pull {model}").format(model=model),
         )
     if _RUNNER_STOPPED.search(text):
         return ServerError(
             f"The model's process stopped: {text}",
             retryable=True,
             retry_once=True,
-            hint="Often too little memory: a smaller context_size or model helps. See the server's log.",
+            hint=_advice().memory_advice(model),
+        )
+    if _MEMORY.search(text):
+        return ServerError(
+            f"The server has too little memory for this model: {text}", hint=_advice().memory_advice(model)
         )
     if _PASSING.search(text):
         return ServerError(
             f"The server is starting or changing the model: {text}", retryable=True, hint="Try again."
         )
     return None
+
+
+def _capability(text: str) -> str:
+    """The capability that an error text says is lacking, as /api/show names it."""
+    found = _CANNOT.search(text)
+    word = found.group(1) if found is not None and found.group(1) else "vision"
+    names = {"chat": "completion", "generate": "completion", "multimodal": "vision"}
+    return "embedding" if "embedding" in text else names.get(word, word)
 
 
 def _overflow(said: ServerMessage) -> ContextOverflowError:
@@ -179,8 +204,7 @@ def _overflow(said: ServerMessage) -> ContextOverflowError:
         f"The prompt does not fit into the context{numbers}. The server said: {said.text}",
         prompt_tokens=prompt_tokens,
         limit=limit,
-        hint='Raise context_size, shorten the prompt, or set context_overflow="trim" (drops the oldest '
-        'turns) or "truncate" (the server cuts).',
+        hint=_advice().context_advice(),
     )
 
 
@@ -196,26 +220,20 @@ def _by_status(
     if status == 401:
         signin_url = said.details.get("signin_url")
         place = signin_url if isinstance(signin_url, str) else None
-        from ..advice import auth_advice  # imported when something went wrong
-
         return AuthenticationError(
             f"The server wants credentials: {text}.",
             signin_url=place,
-            hint=auth_advice(url, signin_url=place),
+            hint=_advice().auth_advice(url, signin_url=place),
         )
     if status == 403:
-        hint = "The key may lack the right, or the server has cloud models switched off (OLLAMA_NO_CLOUD)."
         if not said.text:
             text = "the body is empty, as when Ollama rejects the Host or Origin header"
-            hint = (
-                "Set OLLAMA_HOST=0.0.0.0 on the server (and OLLAMA_ORIGINS), or use the address it expects."
-            )
+        hint = _advice().permission_advice(has_body=bool(said.text))
         return PermissionDeniedError(f"The server refuses: {text}.", hint=hint)
     if status == 404 or status == 405:
         return ProtocolError(
             f"Nothing answers at {url}: {text}.",
-            hint="Is base_url the address of an Ollama server, without a path of another service? "
-            "An old server may lack this route: `ollama --version`.",
+            hint=_advice().missing_route_advice(),
         )
     if status == 429:
         return RateLimitError(f"Too many requests: {text}.", retryable=True, hint="Wait, then try again.")

@@ -1,6 +1,6 @@
-"""Draw the two images and set the PDF of `examples/data` again.
+"""Draw the two images and set the PDF of the demo again.
 
-The committed files came from this script; it is needed only to change them: `python examples/make_data.py`.
+The committed files came from this script; it is needed only to change them: `python tools/make_data.py`.
 Needs Pillow. Sizes are pixels in images and points (1/72 inch) in the PDF.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "shared/ollama_dify/demo/data"
 Point = tuple[float, float]
 
 # ---------------------------------------------------------------- the chart
@@ -252,7 +252,7 @@ def assemble(objects: list[bytes]) -> bytes:
 def main() -> None:
     chart().save(DATA / "clear-nights.png", optimize=True)
     view().save(DATA / "observatory-at-night.jpg", quality=78, optimize=True)
-    report = (DATA.parent / f"{REPORT}.txt").read_text(encoding="utf-8")
+    report = (Path(__file__).parent / f"{REPORT}.txt").read_text(encoding="utf-8")
     (DATA / f"{REPORT}.pdf").write_bytes(pdf(report))
     for path in sorted(DATA.iterdir()):
         print(f"{path.stat().st_size:7,d} bytes  {path.relative_to(DATA.parent)}")

@@ -1,0 +1,255 @@
+"""What each command does; every function gives the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..client.blocking import OllamaClient
+from ..doctor import Check, Report, World, examine
+from ..errors import ConfigurationError
+from ..language import _, current_language
+from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
+from ..wire.responses import ModelInfo
+from .form import fill_form
+from .terminal import Terminal, size_text
+
+__all__ = ["demo", "doctor", "embed", "form", "models", "pull", "simulate"]
+
+
+def doctor(args: Namespace, terminal: Terminal, world: World | None = None) -> int:
+    """Look at each server; several are compared."""
+    reports: dict[str, Report] = {}
+    for base_url in args.base_url or [None]:
+        reports[base_url or ""] = _examined(args, base_url, world)
+    if args.json:
+        checks = [
+            {**check, **({"base_url": url} if url else {})}
+            for url, report in reports.items()
+            for check in report.to_dict()["checks"]
+        ]
+        _print_json(terminal, {"ok": all(one.ok for one in reports.values()), "checks": checks})
+    else:
+        for url, report in reports.items():
+            if len(reports) > 1:
+                terminal.say(terminal.paint(url, "bold"))
+            terminal.say(terminal.paint_marks(report.text(plain=terminal.is_plain)))
+        if len(reports) > 1:
+            _compare(terminal, reports)
+    return 0 if all(report.ok for report in reports.values()) else 1
+
+
+def _examined(args: Namespace, base_url: str | None, world: World | None) -> Report:
+    try:
+        settings = _doctor_settings(args, base_url)
+    except ConfigurationError as error:
+        problem, _line, remedy = str(error).partition("\n")
+        return Report((Check("server", "fail", problem, remedy or None, "address"),), current_language())
+    return examine(settings, probe=not args.no_probe, load=args.load, world=world)
+
+
+def _doctor_settings(args: Namespace, base_url: str | None) -> list[ConnectionSettings]:
+    changes: dict[str, Any] = {} if base_url is None else {"base_url": base_url}
+    settings: list[ConnectionSettings] = []
+    if args.from_dify is not None:
+        settings.append(_stored_form(args.from_dify, args.model, changes))
+    elif args.model is not None:
+        settings.append(ChatSettings(model=args.model, **changes))
+    if args.embedding_model is not None:
+        settings.append(EmbeddingSettings(model=args.embedding_model, **changes))
+    return settings or [ConnectionSettings(**changes)]
+
+
+def _stored_form(path: str, model: str | None, changes: Mapping[str, Any]) -> ConnectionSettings:
+    """A form as `form --json` prints it, or its credentials alone with --model beside them."""
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--from-dify {path}: {error}") from None
+    if not isinstance(stored, dict):
+        raise ConfigurationError(f"--from-dify {path}: a JSON object is needed.")
+    form = dict(stored.get("credentials", stored))
+    names = [form.pop(key, stored.get(key)) for key in ("model", "model_name")]
+    kind = form.pop("model_type", stored.get("model_type"))
+    name = model or next((name for name in names if name), None)
+    if not isinstance(name, str):
+        raise ConfigurationError(f"--from-dify {path}: it names no model; give --model too.")
+    make = EmbeddingSettings if kind == "text-embedding" else ChatSettings
+    return make.from_dify(name, form, **changes)
+
+
+def _compare(terminal: Terminal, reports: Mapping[str, Report]) -> None:
+    """Version, digest and capabilities of each server, side by side."""
+    rows = []
+    for url, report in reports.items():
+        data: dict[str, Any] = {}
+        for check in report.checks:
+            data |= check.data
+        digest, can = data.get("digest") or "–", data.get("capabilities") or ["–"]
+        rows.append((url, data.get("version") or "–", digest[:12], ", ".join(can)))
+    terminal.say()
+    terminal.table((_("Base URL"), _("Version"), _("Digest"), _("Capabilities")), rows)
+    if len({row[2] for row in rows}) > 1:
+        terminal.say(_("The servers do not have the same model."))
+
+
+def form(args: Namespace, terminal: Terminal) -> int:
+    """Print the form, ready to type."""
+    settings = ConnectionSettings(base_url=args.base_url)
+    with OllamaClient(settings) as client:
+        filled = fill_form(client.model_info(args.model), settings.address.url, args.type)
+    if args.json:
+        kind = {"model": args.model, "model_type": filled.model_type}
+        _print_json(terminal, {**kind, "credentials": filled.credentials()})
+        return 0
+    rows = filled.rows()
+    terminal.table((_("Field"), _("Value")), [(label, value) for label, value, _note in rows])
+    for label, _value, note in rows:
+        if note:
+            terminal.say(terminal.paint(f"{label}: {note}", "dim"))
+    return 0
+
+
+def models(args: Namespace, terminal: Terminal) -> int:
+    """Print the server's models."""
+    with OllamaClient(ConnectionSettings(base_url=args.base_url)) as client:
+        loaded = {model.name: model for model in client.ps()}
+        found = [(model, client.model_info(model.name)) for model in client.tags()]
+    if args.json:
+        rows = [
+            {
+                "name": model.name,
+                "size": model.size,
+                "digest": model.digest,
+                "context_length": info.context_length,
+                "embedding_length": info.embedding_length,
+                "capabilities": sorted(info.capabilities or ()),
+                "loaded": model.name in loaded,
+            }
+            for model, info in found
+        ]
+        _print_json(terminal, {"models": rows})
+        return 0
+    if not found:
+        terminal.say(_("The server has no models yet.") + " " + _("Get one: ollama pull llava"))
+        return 0
+    heads = (_("Name"), _("Size"), _("Context"), _("Capabilities"), _("Loaded"))
+    terminal.table(
+        heads,
+        [
+            (
+                model.name,
+                size_text(model.size),
+                str(info.context_length or "?"),
+                _capabilities(info),
+                _("yes ({context})").format(context=loaded[model.name].context_length)
+                if model.name in loaded
+                else "",
+            )
+            for model, info in found
+        ],
+    )
+    return 0
+
+
+def _capabilities(info: ModelInfo) -> str:
+    return "?" if info.capabilities is None else ", ".join(sorted(info.capabilities))
+
+
+def pull(args: Namespace, terminal: Terminal) -> int:
+    """Download a model: a bar in a terminal, a line a step in a pipe."""
+    last = ""
+    with OllamaClient(ConnectionSettings(base_url=args.base_url)) as client:
+        try:
+            for step in client.pull(args.model):
+                sizes = f" {size_text(step.completed or 0)}/{size_text(step.total)}" if step.total else ""
+                terminal.progress(step.status + sizes, step.share)
+                if step.status != last and not terminal.is_tty:
+                    terminal.say(step.status)
+                last = step.status
+        finally:
+            terminal.end_progress()
+    terminal.say(_("{model} is on the server.").format(model=args.model))
+    return 0
+
+
+def embed(args: Namespace, terminal: Terminal) -> int:
+    """Embed texts, or the lines of standard input."""
+    settings = EmbeddingSettings(model=args.model, base_url=args.base_url)
+    texts = args.text or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    with OllamaClient(settings) as client:
+        result = client.embed(texts)
+    if args.json:
+        tokens = result.input_tokens
+        _print_json(terminal, {"model": args.model, "vectors": result.vectors, "input_tokens": tokens})
+        return 0
+    for vector in result.vectors:
+        first = ", ".join(f"{number:.4f}" for number in (vector or [])[:4])
+        terminal.say(_("{length} numbers: {first}, …").format(length=len(vector or []), first=first))
+    return 0
+
+
+def demo(args: Namespace, terminal: Terminal) -> int:
+    """Run the demo, which says itself what it needs."""
+    from ..demo import main  # frameworks and all
+
+    return main(
+        model=args.model,
+        embedding_model=args.embedding_model,
+        base_url=args.base_url,
+        index_dir=Path(args.index_dir),
+        rebuild=args.rebuild,
+    )
+
+
+def simulate(args: Namespace, terminal: Terminal) -> int:
+    """Serve a simulated Ollama until Ctrl-C."""
+    from ..testing import SimulatedModel, SimulatedOllama  # the server is for those who simulate
+
+    chosen = None
+    if args.model:
+        known = {"completion", "tools", "thinking", "vision", "audio", "embedding", "insert"}
+        chosen = []
+        for text in args.model:
+            name, _equals, can = text.partition("=")
+            capabilities = [one.strip() for one in can.split(",") if one.strip()] or ["completion", "tools"]
+            if not set(capabilities) <= known:
+                raise ConfigurationError(f"--model {text}: capabilities are {', '.join(sorted(known))}.")
+            if "embedding" not in capabilities:
+                capabilities = ["completion", *(one for one in capabilities if one != "completion")]
+            chosen.append(SimulatedModel(name, capabilities))
+    server = SimulatedOllama(chosen, host=args.host, port=args.port, version=args.ollama_version)
+
+    async def serve() -> None:
+        await server.start()
+        terminal.say(
+            _(
+                "Simulated Ollama {version} at {url}: the real protocol, answers by rule. Ctrl-C ends it."
+            ).format(version=args.ollama_version, url=server.base_url)
+        )
+        await server.serve_forever()
+
+    try:
+        asyncio.run(serve())
+    except KeyboardInterrupt:
+        terminal.say(_("Ended."))
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error).rstrip(".")
+        terminal.complain(
+            _("Cannot listen on {host}:{port}: {reason}. Choose another --port (0 takes a free one).").format(
+                host=args.host, port=args.port, reason=reason
+            )
+        )
+        return 1
+    return 0
+
+
+def _print_json(terminal: Terminal, value: Any) -> None:
+    terminal.say(json.dumps(value, ensure_ascii=False, indent=2))

@@ -1,0 +1,102 @@
+"""How the command writes: colour and progress in a terminal, plain lines in a pipe, tables that fit."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from ..doctor.report import width
+
+__all__ = ["Terminal", "size_text"]
+
+_PAINT = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33"}
+_MARKS = {"✓": "green", "!": "yellow", "✗": "red", "–": "dim"}
+
+
+class Terminal:
+    """Standard output and error. columns: 0 where lines may have any length, as in a pipe."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self.out: TextIO = sys.stdout
+        self.is_tty = self.out.isatty()
+        self.columns = shutil.get_terminal_size().columns if self.is_tty or "COLUMNS" in environ else 0
+        self.has_colour = self.is_tty and "NO_COLOR" not in environ and environ.get("TERM") != "dumb"
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")  # a character that the terminal lacks is no failure
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the terminal's encoding lacks the marks."""
+        try:
+            "✓✗–→·█".encode(getattr(self.out, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            return True
+        return False
+
+    def say(self, text: str = "", *, end: str = "\n") -> None:
+        self.out.write(text + end)
+        self.out.flush()
+
+    def complain(self, text: str) -> None:
+        """A problem, on standard error."""
+        sys.stderr.write(text + "\n")
+
+    def paint(self, text: str, look: str) -> str:
+        """Text in a look (dim, bold, a colour), where the terminal has it."""
+        return f"\033[{_PAINT[look]}m{text}\033[0m" if self.has_colour and text else text
+
+    def paint_marks(self, report: str) -> str:
+        """A doctor's report with its marks in colour."""
+        return re.sub(
+            r"^(\s*\[?)([✓!✗–])", lambda m: m[1] + self.paint(m[2], _MARKS[m[2]]), report, flags=re.MULTILINE
+        )
+
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Rows in columns; one value a line where the terminal is too narrow."""
+        widths = [max(width(row[place]) for row in (heads, *rows)) for place in range(len(heads))]
+        if self.columns and sum(widths) + 2 * len(widths) > self.columns:
+            # A second column alone needs no heading.
+            names = heads[1:] if len(heads) > 2 else ("",)
+            room = max(width(head) for head in names)
+            for row in rows:
+                self.say(self.paint(row[0], "bold"))
+                for head, value in zip(names, row[1:], strict=True):
+                    if value:
+                        self.say(f"  {head}{' ' * (room - width(head))}  {value}")
+            return
+        for number, row in enumerate((heads, *rows)):
+            cells = (cell + " " * (room - width(cell)) for cell, room in zip(row, widths, strict=True))
+            line = "  ".join(cells).rstrip()
+            self.say(self.paint(line, "bold") if number == 0 else line)
+
+    def progress(self, text: str, share: float | None) -> None:
+        """A line that replaces the one before, with a bar; nothing in a pipe."""
+        if not self.is_tty:
+            return
+        percent = "" if share is None else f" {share:4.0%}"
+        room = min(30, self.columns - width(text) - 8)
+        bar = ""
+        if share is not None and room >= 8:
+            full, empty = ("#", ".") if self.is_plain else ("█", "·")
+            bar = f" {full * round(room * share)}{empty * (room - round(room * share))}"
+        self.out.write(f"\r\033[K{text[: self.columns - len(percent) - 1]}{bar}{percent}")
+        self.out.flush()
+
+    def end_progress(self) -> None:
+        """Leave the line of `progress`."""
+        if self.is_tty:
+            self.out.write("\r\033[K")
+
+
+def size_text(size: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

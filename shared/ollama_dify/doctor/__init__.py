@@ -1,0 +1,81 @@
+"""The doctor: why Ollama does not answer, or does not do what the settings say, and the one thing to do.
+
+    report = diagnose(settings)      # .ok, .checks (name, state, fact, remedy), str(report)
+
+It asks and changes nothing; `load=True` alone has the server load a model. Other addresses are tried without
+credentials, 1.5 seconds each and all at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ..language import _, current_language
+from ..language import language as in_language
+from ..settings.model import ConnectionSettings, ModelSettings
+from .model import check_load, check_memory, check_model
+from .report import Check, Report, State, Trial
+from .server import Scene, check_here, check_way
+from .world import Place, World
+
+__all__ = ["Check", "Place", "Report", "State", "Trial", "World", "adiagnose", "diagnose", "examine"]
+
+
+def diagnose(
+    settings: ConnectionSettings,
+    *,
+    language: str | None = None,
+    probe: bool = True,
+    load: bool = False,
+    world: World | None = None,
+) -> Report:
+    """Check the way to the server, the model and the settings.
+
+    language: of the texts; unset: the one in force. probe: also try other addresses where Ollama may be.
+    load: have the server load the model and answer `ping`, as Dify does on "Save". world: what to look at,
+    for tests.
+    """
+    return examine([settings], language=language, probe=probe, load=load, world=world)
+
+
+async def adiagnose(
+    settings: ConnectionSettings,
+    *,
+    language: str | None = None,
+    probe: bool = True,
+    load: bool = False,
+    world: World | None = None,
+) -> Report:
+    """The async twin of `diagnose`."""
+    return await asyncio.to_thread(diagnose, settings, language=language, probe=probe, load=load, world=world)
+
+
+def examine(
+    settings: Sequence[ConnectionSettings],
+    *,
+    language: str | None = None,
+    probe: bool = True,
+    load: bool = False,
+    world: World | None = None,
+) -> Report:
+    """`diagnose` for several models on the server of the first settings."""
+    with in_language(language or current_language()):
+        scene = Scene.of(settings[0], World() if world is None else world, probe=probe)
+        way = check_way(scene)
+        checks = [check_here(scene), *way]
+        models = [one if isinstance(one, ModelSettings) else None for one in settings]
+        for model in models:
+            if any(check.state != "ok" and check.state != "warn" for check in way):
+                about = None if model is None else model.model
+                checks.append(Check("model", "skip", _("not checked"), about=about))
+                continue
+            found = check_model(scene, model)
+            checks += found
+            if load and model is not None:
+                ready = all(check.state != "fail" for check in found)
+                skipped = Check("load", "skip", _("not checked"), about=model.model)
+                checks.append(check_load(scene, model) if ready else skipped)
+            if model is not None and found[0].state == "ok":
+                checks += check_memory(scene, model)
+        return Report(tuple(checks), current_language())

@@ -1,0 +1,100 @@
+"""The language of hints and commands: English in the code, Japanese and Chinese in `locale/` (gettext).
+
+    _("… {port} …").format(port=port)      the text of the language in force
+    N_("…")                                 marks a text in a table; `_` translates it where it is shown
+
+`language("ja")` decides for a `with` block, else `set_language("ja")` for the process, else the variable
+OLLAMA_DIFY_LANG, else English. An error's hint is written when the error is made.
+"""
+
+from __future__ import annotations
+
+import gettext
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+__all__ = [
+    "LANGUAGES",
+    "N_",
+    "Language",
+    "_",
+    "current_language",
+    "language",
+    "locale_language",
+    "set_language",
+]
+
+Language = Literal["en", "ja", "zh"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+
+_default: Language | None = None
+_chosen: ContextVar[Language | None] = ContextVar("ollama_dify_language", default=None)
+_NAMES = {"english": "en", "japanese": "ja", "chinese": "zh"}  # as Windows calls them
+
+
+def set_language(name: str | None) -> None:
+    """Choose the language of this process: "en", "ja" or "zh"; None leaves it to OLLAMA_DIFY_LANG again."""
+    global _default
+    _default = None if name is None else _checked(name)
+
+
+@contextmanager
+def language(name: str) -> Iterator[None]:
+    """Choose the language within a `with` block, for this thread or task only."""
+    token = _chosen.set(_checked(name))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def current_language() -> Language:
+    """The language in force."""
+    return _chosen.get() or _default or _known(os.environ.get("OLLAMA_DIFY_LANG")) or "en"
+
+
+def locale_language(environ: Mapping[str, str]) -> Language:
+    """The language of a command: OLLAMA_DIFY_LANG, else the locale's."""
+    for name in ("OLLAMA_DIFY_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        if environ.get(name):
+            return _known(environ[name]) or "en"
+    import locale  # only commands ask it
+
+    return _known(locale.getlocale()[0]) or "en"
+
+
+def _(message: str) -> str:
+    """`message`, which is English, in the language in force."""
+    name = current_language()
+    return message if name == "en" else _catalogue(name).gettext(message)
+
+
+def N_(message: str) -> str:
+    """`message` as it is: a mark for the tool that collects texts."""
+    return message
+
+
+@cache
+def _catalogue(name: Language) -> gettext.NullTranslations:
+    path = Path(__file__).parent / "locale" / name / "LC_MESSAGES" / "ollama_dify.mo"
+    with path.open("rb") as file:
+        return gettext.GNUTranslations(file)
+
+
+def _known(name: str | None) -> Language | None:
+    """The language that a locale's name means (ja_JP.UTF-8, zh-TW, Japanese_Japan); None for another."""
+    first = (name or "").replace("-", "_").partition("_")[0].partition(".")[0].lower()
+    first = _NAMES.get(first, first)
+    return next((known for known in LANGUAGES if known == first), None)
+
+
+def _checked(name: str) -> Language:
+    found = _known(name) if isinstance(name, str) else None
+    if found is None:
+        raise ValueError(f"There is no language {name!r}: choose one of {', '.join(LANGUAGES)}.")
+    return found
