@@ -22,6 +22,7 @@ from .errors import (
     ConfigurationError,
     ConnectionFailedError,
     ContextOverflowError,
+    DifyAppError,
     EmbeddingError,
     EmptyResponseError,
     IncompleteResponseError,
@@ -57,6 +58,7 @@ from .wire.responses import (
 )
 
 if TYPE_CHECKING:
+    from .settings.dify_app import DifyApp, DifyNode, load_dify_app
     from .client.count import Counter
     from .tokens.tokenizer import TokenCount
 
@@ -77,6 +79,9 @@ __all__ = [
     "ConnectionFailedError",
     "ConnectionSettings",
     "ContextOverflowError",
+    "DifyApp",
+    "DifyAppError",
+    "DifyNode",
     "Counter",
     "EmbedResult",
     "EmbeddingError",
@@ -114,6 +119,7 @@ __all__ = [
     "correction",
     "inline_refs",
     "load_audio",
+    "load_dify_app",
     "load_image",
     "quick_constructor",
     "system",
@@ -121,7 +127,11 @@ __all__ = [
 ]
 
 # Most programs count no tokens, so the modules for that come when they are asked for.
-_ON_DEMAND = {"Counter": "client.count", "TokenCount": "tokens.tokenizer"}
+_ON_DEMAND = {
+    **dict.fromkeys(("DifyApp", "DifyNode", "load_dify_app"), "settings.dify_app"),
+    "Counter": "client.count",
+    "TokenCount": "tokens.tokenizer",
+}
 
 
 def __getattr__(name: str) -> Any:
