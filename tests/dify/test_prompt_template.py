@@ -34,8 +34,6 @@ def llamaindex(node: Any, values: dict[str, str], earlier: Sent) -> tuple[set[st
 
 
 each_framework = pytest.mark.parametrize("framework", [langchain, llamaindex])
-    "framework", [langchain, llamaindex], ids=["langchain", "llamaindex"]
-)
 
 
 @each_framework
