@@ -16,17 +16,20 @@ from .embeddings import OllamaDifyEmbeddings
 
 if TYPE_CHECKING:
     from .llms import OllamaDifyLLM
+    from .prompts import prompt_template
 
-__all__ = ["ChatOllamaDify", "OllamaDifyEmbeddings", "OllamaDifyLLM"]
+__all__ = ["ChatOllamaDify", "OllamaDifyEmbeddings", "OllamaDifyLLM", "prompt_template"]
+
+# LangChain's base class of completion models costs as much to import as all the rest here.
+_ON_DEMAND = {"OllamaDifyLLM": "llms", "prompt_template": "prompts"}
 
 
 def __getattr__(name: str) -> Any:
-    """LangChain's base class of completion models costs as much to import as all the rest here."""
-    if name == "OllamaDifyLLM":
-        from .llms import OllamaDifyLLM
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return OllamaDifyLLM
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

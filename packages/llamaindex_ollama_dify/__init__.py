@@ -11,5 +11,6 @@ except ModuleNotFoundError as error:
 
 from .embedding import OllamaDifyEmbedding
 from .llm import OllamaDify
+from .prompts import prompt_template
 
-__all__ = ["OllamaDify", "OllamaDifyEmbedding"]
+__all__ = ["OllamaDify", "OllamaDifyEmbedding", "prompt_template"]

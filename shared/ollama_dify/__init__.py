@@ -22,6 +22,7 @@ from .errors import (
     ConfigurationError,
     ConnectionFailedError,
     ContextOverflowError,
+    DifyAppError,
     EmbeddingError,
     EmptyResponseError,
     IncompleteResponseError,
@@ -60,6 +61,7 @@ from .wire.responses import (
 if TYPE_CHECKING:
     from .client.pull import PullProgress
     from .doctor import adiagnose, diagnose
+    from .settings.dify_app import DifyApp, DifyNode, load_dify_app
     from .tokens.counter import TokenCounter
     from .tokens.tokenizer import TokenCount
 
@@ -80,6 +82,9 @@ __all__ = [
     "ConnectionFailedError",
     "ConnectionSettings",
     "ContextOverflowError",
+    "DifyApp",
+    "DifyAppError",
+    "DifyNode",
     "EmbedResult",
     "EmbeddingError",
     "EmbeddingSettings",
@@ -121,6 +126,7 @@ __all__ = [
     "inline_refs",
     "language",
     "load_audio",
+    "load_dify_app",
     "load_image",
     "quick_constructor",
     "set_language",
@@ -132,6 +138,7 @@ __version__ = "0.1.0"
 
 # Most programs neither count tokens nor call the doctor: those modules come when they are asked for.
 _ON_DEMAND = {
+    **dict.fromkeys(("DifyApp", "DifyNode", "load_dify_app"), "settings.dify_app"),
     "PullProgress": "client.pull",
     "TokenCount": "tokens.tokenizer",
     "TokenCounter": "tokens.counter",

@@ -35,6 +35,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectionFailedError",
     "ContextOverflowError",
+    "DifyAppError",
     "EmbeddingError",
     "EmptyResponseError",
     "IncompleteResponseError",
@@ -112,6 +113,10 @@ def _restore(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E
 
 class ConfigurationError(OllamaError, ValueError):
     """A setting, an argument or their combination cannot work; nothing was sent."""
+
+
+class DifyAppError(ConfigurationError):
+    """A file is no export of a Dify app that can be read."""
 
 
 class UnsupportedContentError(OllamaError, ValueError):
