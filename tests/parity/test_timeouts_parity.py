@@ -138,7 +138,9 @@ async def test_a_look_up_is_given_a_minute(
 ) -> None:
     monkeypatch.setattr("ollama_dify.transport.errors.LOOK_UP_S", SHORT_S)
     simulated_ollama.fault(Fault("stall", part="response"), times=None)
-    model = ChatOllamaDify(model="llama3.2", base_url=simulated_ollama.base_url)
+    model = ChatOllamaDify(
+        model="llama3.2", base_url=simulated_ollama.base_url, timeout=Timeouts(answer=None, pool=59)
+    )
     with pytest.raises(RequestTimeoutError, match=r"(?s)answer is 0.15 s.*A look-up is given") as caught:
         model.warmup() if mode == "sync" else await model.awarmup()
     assert (caught.value.phase, len(simulated_ollama.requests)) == ("answer", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 from pydantic import (
@@ -55,6 +56,11 @@ class Timeouts(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise configuration_error(type(self), error) from None
+
+
+@lru_cache(maxsize=64)  # asked for at each call
+def _within(total_s: float | None) -> Timeouts:
+    return Timeouts(total=total_s)
 
 
 def _sendable_key(key: str, name: str = "") -> str:
@@ -173,7 +179,7 @@ class ConnectionSettings(BaseModel):
         """Each phase's timeout; a plain number is the total."""
         if isinstance(self.timeout, Timeouts):
             return self.timeout
-        return Timeouts(total=self.timeout)
+        return _within(self.timeout)
 
     def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
         """The values that were set, secrets included, as keyword arguments for a settings class.
