@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +23,17 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         if isinstance(address, tuple) and not _is_local(str(address[0])):
             _foreign.append(f"{event} {address[0]}:{address[1]}")
             raise PermissionError(f"tests contact this machine only, not {address}")
+    elif event == "socket.getaddrinfo" and _is_no_name(arguments[0]):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     elif event == "socket.getaddrinfo" and not _is_address(arguments[0]) and arguments[0] != "localhost":
         _foreign.append(f"{event} {arguments[0]}")
         raise PermissionError(f"tests look up no names, such as {arguments[0]!r}")
+
+
+def _is_no_name(host: str | bytes | None) -> bool:
+    """Whether no resolver could know it: a name under .invalid, or characters that no name has."""
+    text = host.decode() if isinstance(host, bytes) else host or ""
+    return text.endswith(".invalid") or "%5" in text
 
 
 def _is_local(host: str) -> bool:

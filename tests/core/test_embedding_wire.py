@@ -13,7 +13,6 @@ import pytest
 
 from ollama_dify import (
     AsyncOllamaClient,
-    CapabilityError,
     EmbeddingError,
     EmbeddingSettings,
     EmbedResult,
@@ -23,7 +22,7 @@ from ollama_dify import (
 from ollama_dify.client.embed import fingerprint
 from ollama_dify.testing import Fault, RecordedRequest, Reply, SimulatedOllama
 
-from .scripted_server import END_OF_FILE, NAN
+from .scripted_server import END_OF_FILE
 
 Run = Callable[..., EmbedResult]
 LONG = "The cat sat on the mat and looked at the dog. " * 300
@@ -78,29 +77,6 @@ def test_order_is_kept_over_batches_in_flight_together(run: Run) -> None:
     assert together.dimension == 384
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        pytest.param(Fault("status", status=400, data=orjson.dumps({"error": NAN})), "NaN", id="NaN"),
-        pytest.param(
-            Fault("status", status=400, data=orjson.dumps({"error": END_OF_FILE})), "process", id="EOF"
-        ),
-        pytest.param(Fault("status", status=200, data=b'{"embeddings":[]}'), "no vectors", id="no vectors"),
-        pytest.param(Fault("status", status=200, data=b'{"embeddings":[[0,0,0]]}'), "all zero", id="zeros"),
-    ],
-)
-def test_a_poisoned_text_over_the_wire(run: Run, server: SimulatedOllama, fault: Fault, reason: str) -> None:
-    server.fault(fault, times=None, path="/api/embed", when=holds("POISON"))
-    texts = [f"text {n}" if n != 21 else "POISON" for n in range(40)]
-    with pytest.raises(EmbeddingError, match=f"text 21: .*{reason}") as caught:
-        run(texts, batch_size=16)
-    assert caught.value.indexes == (21,)
-    assert sum(vector is None for vector in caught.value.partial) == 1
-    result = run(texts, batch_size=16, skip_failed=True)
-    assert result.failed == (21,)
-    assert result.vectors == caught.value.partial
-
-
 def test_transient_faults_over_the_wire_lose_nothing(run: Run, server: SimulatedOllama) -> None:
     texts = [f"text {n}" for n in range(200)]
     expected = run(texts).vectors
@@ -138,11 +114,6 @@ def test_overflow_over_the_wire(run: Run, server: SimulatedOllama) -> None:
 @pytest.mark.parametrize("asked", [None, 64], ids=["whole", "shortened"])
 def test_dimensions(run: Run, asked: int | None) -> None:
     assert run(["a"], dimensions=asked).dimension == (384 if asked is None else asked)
-
-
-def test_too_many_dimensions(run: Run) -> None:
-    with pytest.raises(CapabilityError, match="ignores dimensions=1000: its vectors have 384 numbers"):
-        run(["a"], dimensions=1000)
 
 
 def test_a_missing_model_is_asked_for_once_per_batch_in_flight(run: Run, server: SimulatedOllama) -> None:

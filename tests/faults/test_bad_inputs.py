@@ -38,7 +38,8 @@ def server() -> Iterator[FaultServer]:
         yield running
         gc.collect()
         assert running.wait(lambda counts: counts.open == 0), "connections left"
-    assert (descriptors(), threading.active_count()) == before
+    assert descriptors() <= before[0]
+    assert threading.active_count() <= before[1]
 
 
 @pytest.fixture(autouse=True)

@@ -57,56 +57,48 @@ TABLE = tool(
     guests={"type": "object", "properties": {"people": WHOLE}, "required": ["people"]},
 )
 
-CALLS = [
-    pytest.param(
-        "What is the weather in Oslo?", [WEATHER, TIME], [("get_weather", {"city": "Oslo"})], id="city"
-    ),
-    pytest.param(
+CALLS: dict[str, tuple[str, list[Any], list[Any]]] = {
+    "city": ("What is the weather in Oslo?", [WEATHER, TIME], [("get_weather", {"city": "Oslo"})]),
+    "comma-state": (
         "How is the weather in New York, NY?",
         [WEATHER],
         [("get_weather", {"city": "New York, NY"})],
-        id="comma-state",
     ),
-    pytest.param(
+    "several-things": (
         "Compare the weather in Oslo, Rome and Lima",
         [WEATHER],
         [("get_weather", {"city": city}) for city in ("Oslo", "Rome", "Lima")],
-        id="several-things",
     ),
-    pytest.param(
+    "several-tools": (
         "What is the weather in Rome and what time is it?",
         [WEATHER, TIME],
         [("get_weather", {"city": "Rome"}), ("get_current_time", {})],
-        id="several-tools",
     ),
-    pytest.param("What time is it?", [WEATHER, TIME], [("get_current_time", {})], id="no-arguments"),
-    pytest.param("What is 17 + 4", [ADD], [("add_numbers", {"a": 17, "b": 4})], id="arithmetic"),
-    pytest.param("Evaluate triple(14). Use the tool.", [TRIPLE], [("triple", {"n": 14})], id="call-syntax"),
-    pytest.param(
+    "no-arguments": ("What time is it?", [WEATHER, TIME], [("get_current_time", {})]),
+    "arithmetic": ("What is 17 + 4", [ADD], [("add_numbers", {"a": 17, "b": 4})]),
+    "call-syntax": ("Evaluate triple(14). Use the tool.", [TRIPLE], [("triple", {"n": 14})]),
+    "wide-script-and-description": (
         "Register '東京商店' (Tokyo Shop) as a client - a small grocery",
         [CUSTOMER],
         [("make_client", {"client_name": "東京商店", "description": "a small grocery"})],
-        id="wide-script-and-description",
     ),
-    pytest.param(
+    "enum": (
         "forecast for Cairo in fahrenheit",
         [UNITS],
         [("forecast", {"place": "Cairo", "unit": "fahrenheit"})],
-        id="enum",
     ),
-    pytest.param("forecast for Cairo", [UNITS], [("forecast", {"place": "Cairo"})], id="optional-left-out"),
-    pytest.param(
+    "optional-left-out": ("forecast for Cairo", [UNITS], [("forecast", {"place": "Cairo"})]),
+    "nested-date-quoted": (
         'Book a table for 4 people at "Chez Nous" on 2026-03-05',
         [TABLE],
         [("book_table", {"restaurant": "Chez Nous", "date": "2026-03-05", "guests": {"people": 4}})],
-        id="nested-date-quoted",
     ),
-    pytest.param("Hello", [WEATHER], [], id="greeting"),
-    pytest.param("Who painted the Mona Lisa?", [WEATHER, ADD], [], id="nothing-to-do-with-it"),
-]
+    "greeting": ("Hello", [WEATHER], []),
+    "nothing-to-do-with-it": ("Who painted the Mona Lisa?", [WEATHER, ADD], []),
+}
 
 
-@pytest.mark.parametrize(("text", "tools", "expected"), CALLS)
+@pytest.mark.parametrize(("text", "tools", "expected"), CALLS.values(), ids=list(CALLS))
 def test_tool_calls(text: str, tools: list[Any], expected: list[Any]) -> None:
     reply = compose(Question([user(text)], tools))
     assert [(call["name"], call["arguments"]) for call in reply.tool_calls] == expected
