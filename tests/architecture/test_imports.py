@@ -122,7 +122,7 @@ def test_no_file_imports_itself_through_others() -> None:
     assert not imported
 
 
-# The demo is a program over both adapters, loaded by the command alone; what it prints first needs none of them.
+# The demo is a program over both adapters, loaded by the command alone; its first line needs none of them.
 BELOW_THE_DEMO = [path for path in ALL_CORE if path.parent.name != "demo" or path.name == "__init__.py"]
 
 
