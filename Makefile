@@ -65,6 +65,7 @@ check: $(STAMP) types budgets ## lint, format, types, architecture, and the whee
 
 types: $(STAMP) ## mypy over code and tests, basedpyright and mypy over what README, docs and examples show
 	$(PY) -m mypy
+	$(PY) -m mypy tests
 	$(PY) -m pytest tests/typing
 
 budgets: $(STAMP) ## lines, classes, levels, circles: counted against their bounds
