@@ -56,14 +56,10 @@ class AsyncStream(HttpStream):
             self._turn.set_result(None)
 
     async def aclose(self) -> None:
-        self._seen.end()
         failed = self.response is None
-        try:
-            await self._close_response()
-            if failed:
-                await sweep(self._transport._pool)
-        finally:
-            self.slots.leave(self)
+        await super().aclose()
+        if failed:
+            await sweep(self._transport._pool)
 
     async def read(self) -> bytes | None:
         try:
@@ -82,15 +78,12 @@ class AsyncStream(HttpStream):
             self._turn = None
 
     async def _hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
-        return await self._transport.hand_over(sent, exchange)
-
-    def _begin_body(self, response: httpx.Response) -> None:
+        response = await self._transport.hand_over(sent, exchange)
         self._source = response.stream.__aiter__()  # type: ignore[union-attr]  # async client, async stream
+        return response
 
-    async def _close_response(self) -> None:
-        response, self.response = self.response, None
-        if response is not None:
-            await response.aclose()
+    async def _close(self, response: httpx.Response) -> None:
+        await response.aclose()
 
 
 class AsyncNetwork(HttpNetwork[AsyncStream]):
