@@ -144,8 +144,6 @@ def test_the_simulated_server_is_for_the_command_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", named(BELOW_THE_DEMO))
 def test_heavy_libraries_are_imported_when_used(path: Path) -> None:
-    if path.stem.startswith("cli"):
-        return
     heavy = {"tokenizers", "typer", "rich", "yaml", "PIL", "idna"}
     assert not roots(path, lazy=False) & heavy or "vocabulary" in path.parts
 

@@ -492,8 +492,9 @@ def test_a_missing_model(server: SimulatedOllama, connect: Connect, streamed: bo
         error = caught.value
     assert type(error) is ModelNotFoundError
     assert (error.status, error.model) == (404, "lava")
-    assert "ollama pull lava" in str(error)
+    assert "Closest of the server's" in str(error)
     assert "llava" in str(error)
+    assert "ollama pull lava" not in str(error), "a misspelt name is not one to pull"
 
 
 def test_nobody_listens(connect: Connect) -> None:

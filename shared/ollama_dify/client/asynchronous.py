@@ -206,7 +206,7 @@ class AsyncOllamaClient:
         """
         from .pull import apull
 
-        return apull(self, model)
+        return apull(self.settings, partial(self._network, self.settings, CancelToken()), model)
 
     async def count_tokens(
         self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any

@@ -219,7 +219,7 @@ class OllamaClient:
         """
         from .pull import pull
 
-        return pull(self, model)
+        return pull(self.settings, partial(self._network, self.settings, CancelToken()), model)
 
     def count_tokens(
         self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any

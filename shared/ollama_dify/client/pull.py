@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import IncompleteResponseError, ModelNotFoundError, OllamaError
 from ..language import _
-from ..transport.cancel import CancelToken
+from ..settings.model import ConnectionSettings
 from ..transport.network import run
 from ..wire.requests import WireRequest
 from ..wire.responses import load_json
@@ -16,8 +16,8 @@ from ..wire.server_errors import ServerMessage, error_in_stream
 from ..wire.streaming import LineSplitter
 
 if TYPE_CHECKING:
-    from .asynchronous import AsyncOllamaClient
-    from .blocking import OllamaClient
+    from ..transport.asynchronous import AsyncNetwork
+    from ..transport.blocking import BlockingNetwork
 
 __all__ = ["PullProgress", "apull", "pull"]
 
@@ -80,19 +80,24 @@ class _Decoder:
         return error_in_stream(ServerMessage(text, {}), model=self._model)
 
 
-def _request(client: OllamaClient | AsyncOllamaClient, model: str | None) -> WireRequest:
+def _request(settings: ConnectionSettings, model: str | None) -> WireRequest:
     """Checking a large layer says nothing for minutes, so that a line may take as long as an answer."""
-    timeouts = client.settings.timeouts
+    timeouts = settings.timeouts
     patient = timeouts.model_copy(update={"first_byte": timeouts.answer, "idle": timeouts.answer})
-    name = model or getattr(client.settings, "model", None)
+    name = model or getattr(settings, "model", None)
     body = {"model": name, "stream": True}
     return WireRequest("POST", "/api/pull", body, name, streamed=True, timeouts=patient)
 
 
-def pull(client: OllamaClient, model: str | None) -> Iterator[PullProgress]:
-    """Progress until the model is there; leaving the loop early ends the download."""
-    request = _request(client, model)
-    stream = run(client._network(client.settings, CancelToken()).open(request))
+def pull(
+    settings: ConnectionSettings, network: Callable[[], BlockingNetwork], model: str | None
+) -> Iterator[PullProgress]:
+    """Progress until the model is there; leaving the loop early ends the download.
+
+    network: makes the network of a call that begins now.
+    """
+    request = _request(settings, model)
+    stream = run(network().open(request))
     decoder = _Decoder(request.model or "")
     try:
         yield from decoder.feed(stream.first)
@@ -103,10 +108,12 @@ def pull(client: OllamaClient, model: str | None) -> Iterator[PullProgress]:
         stream.close()
 
 
-async def apull(client: AsyncOllamaClient, model: str | None) -> AsyncIterator[PullProgress]:
+async def apull(
+    settings: ConnectionSettings, network: Callable[[], AsyncNetwork], model: str | None
+) -> AsyncIterator[PullProgress]:
     """The async twin of `pull`."""
-    request = _request(client, model)
-    stream = await client._network(client.settings, CancelToken()).open(request)
+    request = _request(settings, model)
+    stream = await network().open(request)
     decoder = _Decoder(request.model or "")
     try:
         for progress in decoder.feed(stream.first):
