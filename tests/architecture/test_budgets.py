@@ -285,14 +285,14 @@ def test_a_token_stays_cheap(name: str) -> None:
 
 def calls_of_framing(chunks: int) -> int:
     """Of reading a body whose every token is a chunk, in reads of 64 KB."""
-    from ollama_dify.transport.http1 import Dialogue
+    from ollama_dify.transport.http1 import Http1Exchange
 
-    dialogue = Dialogue(httpx.Request("POST", "http://server", content=b"{}"))
-    assert dialogue.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    http = Http1Exchange(httpx.Request("POST", "http://server", content=b"{}"))
+    assert http.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     token = b"x" * 120 + b"\n"
     wire = (b"%x\r\n%b\r\n" % (len(token), token)) * chunks
     with Calls() as calls:
-        got = sum(len(dialogue.body.feed(wire[at : at + 65536])) for at in range(0, len(wire), 65536))
+        got = sum(len(http.body.feed(wire[at : at + 65536])) for at in range(0, len(wire), 65536))
     assert got == len(token) * chunks
     return calls.count
 

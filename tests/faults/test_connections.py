@@ -16,8 +16,7 @@ import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
-from ollama_dify.transport.async_connection import AsyncConnection
-from ollama_dify.transport.exchange import Exchange
+from ollama_dify.transport.async_socket import AsyncSocket
 
 from .rows_connections import endless
 from .server import End, FaultServer, Request, Step, answer, chunk, head, last_line, line, whole
@@ -278,7 +277,7 @@ def test_what_waits_unread_is_bounded() -> None:
 
     async def awaited() -> None:
         transport = Transport()
-        connection = AsyncConnection(sock, bytearray(64 * 1024))
+        connection = AsyncSocket(bytearray(64 * 1024))
         connection.connection_made(transport)
         received = 0
         while transport.reading:
@@ -286,12 +285,11 @@ def test_what_waits_unread_is_bounded() -> None:
             connection.buffer_updated(len(view))
             received += len(view)
             assert received <= 512 * 1024
-        data = await connection._read(Exchange(None), 1.0)
+        data = await connection.read(1.0)
         assert len(data) == received
         assert transport.reading
 
-    with socket.socket() as sock:
-        asyncio.run(awaited())
+    asyncio.run(awaited())
 
 
 def reads_slowly(connection: socket.socket) -> None:

@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
-from ollama_dify.transport.async_connection import connect
+from ollama_dify.transport.async_socket import AsyncSocket
 from ollama_dify.transport.blocking import Transport
-from ollama_dify.transport.connection import Connection, Target
-from ollama_dify.transport.exchange import Exchange
+from ollama_dify.transport.blocking_socket import BlockingSocket
+from ollama_dify.transport.connection import run as run_blocking
 
 from .server import LAST, End, FaultServer, Request, Step, answer, chunk, head, last_line, line
 from .test_connections import MODES, run
@@ -198,14 +197,23 @@ def test_a_system_without_ipv6(server: FaultServer, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_a_socket_that_takes_no_options_is_closed(server: FaultServer, mode: str) -> None:
-    target, exchange = Target("127.0.0.1", server.port, None, "127.0.0.1"), Exchange(None)
     refused = [(socket.SOL_SOCKET, -1, 1)]
-    with warnings.catch_warnings(record=True) as seen, pytest.raises(httpx.ConnectError):
+
+    async def connect(made: BlockingSocket | AsyncSocket) -> None:
+        try:
+            await made.connect("127.0.0.1", server.port, refused, 1.0)
+        finally:
+            made.close()
+
+    async def awaited() -> None:
+        await connect(AsyncSocket(bytearray(1024)))
+
+    with warnings.catch_warnings(record=True) as seen, pytest.raises(OSError, match="not available"):
         warnings.simplefilter("always")
         if mode == "sync":
-            Connection(target, refused, exchange, 1.0)
+            run_blocking(connect(BlockingSocket()))
         else:
-            asyncio.run(connect(target, refused, exchange, 1.0, bytearray(1024)))
+            asyncio.run(awaited())
     gc.collect()
     assert [it for it in seen if it.category is ResourceWarning] == []
     assert server.wait(lambda counts: counts.connections == 1 and counts.open == 0, 1.0)

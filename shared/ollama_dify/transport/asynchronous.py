@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ..errors import ConfigurationError, OllamaError
+from ..errors import OllamaError
 from ..settings.model import ConnectionSettings
 from ..wire.requests import WireRequest
 from .blocking import ERROR_BODY_LIMIT, ERROR_BODY_S, FIRST_LINE, LAST_BYTES_S, LOOK_UP_S, REDIRECTS
 from .cancel import Stop
-from .endpoint import Endpoint, parsed
+from .endpoint import KEEP_ALIVE, Endpoint
 from .errors import Translated
 from .exchange import Exchange, current
 from .image_download import fetch_async, resolve_async
@@ -33,8 +33,7 @@ from .network import (
     Sleep,
     Step,
 )
-from .pool import AsyncPool, target_of
-from .sockets import sweep, watch
+from .pool import AsyncPool
 
 __all__ = ["AsyncTransport"]
 
@@ -158,34 +157,22 @@ class AsyncTransport:
         self.endpoint = Endpoint(settings)
         self.slots = _Slots(self.endpoint.max_connections)
         self._client: httpx.AsyncClient | None = settings.http_async_client
-        self._uses_aiohttp = settings.http_backend == "aiohttp"
-        self._pool: httpx.AsyncBaseTransport | None = None
+        self._pool: AsyncPool | None = None
         self._guard: AsyncGenerator[None, None] | None = None
 
     async def _connect(self) -> None:
         """Make the pool; what reads files is done off the event loop."""
         if self.endpoint.needs_certificates:
-            options = await asyncio.to_thread(self.endpoint.pool_options)
+            target = await asyncio.to_thread(self.endpoint.target)
         else:
-            options = self.endpoint.pool_options()
+            target = self.endpoint.target()
         if self._pool is not None:
             return
-        self._pool = pool = self._make_pool(options)
+        self._pool = pool = AsyncPool(target, KEEP_ALIVE)
         # Garbage collection then finds the pool alive, and its sockets are closed by the guard, not dropped.
         weakref.finalize(self, _let_go, pool)
         self._guard = _closing(pool)
         await self._guard.__anext__()
-
-    def _make_pool(self, options: dict[str, Any]) -> httpx.AsyncBaseTransport:
-        if self.endpoint.proxy is None and not self._uses_aiohttp:
-            target = target_of(parsed(self.endpoint.url), options["verify"])
-            return AsyncPool(target, options["socket_options"])
-        try:
-            pool = _aiohttp_pool(options) if self._uses_aiohttp else httpx.AsyncHTTPTransport(**options)
-        except (ValueError, ImportError, httpx.InvalidURL) as error:
-            raise ConfigurationError(f"The proxy cannot be used: {error}.") from error
-        watch(pool)
-        return pool
 
     async def aclose(self) -> None:
         if self._guard is not None:
@@ -266,12 +253,8 @@ class AsyncTransport:
                 except BaseException:
                     await response.aclose()
                     raise
-        except BaseException as error:
-            try:
-                if not isinstance(error, Exception):
-                    await sweep(self._pool)
-            finally:
-                self.slots.release()
+        except BaseException:
+            self.slots.release()
             raise
         return response, exchange
 
@@ -350,14 +333,3 @@ async def _pause(seconds: float, stop: Stop | None) -> None:
     while left > 0 and (stop is None or not stop.asked):
         await asyncio.sleep(left if stop is None else min(left, LOOK_UP_S))
         left = until - time.monotonic()
-
-
-def _aiohttp_pool(options: dict[str, Any]) -> httpx.AsyncBaseTransport:
-    try:
-        from httpx_aiohttp import AiohttpTransport
-    except ImportError as error:
-        raise ConfigurationError(
-            'http_backend="aiohttp" needs the extra: pip install "ollama-dify[aiohttp]".'
-        ) from error
-    proxy = None if options["proxy"] is None else httpx.Proxy(options["proxy"])
-    return AiohttpTransport(verify=options["verify"], limits=options["limits"], proxy=proxy)

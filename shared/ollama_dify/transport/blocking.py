@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ..errors import ConfigurationError, OllamaError
+from ..errors import OllamaError
 from ..settings.model import ConnectionSettings
 from ..wire.requests import WireRequest
 from .cancel import Stop
-from .endpoint import Endpoint, parsed
+from .endpoint import KEEP_ALIVE, Endpoint
 from .errors import Translated
 from .exchange import Exchange, current
 from .image_download import fetch, resolve
@@ -36,8 +36,7 @@ from .network import (
     Sleep,
     Step,
 )
-from .pool import Pool, target_of
-from .sockets import Sockets, watch
+from .pool import Pool
 
 __all__ = ["Transport"]
 
@@ -141,24 +140,11 @@ class Transport:
         self.endpoint = Endpoint(settings)
         self.slots = _Slots(self.endpoint.max_connections)
         self._client: httpx.Client | None = settings.http_client
-        self._pool: httpx.BaseTransport | None = None
+        self._pool: Pool | None = None
         if self._client is None:
-            pool, inherited = self._make_pool()
-            self._pool = pool
+            self._pool = pool = Pool(self.endpoint.target(), KEEP_ALIVE)
             # Sockets of a client nobody closed are closed when it is collected.
-            self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool, inherited)
-
-    def _make_pool(self) -> tuple[httpx.BaseTransport, Pool | Sockets | None]:
-        """A pool, and what lets go of it in a forked child."""
-        options = self.endpoint.pool_options()
-        if self.endpoint.proxy is None:
-            direct = Pool(target_of(parsed(self.endpoint.url), options["verify"]), options["socket_options"])
-            return direct, direct
-        try:
-            pool = httpx.HTTPTransport(**options)
-        except (ValueError, ImportError, httpx.InvalidURL) as error:
-            raise ConfigurationError(f"The proxy cannot be used: {error}.") from error
-        return pool, watch(pool)
+            self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -324,9 +310,9 @@ def _pause(seconds: float, stop: Stop | None) -> None:
         left = until - time.monotonic()
 
 
-def _close_in(pid: int, pool: httpx.BaseTransport, inherited: Pool | Sockets | None) -> None:
+def _close_in(pid: int, pool: Pool) -> None:
     """Close a pool; of one that a forked child inherited only the child's copies of the sockets."""
     if os.getpid() == pid:
         pool.close()
-    elif inherited is not None:
-        inherited.drop()
+    else:
+        pool.drop()

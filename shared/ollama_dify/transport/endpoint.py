@@ -10,15 +10,13 @@ import os
 import socket
 import ssl
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
-from ..address import is_loopback, is_private
+from ..address import is_loopback
 from ..errors import (
     ConfigurationError,
     OllamaError,
@@ -27,16 +25,18 @@ from ..errors import (
 from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import StreamedBody, WireRequest, encode
 from ..wire.server_errors import error_from_response
+from .connection import Target, target_of
 from .errors import HttpErrors
 from .exchange import Exchange
+from .proxy import proxy_of
 
-__all__ = ["Endpoint", "parsed", "system_tls"]
+__all__ = ["KEEP_ALIVE", "Endpoint", "parsed", "system_tls"]
 
 logger = logging.getLogger("ollama_dify")
 
 # Their answers, unless streamed, send nothing before they are complete.
 _SILENT_PATHS = ("/api/chat", "/api/generate", "/api/embed")
-_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), seconds)
     for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
     if hasattr(socket, name)
@@ -47,7 +47,13 @@ _LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 @cache
 def system_tls() -> ssl.SSLContext:
     """One per process: loading the certificates costs some 20 ms."""
-    return httpx.create_ssl_context()
+    return _speaking_http1(httpx.create_ssl_context())
+
+
+def _speaking_http1(made_here: ssl.SSLContext) -> ssl.SSLContext:
+    """A context that is the caller's is not changed."""
+    made_here.set_alpn_protocols(["http/1.1"])
+    return made_here
 
 
 @cache
@@ -89,8 +95,9 @@ class Endpoint:
         self.timeouts = settings.timeouts
         self.follow_redirects = settings.follow_redirects
         self.max_connections = settings.max_connections
-        self.errors = HttpErrors(address.url, address.source, self.timeouts, self.max_connections)
-        self.proxy = _proxy(settings)
+        self.proxy = proxy_of(settings)
+        via = None if self.proxy is None else self.proxy.url
+        self.errors = HttpErrors(address.url, address.source, self.timeouts, self.max_connections, via)
         self._verify = settings.verify
         self._headers = _headers(settings)
         self._warn(address.host)
@@ -109,42 +116,29 @@ class Endpoint:
     @property
     def needs_certificates(self) -> bool:
         """Whether making the TLS context reads files, which takes too long for an event loop."""
-        return self._uses_tls and not isinstance(self._verify, ssl.SSLContext)
-
-    @property
-    def _uses_tls(self) -> bool:
-        return self.url.startswith("https:") or (self.proxy or "").startswith("https:")
+        return self.url.startswith("https:") and not isinstance(self._verify, ssl.SSLContext)
 
     def tls(self) -> ssl.SSLContext:
         """The TLS context; shared by the process where certificates are verified as usual."""
         verify = self._verify
         if isinstance(verify, ssl.SSLContext):
             return verify
-        if not self._uses_tls:
+        if not self.url.startswith("https:"):
             return _no_tls()
         if verify is True:
             return system_tls()
         if verify is False:
-            return httpx.create_ssl_context(verify=False)
+            return _speaking_http1(httpx.create_ssl_context(verify=False))
         try:
             path = os.fspath(verify)
             folder = os.path.isdir(path)
-            return ssl.create_default_context(**{"capath" if folder else "cafile": path})
+            return _speaking_http1(ssl.create_default_context(**{"capath" if folder else "cafile": path}))
         except (OSError, ssl.SSLError, TypeError, ValueError) as error:
             raise ConfigurationError(f"verify={verify!r} is no usable CA bundle: {error}.") from error
 
-    def pool_options(self) -> dict[str, Any]:
-        """Arguments of httpx's transports."""
-        return {
-            "verify": self.tls(),
-            "proxy": self.proxy,
-            "socket_options": _KEEP_ALIVE,
-            "limits": httpx.Limits(
-                max_connections=self.max_connections,
-                max_keepalive_connections=self.max_connections,
-                keepalive_expiry=30.0,
-            ),
-        }
+    def target(self) -> Target:
+        """Where the pool connects to."""
+        return target_of(parsed(self.url), self.tls(), self.proxy)
 
     def limits(self, request: WireRequest) -> Timeouts:
         return self.timeouts if request.timeouts is None else request.timeouts
@@ -255,30 +249,3 @@ def _headers(settings: ConnectionSettings) -> dict[str, str]:
     if settings.api_key is not None:
         headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
     return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
-
-
-def _proxy(settings: ConnectionSettings) -> str | None:
-    """The proxy for this server: the one given, else the environment's unless the address is private."""
-    if settings.proxy is not None:
-        return _checked_proxy(settings.proxy.get_secret_value())
-    host = settings.address.host
-    if not settings.trust_env or is_private(host) or urllib.request.proxy_bypass(host):
-        return None
-    known = urllib.request.getproxies()
-    found = known.get(urlsplit(settings.address.url).scheme) or known.get("all")
-    return None if not found else _checked_proxy(found if "://" in found else f"http://{found}")
-
-
-def _checked_proxy(url: str) -> str:
-    """Raises ConfigurationError, without showing the address: it may hold a password."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL()
-    if parsed.scheme not in ("http", "https", "socks5", "socks5h") or not parsed.host:
-        raise ConfigurationError(
-            "The proxy (proxy=, or HTTP_PROXY and its kin) is no address that can be used.",
-            hint="A good one looks like http://proxy.example:3128; proxy variables are ignored with "
-            "trust_env=False.",
-        )
-    return url

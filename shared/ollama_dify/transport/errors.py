@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import sys
@@ -23,23 +22,26 @@ from ..settings.connection import Timeouts
 from ..wire.requests import WireRequest
 from ..wire.responses import printable
 from .exchange import Exchange
+from .proxy import ProxyRefusedError
 
 __all__ = ["HttpErrors", "Translated"]
 
 # How httpx, httpcore and the server's kernel say that a connection ended where more had to come.
 _ENDED = ("disconnected", "peer closed", "incomplete", "connection closed")
 _PASSED_ON = (OllamaError, MemoryError, StopIteration, StopAsyncIteration)
+_PASSING = (408, 429, 502, 503, 504)
 _UNSENDABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpErrors:
-    """The errors of one server. url, source: its address and where that came from."""
+    """The errors of one server. url, source: its address and its origin. via: its proxy's address."""
 
     url: str
     source: str
     timeouts: Timeouts
     max_connections: int
+    via: str | None = None
 
     def too_long(self, request: WireRequest, limit: int) -> ProtocolError:
         url = self.url + request.path
@@ -61,19 +63,12 @@ class HttpErrors:
     def translate(self, error: Exception, request: WireRequest, exchange: Exchange) -> OllamaError:
         """Our error for another library's; the caller chains it."""
         url = f"{self.url}{request.path}"
-        error = _named_rightly(error)
         if isinstance(error, httpx.TimeoutException):
             return self._late(_phase(error, exchange), request)
         if isinstance(error, httpx.ConnectError):
             return self._not_connected(error, request, url)
         if isinstance(error, httpx.ProxyError):
-            return ConnectionFailedError(
-                f"The proxy did not let the request through to {url}: {_said(error)}.",
-                url=url,
-                model=request.model,
-                retryable=True,
-                hint="Check proxy=, HTTP_PROXY and NO_PROXY.",
-            )
+            return self._refused_by_proxy(error, request, url)
         if isinstance(error, (RuntimeError, httpx.LocalProtocolError)) and "closed" in str(error):
             return ConnectionFailedError(
                 f"The client for {self.url} was closed while a request was under way: {_said(error)}.",
@@ -112,6 +107,20 @@ class HttpErrors:
             hint="Is this an Ollama server? A proxy may be changing its answers.",
         )
 
+    def _refused_by_proxy(
+        self, error: httpx.ProxyError, request: WireRequest, url: str
+    ) -> ConnectionFailedError:
+        status = error.status if isinstance(error, ProxyRefusedError) else None
+        credentials = "Give its name and password: proxy=http://name:password@host:port. "
+        return ConnectionFailedError(
+            f"The proxy {self.via} does not connect to {self.url}: {_said(error)}.",
+            url=url,
+            model=request.model,
+            retryable=status is None or status in _PASSING,
+            hint=(credentials if status == 407 else "")
+            + "Check proxy=, HTTP_PROXY and NO_PROXY; trust_env=False ignores proxy variables.",
+        )
+
     def _late(self, phase: str, request: WireRequest) -> RequestTimeoutError:
         seconds = getattr((request.timeouts or self.timeouts), phase)
         hint = {
@@ -141,14 +150,20 @@ class HttpErrors:
         else:
             reason, passing = _said(error), True
         return ConnectionFailedError(
-            f"No connection to {self.url}: {reason}.",
+            f"No connection to {self._first_stop}: {reason}.",
             url=url,
             model=request.model,
             retryable=passing,
             hint=self._advice(reason),
         )
 
+    @property
+    def _first_stop(self) -> str:
+        return self.url if self.via is None else f"the proxy {self.via} for {self.url}"
+
     def _advice(self, reason: str) -> str:
+        if self.via is not None:
+            return "Check proxy=, HTTP_PROXY and NO_PROXY; trust_env=False ignores proxy variables."
         from ..advice import connection_advice, in_container  # long texts, for those who need them
 
         return connection_advice(
@@ -182,21 +197,6 @@ def _phase(error: httpx.TimeoutException, exchange: Exchange) -> str:
     if isinstance(error, httpx.PoolTimeout):
         return "pool"
     return "idle" if exchange.in_body or isinstance(error, httpx.WriteTimeout) else "first_byte"
-
-
-def _named_rightly(error: Exception) -> Exception:
-    """httpx-aiohttp 0.2 calls every lost connection a ConnectTimeout; what it wraps says what it was."""
-    cause = error.__cause__
-    if (
-        not isinstance(error, httpx.ConnectTimeout)
-        or not type(cause).__module__.startswith("aiohttp")
-        or isinstance(cause, (TimeoutError, asyncio.TimeoutError))
-    ):
-        return error
-    kind = httpx.ConnectError if hasattr(cause, "os_error") else httpx.ReadError
-    named = kind(str(error))
-    named.__cause__ = cause
-    return named
 
 
 def _said(error: Exception) -> str:

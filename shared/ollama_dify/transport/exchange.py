@@ -10,9 +10,7 @@ import httpx
 
 from .cancel import Stop
 
-__all__ = ["HEAD_LIMIT", "Exchange", "current"]
-
-HEAD_LIMIT = 256 * 1024
+__all__ = ["Exchange", "current"]
 
 
 class Exchange:
@@ -73,11 +71,6 @@ class Exchange:
         if left <= 0:
             raise httpx.ReadTimeout("total")
         return left if timeout is None else min(timeout, left)
-
-    def check_head(self) -> None:
-        """Refuse a head without end (an endless row of 1xx, for example)."""
-        if not self.in_body and self.received > HEAD_LIMIT:
-            raise httpx.RemoteProtocolError(f"the answer's head is over {HEAD_LIMIT} bytes")
 
     def abort(self) -> None:
         """Cut the connection from another thread or task: whoever reads from it gets an error."""
