@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / part) for part in ("shared", "packages"))
 
 # Importing these takes longer than all of ours, and a program that never needs them must not pay.
-HEAVY = ("httpx", "httpcore", "anyio", "aiohttp", "tokenizers", "PIL", "rich", "typer", "yaml", "tenacity")
+HEAVY = ("httpx", "h11", "tokenizers", "PIL", "rich", "typer", "yaml", "tenacity")
 
 # Of ours: what a plain chat never needs comes when it is used.
 ON_DEMAND = (
@@ -67,13 +67,13 @@ IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",
-        ("httpcore", "anyio", "aiohttp", "tokenizers", "yaml", "tenacity"),
+        ("h11", "tokenizers", "yaml", "tenacity"),
         47,
     ),
     "llamaindex": (
         "from llama_index.core.llms.function_calling import FunctionCallingLLM",
         "import llamaindex_ollama_dify",
-        ("httpcore", "httpx", "rich", "tokenizers"),
+        ("h11", "httpx", "rich", "tokenizers"),
         45,
     ),
 }

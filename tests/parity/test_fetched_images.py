@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import socket
+import ssl
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,17 +21,22 @@ from llamaindex_ollama_dify import OllamaDify
 from ollama_dify import UnsupportedContentError
 from ollama_dify.media import urls as image_urls
 from ollama_dify.testing import SimulatedOllama
+from ollama_dify.transport import image_download
 
-IMAGE = (Path(__file__).parents[1] / "data" / "images" / "png_rgb.png").read_bytes()
+SIGNATURE = "4c0ffee"
+DATA = Path(__file__).parents[1] / "data"
+TLS = DATA / "tls"
+IMAGE = (DATA / "images" / "png_rgb.png").read_bytes()
 
 
 class Site(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
         redirects = {"/moved": "/cat.png", "/inside": f"http://127.0.0.2:{self.server.server_port}/cat.png"}  # type: ignore[attr-defined]
-        self.send_response(302 if self.path in redirects else 200)
-        if self.path in redirects:
-            self.send_header("Location", redirects[self.path])
-        body = b"" if self.path in redirects else b"<html>" if self.path == "/page" else IMAGE
+        self.send_response(302 if path in redirects else 200)
+        if path in redirects:
+            self.send_header("Location", redirects[path])
+        body = b"" if path in redirects else b"<html>" if path == "/page" else IMAGE
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -86,6 +94,42 @@ async def test_a_image_is_fetched(simulated_ollama: SimulatedOllama, site: str, 
 async def test_nothing_else_is(
     simulated_ollama: SimulatedOllama, site: str, way: str, path: str, settings: dict[str, Any], told: str
 ) -> None:
-    with pytest.raises(UnsupportedContentError, match=told):
-        await ask(way, simulated_ollama, site + path, **settings)
+    with pytest.raises(UnsupportedContentError, match=told) as caught:
+        await ask(way, simulated_ollama, f"{site}{path}?signature={SIGNATURE}", **settings)
     assert [request.path for request in simulated_ollama.requests if request.path == "/api/chat"] == []
+    assert SIGNATURE not in "".join(traceback.format_exception(caught.value))
+
+
+@ways
+@pytest.mark.parametrize(("host", "allowed"), [("127.0.0.1", True), ("cat.example", False)])
+async def test_the_certificate_names_the_host_and_not_the_address(
+    simulated_ollama: SimulatedOllama,
+    site: str,
+    way: str,
+    host: str,
+    allowed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The connection goes to a checked IP address, which the certificate of an attacker may name."""
+    known = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda name, *rest, **more: known("127.0.0.1" if name == host else name, *rest, **more),
+    )
+    trusting = ssl.create_default_context(cafile=TLS / "ca.pem")
+    monkeypatch.setattr(image_download, "system_tls", lambda: trusting)
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(TLS / "server.pem")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as running:
+        running.socket = served.wrap_socket(running.socket, server_side=True)
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        url = f"https://{host}:{running.server_port}/cat.png?signature={SIGNATURE}"
+        if allowed:
+            await ask(way, simulated_ollama, url, allow_image_urls=True)
+            assert simulated_ollama.requests[-1].body["messages"][0]["images"]
+        else:
+            with pytest.raises(UnsupportedContentError, match="certificate") as caught:
+                await ask(way, simulated_ollama, url, allow_image_urls=True)
+            assert SIGNATURE not in str(caught.value)
+        running.shutdown()

@@ -130,8 +130,10 @@ class HttpErrors:
             "idle": "The server or the network stalled in mid-answer: see the server's log, or raise "
             "Timeouts(idle=…).",
         }.get(phase, "Loading a model takes its time: raise timeout=, or call warmup() first.")
+        at_proxy = phase == "connect" and self.via is not None
+        place = f"The proxy {self.via}" if at_proxy else self.url + request.path
         return RequestTimeoutError(
-            f"{self.url}{request.path} did not answer in time: the limit for {phase} is {seconds} s.",
+            f"{place} did not answer in time: the limit for {phase} is {seconds} s.",
             phase=phase,
             url=self.url + request.path,
             model=request.model,
@@ -149,17 +151,14 @@ class HttpErrors:
             reason, passing = "connection refused", True
         else:
             reason, passing = _said(error), True
+        place = self.url if self.via is None else f"the proxy {self.via} for {self.url}"
         return ConnectionFailedError(
-            f"No connection to {self._first_stop}: {reason}.",
+            f"No connection to {place}: {reason}.",
             url=url,
             model=request.model,
             retryable=passing,
             hint=self._advice(reason),
         )
-
-    @property
-    def _first_stop(self) -> str:
-        return self.url if self.via is None else f"the proxy {self.via} for {self.url}"
 
     def _advice(self, reason: str) -> str:
         if self.via is not None:
