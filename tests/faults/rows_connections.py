@@ -32,7 +32,7 @@ from .server import (
     line,
     whole,
 )
-from .targets import AsyncTarget, Target
+from .targets import PROMPT, AsyncTarget, Target
 
 
 @row(15, "silence in each phase; drips", "the phase's timeout, never retried")
@@ -175,7 +175,7 @@ def _(t: Target, s: FaultServer) -> str:
             status = 1
             try:
                 gc.disable()
-                status = 0 if all(_elsewhere(t, model) == "hi" for _ in range(5)) else 2
+                status = 0 if all(_elsewhere(t, model) == PROMPT for _ in range(5)) else 2
                 if not isinstance(t, AsyncTarget):
                     model.close()
             except BaseException:

@@ -20,6 +20,8 @@ from ollama_dify import (
 )
 
 T = TypeVar("T")
+# Looked for in what errors show.
+PROMPT, KEY = "prompt-4c0ffee", "sk-4c0ffee"
 TOOL = Tool("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}})
 
 
@@ -38,11 +40,11 @@ class Target:
 
     def chat_model(self, url: str, **settings: Any) -> Any:
         """A chat model for the server."""
-        self._made.append(self._chat_model({"model": "m", "base_url": url, **settings}))
+        self._made.append(self._chat_model({"model": "m", "base_url": url, "api_key": KEY, **settings}))
         return self._made[-1]
 
     def embedder(self, url: str, **settings: Any) -> Any:
-        self._made.append(self._embedder({"model": "m", "base_url": url, **settings}))
+        self._made.append(self._embedder({"model": "m", "base_url": url, "api_key": KEY, **settings}))
         return self._made[-1]
 
     def close(self) -> None:
@@ -55,14 +57,14 @@ class Target:
     def _embedder(self, settings: dict[str, Any]) -> Any:
         return OllamaClient(EmbeddingSettings(**settings))
 
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
+    def chat(self, model: Any, text: str = PROMPT, **call: Any) -> str:
         """The whole answer's text."""
         return str(model.chat([user(text)], **call).text)
 
     def see(self, model: Any, image: bytes) -> str:
         return str(model.chat([user("what?", Image.from_bytes(image))]).text)
 
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+    def stream(self, model: Any, text: str = PROMPT, *, most: int | None = None) -> list[str]:
         """The pieces of an answer that hold text; leaves the loop after `most` of them."""
         return _take((chunk.text for chunk in _loop(model.chat_stream([user(text)]), most)), None)
 
@@ -114,13 +116,13 @@ class AsyncTarget(Target):
     def _embedder(self, settings: dict[str, Any]) -> Any:
         return AsyncOllamaClient(EmbeddingSettings(**settings))
 
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
+    def chat(self, model: Any, text: str = PROMPT, **call: Any) -> str:
         return str(self.run(model.chat([user(text)], **call)).text)
 
     def see(self, model: Any, image: bytes) -> str:
         return str(self.run(model.chat([user("what?", Image.from_bytes(image))])).text)
 
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+    def stream(self, model: Any, text: str = PROMPT, *, most: int | None = None) -> list[str]:
         async def collect() -> list[str]:
             return [chunk.text for chunk in await _async_loop(model.chat_stream([user(text)]), most)]
 
@@ -168,13 +170,13 @@ class _LangChain:
 
 
 class LangChain(_LangChain, Target):
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
+    def chat(self, model: Any, text: str = PROMPT, **call: Any) -> str:
         return str(model.invoke(text, **call).text)
 
     def see(self, model: Any, image: bytes) -> str:
         return str(model.invoke(self._image(image)).text)
 
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+    def stream(self, model: Any, text: str = PROMPT, *, most: int | None = None) -> list[str]:
         return [str(it.text) for it in _loop(model.stream(text), most) if it.text]
 
     def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
@@ -185,13 +187,13 @@ class LangChain(_LangChain, Target):
 
 
 class AsyncLangChain(_LangChain, AsyncTarget):
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
+    def chat(self, model: Any, text: str = PROMPT, **call: Any) -> str:
         return str(self.run(model.ainvoke(text, **call)).text)
 
     def see(self, model: Any, image: bytes) -> str:
         return str(self.run(model.ainvoke(self._image(image))).text)
 
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+    def stream(self, model: Any, text: str = PROMPT, *, most: int | None = None) -> list[str]:
         return [str(it.text) for it in self.run(_async_loop(model.astream(text), most)) if it.text]
 
     def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
@@ -235,13 +237,13 @@ class _LlamaIndex:
 
 
 class LlamaIndex(_LlamaIndex, Target):
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
+    def chat(self, model: Any, text: str = PROMPT, **call: Any) -> str:
         return str(model.chat(self._said(text), **call).message.content)
 
     def see(self, model: Any, image: bytes) -> str:
         return str(model.chat(self._image(image)).message.content)
 
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+    def stream(self, model: Any, text: str = PROMPT, *, most: int | None = None) -> list[str]:
         return [it.delta for it in _loop(model.stream_chat(self._said(text)), most) if it.delta]
 
     def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
@@ -252,13 +254,13 @@ class LlamaIndex(_LlamaIndex, Target):
 
 
 class AsyncLlamaIndex(_LlamaIndex, AsyncTarget):
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
+    def chat(self, model: Any, text: str = PROMPT, **call: Any) -> str:
         return str(self.run(model.achat(self._said(text), **call)).message.content)
 
     def see(self, model: Any, image: bytes) -> str:
         return str(self.run(model.achat(self._image(image))).message.content)
 
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+    def stream(self, model: Any, text: str = PROMPT, *, most: int | None = None) -> list[str]:
         async def collect() -> list[Any]:
             return await _async_loop(await model.astream_chat(self._said(text)), most)
 

@@ -19,6 +19,7 @@ import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
 from ollama_dify.transport.async_socket import AsyncSocket
 
+from .rows import shown_by_frames
 from .rows_connections import endless
 from .server import End, FaultServer, Request, Step, answer, chunk, head, last_line, line, whole
 
@@ -92,8 +93,9 @@ def test_tls(secure: FaultServer, host: str, mode: str) -> None:
 @MODES
 def test_a_certificate_nobody_vouches_for(secure: FaultServer, mode: str) -> None:
     with pytest.raises(od.ConnectionFailedError, match=r"TLS failed.*certificate") as caught:
-        ask(mode, chat(secure.url))
+        ask(mode, chat(secure.url, api_key="sk-4c0ffee"))
     assert not caught.value.retryable
+    assert shown_by_frames(caught.value, "sk-4c0ffee", '"hi"') == []
     assert secure.requests == []
 
 
@@ -217,7 +219,7 @@ def test_a_server_that_does_not_read(mode: str, timeout: Timeouts, phase: str) -
 
     with listening(serve) as url:
         with pytest.raises(od.RequestTimeoutError) as caught:
-            ask(mode, chat(url, timeout=timeout), LONG)
+            ask(mode, chat(url, timeout=timeout, api_key="sk-4c0ffee"), LONG)
         done.set()
     assert caught.value.phase == phase
 

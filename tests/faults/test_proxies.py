@@ -14,6 +14,7 @@ import ollama_dify as od
 from ollama_dify import ChatSettings, Timeouts
 from ollama_dify.client import retry
 
+from .rows import shown_by_frames
 from .server import End, FaultServer, Script, whole
 from .test_connections import MODES, TLS, ask, serving_tls
 from .test_transport import proxied
@@ -126,12 +127,15 @@ def test_a_proxy_that_does_not_connect(
 ) -> None:
     monkeypatch.setattr(retry, "BASE_S", 0.001)
     with FaultServer(script) as proxy:
-        settings = chat("https://server.invalid", proxy.url, max_retries=2, timeout=Timeouts(connect=0.3))
+        url = proxy.url.replace("//", "//me:secret@")
+        settings = chat("https://server.invalid", url, max_retries=2, timeout=Timeouts(connect=0.3))
         with pytest.raises(od.ConnectionFailedError) as caught:
             ask(mode, settings)
         assert f"127.0.0.1:{proxy.port}" in str(caught.value)
         assert told in str(caught.value)
         assert "Ollama" not in str(caught.value)
+        for secret in ("secret", base64.b64encode(b"me:secret").decode()):
+            assert shown_by_frames(caught.value, secret, '"hi"') == []
         assert [request.method for request in proxy.requests] == ["CONNECT"] * tries
         assert proxy.wait(lambda counts: counts.open == 0, 1.0)
 
@@ -149,5 +153,6 @@ def test_a_proxy_that_is_not_there(mode: str) -> None:
 def test_proxies_that_are_not_supported(mode: str, scheme: str) -> None:
     with pytest.raises(od.ConfigurationError, match=r"http://proxy\.example:3128") as caught:
         ask(mode, chat("http://server.invalid", f"{scheme}://me:secret@127.0.0.1:9"))
+    assert shown_by_frames(caught.value, "secret", "secret") == []
     assert "secret" not in str(caught.value)
     assert (f"{scheme}://" in str(caught.value)) is (scheme != "ftp")
