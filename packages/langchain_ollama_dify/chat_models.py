@@ -19,8 +19,8 @@ from ollama_dify import (
     CapabilityError,
     ChatSettings,
     ChatStream,
+    ClientOwner,
     ConfigurationError,
-    Connected,
     Message,
     ModelInfo,
     Prompt,
@@ -53,7 +53,7 @@ class _Question:
     call: Mapping[str, Any]
 
 
-class ChatOllamaDify(BaseChatModel, Citizen, Connected, ChatSettings):
+class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
     """A model of an Ollama server, by the settings of Dify's form.
 
     `ChatOllamaDify(model="llava", context_size=4096, temperature=0)`, or `from_settings(settings)`. Each

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ollama_dify import Connected
+from ollama_dify import ClientOwner
 
 from .errors import langchain_errors
 
@@ -14,7 +14,7 @@ __all__ = ["count_text", "on_event_loop", "token_ids"]
 Encoder = Callable[[str], list[int]]
 
 
-def token_ids(model: Connected, text: str, custom: Encoder | None) -> list[int]:
+def token_ids(model: ClientOwner, text: str, custom: Encoder | None) -> list[int]:
     """The ids of a text's tokens; `custom` is LangChain's `custom_get_token_ids`.
 
     Raises ConfigurationError for a model whose vocabulary the server does not show.
@@ -25,7 +25,7 @@ def token_ids(model: Connected, text: str, custom: Encoder | None) -> list[int]:
         return model.counter().token_ids(text)
 
 
-def count_text(model: Connected, text: str, custom: Encoder | None) -> int:
+def count_text(model: ClientOwner, text: str, custom: Encoder | None) -> int:
     """How many tokens a text has; an upper bound where the server shows no vocabulary."""
     if custom is not None:
         return len(custom(text))

@@ -7,7 +7,7 @@ from typing import cast
 
 from langchain_core.embeddings import Embeddings
 
-from ollama_dify import Connected, EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify import ClientOwner, EmbeddingError, EmbeddingSettings, EmbedResult
 
 from .citizen import Citizen
 from .errors import langchain_errors
@@ -15,7 +15,7 @@ from .errors import langchain_errors
 __all__ = ["OllamaDifyEmbeddings"]
 
 
-class OllamaDifyEmbeddings(Citizen, Embeddings, Connected, EmbeddingSettings):
+class OllamaDifyEmbeddings(Citizen, Embeddings, ClientOwner, EmbeddingSettings):
     """An embedding model of an Ollama server, by the settings of Dify's form.
 
     `OllamaDifyEmbeddings(model="nomic-embed-text")`, or `from_settings(settings)`. Texts go in batches of

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ollama_dify import ChatSettings, Image, ImageUrl, UnsupportedContentError, read_image
+from ollama_dify import ChatSettings, Image, ImageUrl, UnsupportedContentError, load_image
 
 __all__ = ["image", "image_settings", "is_image"]
 
@@ -45,7 +45,7 @@ def image(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Image
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
     if isinstance(source, (Image, Path, bytes, str)):
-        return read_image(source, settings, where=where)
+        return load_image(source, settings, where=where)
     if _file_id(block):
         raise UnsupportedContentError(
             f"{where}: this image is the id of a file that another provider keeps.",

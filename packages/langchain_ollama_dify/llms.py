@@ -18,12 +18,12 @@ from ollama_dify import (
     ChatChunk,
     ChatResult,
     ChatSettings,
-    Connected,
+    ClientOwner,
     Finish,
     Prompt,
     TextPart,
     UnsupportedContentError,
-    read_image,
+    load_image,
 )
 
 from .answers import facts, usage
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["OllamaDifyLLM"]
 
 
-class OllamaDifyLLM(BaseLLM, Citizen, Connected, ChatSettings):
+class OllamaDifyLLM(BaseLLM, Citizen, ClientOwner, ChatSettings):
     """Text in, text out, always by /api/generate.
 
     A call takes, beside the settings, `system`, `suffix` (text after the gap to fill), `raw` (no template),
@@ -163,7 +163,7 @@ def _arguments(
     if "images" in call:
         settings = image_settings(model, call)
         extra["images"] = tuple(
-            read_image(image, settings, where=f"images[{index}]")
+            load_image(image, settings, where=f"images[{index}]")
             for index, image in enumerate(call.pop("images"))
         )
     if stop is not None:

@@ -33,7 +33,7 @@ from ollama_dify import (
     Tool,
     ToolCall,
     UnsupportedContentError,
-    read_image,
+    load_image,
 )
 
 __all__ = ["to_arguments", "to_messages", "to_prompt", "to_tool", "to_tool_choice", "tool_dict"]
@@ -137,11 +137,11 @@ def _image(block: ImageBlock, where: str, settings: ChatSettings) -> Image | Ima
         # LlamaIndex keeps the bytes it is given as base64; an open file holds an image, or base64 too.
         # What Ollama reads has a byte beyond ASCII or a zero byte near its beginning; text has neither.
         is_text = b"\0" not in data[:512] and data.isascii()
-        return read_image(data, settings, encoded=is_text, where=where)
+        return load_image(data, settings, encoded=is_text, where=where)
     if block.path is not None:
-        return read_image(Path(block.path), settings, where=where)
+        return load_image(Path(block.path), settings, where=where)
     if block.url is not None:
-        return read_image(str(block.url), settings, where=where)
+        return load_image(str(block.url), settings, where=where)
     raise UnsupportedContentError(
         f"{where}: the ImageBlock holds no image.\nGive it image= (bytes), path= or url= (a data: URL)."
     )

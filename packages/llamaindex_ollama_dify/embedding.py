@@ -13,7 +13,7 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent,
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from ollama_dify import ConfigurationError, Connected, EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify import ClientOwner, ConfigurationError, EmbeddingError, EmbeddingSettings, EmbedResult
 
 from .batches import CACHE_COLLECTION, BatchJob, Progress
 from .portable import Portable
@@ -26,7 +26,7 @@ dispatcher = get_dispatcher(__name__)
 _THEIR_WORDS = {"model_name": "model", "embed_batch_size": "batch_size", "num_workers": "max_concurrency"}
 
 
-class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings):
+class OllamaDifyEmbedding(Portable, BaseEmbedding, ClientOwner, EmbeddingSettings):
     """An Ollama embedding model with the fields of Dify's form, for LlamaIndex.
 
         Settings.embed_model = OllamaDifyEmbedding(model="nomic-embed-text", context_size=2048)

@@ -31,7 +31,7 @@ from ollama_dify import (
     ChatResult,
     ChatSettings,
     ChatStream,
-    Connected,
+    ClientOwner,
     Message,
     Prompt,
     Tool,
@@ -82,7 +82,7 @@ def _completion_events(function: _F) -> _F:
     return cast(_F, llm_completion_callback()(function))
 
 
-class OllamaDify(Portable, StructuredPrediction, Connected, ChatSettings):
+class OllamaDify(Portable, StructuredPrediction, ClientOwner, ChatSettings):
     """An Ollama model with the fields of Dify's form, for LlamaIndex.
 
         llm = OllamaDify(model="llava", base_url="http://192.168.1.100:11434", context_size=4096)

@@ -14,8 +14,7 @@ from .adapter.quick_models import quick_constructor
 from .address import Address
 from .client.asynchronous import AsyncChatStream, AsyncOllamaClient
 from .client.blocking import ChatStream, OllamaClient
-from .client.images import read_image
-from .client.owner import Connected
+from .client.owner import ClientOwner
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -37,10 +36,13 @@ from .errors import (
     ServerError,
     UnsupportedContentError,
 )
-from .media.image import Image, ImageLimits
+from .media.audio import Audio
+from .media.file import ImageLimits
+from .media.image import Image, ImageUrl
+from .media.load import load_audio, load_image
 from .settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
 from .wire.json_schema import inline_refs
-from .wire.messages import ImageUrl, Message, TextPart, Tool, ToolCall, assistant, system, user
+from .wire.messages import Message, TextPart, Tool, ToolCall, assistant, system, user
 from .wire.repair import correction
 from .wire.requests import Prompt
 from .wire.responses import (
@@ -62,6 +64,7 @@ __all__ = [
     "Address",
     "AsyncChatStream",
     "AsyncOllamaClient",
+    "Audio",
     "AuthenticationError",
     "CapabilityError",
     "CapabilityWarning",
@@ -69,8 +72,8 @@ __all__ = [
     "ChatResult",
     "ChatSettings",
     "ChatStream",
+    "ClientOwner",
     "ConfigurationError",
-    "Connected",
     "ConnectionFailedError",
     "ConnectionSettings",
     "ContextOverflowError",
@@ -110,8 +113,9 @@ __all__ = [
     "assistant",
     "correction",
     "inline_refs",
+    "load_audio",
+    "load_image",
     "quick_constructor",
-    "read_image",
     "system",
     "user",
 ]

@@ -63,18 +63,18 @@ ADVICE = ("advice", "advice_texts")
 # An adapter is imported into a program that has its framework's class already. The numbers are those of
 # modules today and three more; of the framework's own, a sixth one tells of a part that is not needed by all.
 IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
-    "core": ("", "import ollama_dify", HEAVY, 36),
+    "core": ("", "import ollama_dify", HEAVY, 39),
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",
         ("h11", "tokenizers", "yaml", "tenacity"),
-        47,
+        50,
     ),
     "llamaindex": (
         "from llama_index.core.llms.function_calling import FunctionCallingLLM",
         "import llamaindex_ollama_dify",
         ("h11", "httpx", "rich", "tokenizers"),
-        45,
+        48,
     ),
 }
 

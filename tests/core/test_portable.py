@@ -44,6 +44,7 @@ each_way = pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 
 VALUES: dict[str, Any] = {
     "Address": od.ConnectionSettings(base_url="http://me:secret@gpu:1234/ollama").address,
+    "Audio": od.Audio.from_bytes(b"ID3" + bytes(20)),
     "ChatChunk": od.ChatChunk("Hi", finish=FINISH),
     "ChatResult": RESULT,
     "EmbedResult": od.EmbedResult([[0.5, -1.0], None], "m", failed=(1,), reasons={1: "NaN"}),
@@ -91,7 +92,7 @@ COUNTED = {"Counter"}
 # Half of an answer and the connection it comes over; what has arrived, `result`, moves.
 STREAMS = {"AsyncChatStream", "ChatStream"}
 # A part of the adapters' classes, and of no use alone.
-MIXED_IN = {"Connected"}
+MIXED_IN = {"ClientOwner"}
 
 
 class City(BaseModel):

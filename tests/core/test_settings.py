@@ -19,8 +19,8 @@ from pydantic import SecretStr
 
 from ollama_dify import (
     ChatSettings,
+    ClientOwner,
     ConfigurationError,
-    Connected,
     ConnectionSettings,
     EmbeddingSettings,
     ModelSettings,
@@ -283,14 +283,14 @@ def test_bad_timeouts(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("timeout", "phases"),
     [
-        pytest.param(None, (5, 600, 300, 60, None), id="unset"),
-        pytest.param(60, (5, 600, 300, 60, 60), id="a number is the total"),
-        pytest.param(Timeouts(idle=None, total=9), (5, 600, None, 60, 9), id="phases"),
+        pytest.param(None, (5, 900, 600, 300, 60, None), id="unset"),
+        pytest.param(60, (5, 900, 600, 300, 60, 60), id="a number is the total"),
+        pytest.param(Timeouts(idle=None, total=9), (5, 900, 600, None, 60, 9), id="phases"),
     ],
 )
 def test_timeouts(timeout: Any, phases: tuple[float | None, ...]) -> None:
     told = chat(timeout=timeout).timeouts
-    assert (told.connect, told.first_byte, told.idle, told.pool, told.total) == phases
+    assert tuple(told.model_dump().values()) == phases
 
 
 # Assignment.
@@ -619,7 +619,7 @@ def test_dify_names_what_is_wrong() -> None:
         ChatSettings.from_dify("llava", {"context_size": "many"})
 
 
-class Framework(Connected, ChatSettings):
+class Framework(ClientOwner, ChatSettings):
     """What an adapter is, less its framework."""
 
     extra_field: int = 5

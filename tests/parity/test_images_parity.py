@@ -555,7 +555,7 @@ def allow_loopback(
         if ip != "127.0.0.1":
             check_public_address(ip, where=where)
 
-    monkeypatch.setattr("ollama_dify.client.images.check_public_address", check)
+    monkeypatch.setattr("ollama_dify.transport.image_download.check_public_address", check)
     return names
 
 
@@ -653,7 +653,7 @@ async def test_all_steps_share_one_time(
     delay_s: float,
     way: str,
 ) -> None:
-    monkeypatch.setattr("ollama_dify.client.images.FETCH_S", 0.3)
+    monkeypatch.setattr("ollama_dify.transport.image_download.FETCH_S", 0.3)
     allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]]}, delay_s)
     with pytest.raises(UnsupportedContentError, match=r"fetched|too long"):
         await ask(server, way, addressed(way, images.address(path)), allow_image_urls=True)

@@ -1,29 +1,30 @@
-"""A question to the model, checked, and the flow that gets it answered: capabilities, context, retries."""
+"""A question to the model, checked, and how it is answered: capabilities, context, retries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ConfigurationError, ContextOverflowError
-from ..settings.model import ChatSettings
-from ..transport.network import Compute, Flow
-from ..wire.messages import Content, ImageUrl, Message, TextPart, Tool, system, user
+from ..media.file import DEFAULT_LIMITS
+from ..media.image import ImageUrl
+from ..media.load import check_fetching_allowed, load_image
+from ..settings.model import ChatSettings, ConnectionSettings
+from ..wire.messages import Content, Message, TextPart, Tool, system, user
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
 from ..wire.streaming import ChatDecoder, ChunkFilter
 from ..wire.think_tags import ThinkTags
 from ..wire.tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
-from .images import check_fetching_allowed, fetch_image
-from .session import Context, Decoding, check_capability, warn_of_disagreement
+from .session import Decoding, Session, chat_settings
 from .trim import ContextReport, drop_oldest, kept, length, prompt_limit, with_numbers
 
 if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
     from .count import Counter
 
-__all__ = ["Question", "ask", "chat_question", "known_counter", "prompt_question"]
+__all__ = ["Question", "ask", "chat_question", "prompt_question"]
 
 T = TypeVar("T")
 
@@ -100,7 +101,7 @@ class Question:
 
 
 def chat_question(
-    settings: ChatSettings,
+    settings: ConnectionSettings,
     messages: Sequence[Message],
     tools: Sequence[Tool],
     tool_choice: str | None,
@@ -109,7 +110,7 @@ def chat_question(
     streamed: bool,
 ) -> Question:
     """Check a conversation and what the call overrides; nothing is sent."""
-    settings = check_call(settings, call)
+    settings = check_call(chat_settings(settings), call)
     plan = plan_tools(tools, tool_choice)
     if plan.forced:
         if settings.format is not None:
@@ -128,10 +129,10 @@ def chat_question(
 
 
 def prompt_question(
-    settings: ChatSettings, prompt: str | Prompt, call: Mapping[str, Any], *, streamed: bool
+    settings: ConnectionSettings, prompt: str | Prompt, call: Mapping[str, Any], *, streamed: bool
 ) -> Question:
     """Check a prompt for /api/generate and what the call overrides; nothing is sent."""
-    settings = check_call(settings, call)
+    settings = check_call(chat_settings(settings), call)
     prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
     _check_addresses(settings, prompt.images)
     request = generate_request(settings, prompt, streamed=streamed)
@@ -144,21 +145,21 @@ def _check_addresses(settings: ChatSettings, parts: Sequence[Content]) -> None:
             check_fetching_allowed(settings, part.where)
 
 
-def ask(
-    context: Context, question: Question, run: Callable[[Context, WireRequest, Decoding], Flow[T]]
-) -> Flow[T]:
-    """Get a question answered; run: `flows.complete` or `flows.begin`.
+async def ask(
+    session: Session, question: Question, run: Callable[[WireRequest, Decoding], Awaitable[T]]
+) -> T:
+    """Get a question answered; run: the session's `complete`, or its `begin` with the network's `open`.
 
     With `context_overflow="trim"` the oldest exchanges are dropped until the prompt fits: first by our own
     count, so that the answer's reserve stays free, and again should the server refuse what is left.
     """
-    yield from _check_capabilities(context, question)
-    question = yield from _fetched(question)
-    question = yield from _counted(context, question)
-    warn_of_disagreement(context, question.settings)
+    await _check_capabilities(session, question)
+    question = await _fetched(session, question)
+    question = await _counted(session, question)
+    session.warn_of_disagreement(question.settings)
     while True:
         try:
-            return (yield from run(context, question.request, question.decoder))
+            return await run(question.request, question.decoder)
         except ContextOverflowError as error:
             smaller = question.smaller(error)
             if smaller is None:
@@ -167,58 +168,70 @@ def ask(
             question = smaller
 
 
-def _fetched(question: Question) -> Flow[Question]:
+async def _fetched(session: Session, question: Question) -> Question:
     """Replace image addresses by the images."""
     settings, prompt = question.settings, question.prompt
     if prompt is not None and any(isinstance(part, ImageUrl) for part in prompt.images):
-        images = yield from _with_images(prompt.images, settings)
+        images: tuple[Any, ...] = await _with_images(session, prompt.images, settings)
         prompt = replace(prompt, images=images)
         request = generate_request(settings, prompt, streamed=question.request.streamed)
         return replace(question, prompt=prompt, request=request)
     if not any(isinstance(part, ImageUrl) for message in question.messages for part in message.content):
         return question
-    messages = []
-    for message in question.messages:
-        content = yield from _with_images(message.content, settings)
-        messages.append(replace(message, content=content))
-    return replace(question, messages=tuple(messages)).without(question.dropped)
+    messages = tuple(
+        [
+            replace(message, content=await _with_images(session, message.content, settings))
+            for message in question.messages
+        ]
+    )
+    return replace(question, messages=messages).without(question.dropped)
 
 
-def _with_images(parts: Sequence[Content], settings: ChatSettings) -> Flow[tuple[Any, ...]]:
+async def _with_images(
+    session: Session, parts: Sequence[Content], settings: ChatSettings
+) -> tuple[Content, ...]:
     """The parts with what the addresses among them lead to."""
-    found: list[Content] = []
-    for part in parts:
-        found.append((yield from fetch_image(part, settings)) if isinstance(part, ImageUrl) else part)
-    return tuple(found)
+    return tuple(
+        [
+            await _fetch_image(session, part, settings) if isinstance(part, ImageUrl) else part
+            for part in parts
+        ]
+    )
 
 
-def _check_capabilities(context: Context, question: Question) -> Flow[None]:
+async def _fetch_image(session: Session, address: ImageUrl, settings: ChatSettings) -> Content:
+    network, where = session.network, address.where
+    body = await network.fetch_image(address.url, limit=DEFAULT_LIMITS.max_bytes, where=where)
+    return await network.compute(partial(load_image, body, settings, where=where))
+
+
+async def _check_capabilities(session: Session, question: Question) -> None:
     """Ask the server about what the settings leave open, when it comes up."""
     settings = question.settings
     if question.has_images and settings.vision_support is None:
-        yield from check_capability(context, settings.model, "vision", "vision_support")
+        await session.check_capability(settings.model, "vision", "vision_support")
     if question.plan.tools and settings.function_call_support is None:
-        yield from check_capability(context, settings.model, "tools", "function_call_support")
+        await session.check_capability(settings.model, "tools", "function_call_support")
 
 
-def _counted(context: Context, question: Question) -> Flow[Question]:
+async def _counted(session: Session, question: Question) -> Question:
     """Count the prompt where the settings need that; by default nothing is counted before sending."""
     settings = question.settings
     if settings.context_overflow == "error" or settings.context_size is None:
-        return replace(question, counter=known_counter(context, settings.model))
+        return replace(question, counter=session.cache.counter(settings.model))
     # Most calls count nothing, so they do not import what counts either.
     from .count import load_counter
 
-    question = replace(question, counter=(yield from load_counter(context, settings.model)))
+    question = replace(question, counter=await load_counter(session, settings.model))
     if settings.context_overflow == "truncate":
-        return replace(question, expected=(yield from _tokens(context, question, settings.context_size - 1)))
+        return replace(question, expected=await _tokens(session, question, settings.context_size - 1))
     limit = prompt_limit(settings.context_size, settings.answer_reserve)
     while question.messages and limit is not None:
-        expected = yield from _tokens(context, question, limit)
+        expected = await _tokens(session, question, limit)
         question = replace(question, expected=expected)
         if expected is None or expected.tokens <= limit:
             break
-        dropped = yield Compute(partial(_next_dropped, question, expected.tokens - limit))
+        dropped = await session.network.compute(partial(_next_dropped, question, expected.tokens - limit))
         if dropped is None:
             break
         question = question.without(dropped)
@@ -232,7 +245,7 @@ def _next_dropped(question: Question, excess: int) -> tuple[int, ...] | None:
     return drop_oldest(question.messages, question.dropped, excess, size)
 
 
-def _tokens(context: Context, question: Question, limit: int) -> Flow[TokenCount | None]:
+async def _tokens(session: Session, question: Question, limit: int) -> TokenCount | None:
     """The tokens of a question's prompt; None where nothing tells.
 
     Our own upper bound settles it where that is within the limit. Else the server is asked to render the
@@ -250,18 +263,11 @@ def _tokens(context: Context, question: Question, limit: int) -> Flow[TokenCount
         before = [] if prompt.system is None else [system(prompt.system)]
         messages = [*before, user(prompt.text, *prompt.images)]
     # Off the event loop: a text that is far too long takes longer than others may wait.
-    bound: TokenCount = yield Compute(lambda: counter.bound(messages, question.plan.tools, settings.think))
+    bound = await session.network.compute(
+        lambda: counter.bound(messages, question.plan.tools, settings.think)
+    )
     if bound.tokens <= limit:
         return bound
     from .count import count_conversation
 
-    return (yield from count_conversation(context, settings, messages, question.plan.tools))
-
-
-def known_counter(context: Context, model: str) -> Counter | None:
-    """The counter if it was loaded before; asks nobody, and imports what counts only if something did."""
-    if not context.lookups.counter_names:
-        return None
-    from . import count as counting
-
-    return counting.known_counter(context, model)
+    return await count_conversation(session, settings, messages, question.plan.tools)

@@ -7,7 +7,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import httpx
@@ -23,13 +23,11 @@ __all__ = [
     "Target",
     "is_readable",
     "ready",
-    "run",
     "shut_down",
     "target_of",
 ]
 
 READ_SIZE = 64 * 1024
-T = TypeVar("T")
 S = TypeVar("S", bound="AnySocket")
 
 
@@ -150,13 +148,8 @@ class Connection(Generic[S]):
                     complete = await self._read_head(http, exchange, phases["write"])
             cut_short = bool(data)
         http.stop_sending()
-        limit_s, began = phases["read"], time.monotonic()
         while not complete:
-            complete = await self._read_head(http, exchange, limit_s)
-            if phases["read"] is not None:  # for the whole head, not for each part of it
-                limit_s = phases["read"] - (time.monotonic() - began)
-                if limit_s <= 0 and not complete:
-                    raise httpx.ReadTimeout("the answer's head is not complete in time")
+            complete = await self._read_head(http, exchange, phases["read"])
         http.keeps = http.keeps and not cut_short
         return http
 
@@ -202,18 +195,6 @@ def _proxys_errors() -> Iterator[None]:
         raise httpx.ConnectTimeout(str(error)) from error
     except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
         raise httpx.ProxyError(str(error)) from error
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never suspends."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    finally:
-        work.close()
-    raise AssertionError("a blocking socket does not suspend")
 
 
 def shut_down(sock: socket.socket) -> None:

@@ -15,9 +15,10 @@ import httpx
 
 from .async_socket import AsyncSocket
 from .blocking_socket import BlockingSocket
-from .connection import READ_SIZE, Connection, S, Target, run
+from .connection import READ_SIZE, Connection, S, Target
 from .exchange import Exchange, current
 from .http1 import Http1Exchange
+from .network import run
 
 __all__ = ["AsyncPool", "Pool"]
 
