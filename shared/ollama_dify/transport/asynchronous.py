@@ -14,7 +14,7 @@ from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest
 from .cancel import CancelToken
 from .endpoint import KEEP_ALIVE, Endpoint
-from .exchange import Exchange, current
+from .exchange import Exchange, send_under
 from .http_stream import HttpNetwork, HttpStream
 from .image_download import download, fetch_async, resolve_async
 from .pool import AsyncPool
@@ -175,13 +175,11 @@ class AsyncTransport:
     async def hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
         """Have a request sent and the answer's head read."""
         if self._client is not None:
-            current.set(exchange)
-            return await self._client.send(sent, stream=True, follow_redirects=False)
+            return await self._client.send(send_under(exchange, sent), stream=True, follow_redirects=False)
         if self._pool is None:
             await self._connect()
-        current.set(exchange)
         assert self._pool is not None
-        response = await self._pool.handle_async_request(sent)
+        response = await self._pool.handle_async_request(send_under(exchange, sent))
         response.request = sent
         return response
 

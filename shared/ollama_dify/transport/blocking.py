@@ -18,7 +18,7 @@ from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest
 from .cancel import CancelToken
 from .endpoint import KEEP_ALIVE, Endpoint
-from .exchange import Exchange, current
+from .exchange import Exchange, send_under
 from .http_stream import HttpNetwork, HttpStream
 from .image_download import Fetched, FetchPinned, Resolve, download, fetch, resolve
 from .network import run
@@ -180,12 +180,11 @@ class Transport:
 
     def hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
         """Have a request sent and the answer's head read."""
-        current.set(exchange)
         if self._pool is None:
             assert self._client is not None
-            return self._client.send(sent, stream=True, follow_redirects=False)
+            return self._client.send(send_under(exchange, sent), stream=True, follow_redirects=False)
         # Past httpx.Client: no cookies kept from an answer, no authentication flow, no log line per call.
-        response = self._pool.handle_request(sent)
+        response = self._pool.handle_request(send_under(exchange, sent))
         response.request = sent
         return response
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 
 import httpx
 
 from .cancel import CancelToken
 
-__all__ = ["Exchange", "current"]
+__all__ = ["Exchange", "exchange_of", "send_under"]
 
 
 class Exchange:
@@ -88,5 +87,16 @@ class Exchange:
             cut()
 
 
-# Set by the transport right before a request, read by what sends it: httpx has no other way through.
-current: ContextVar[Exchange] = ContextVar("ollama_dify_exchange")
+def exchange_of(request: httpx.Request) -> Exchange:
+    """What travels in the request's extensions, as httpx's timeouts do."""
+    found = request.extensions.get(_KEY)
+    return found if isinstance(found, Exchange) else Exchange(None)
+
+
+def send_under(exchange: Exchange, request: httpx.Request) -> httpx.Request:
+    """The request, with what watches over it."""
+    request.extensions[_KEY] = exchange
+    return request
+
+
+_KEY = "ollama_dify"

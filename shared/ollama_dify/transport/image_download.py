@@ -24,7 +24,7 @@ from ..errors import UnsupportedContentError
 from ..media.urls import ParsedUrl, check_image_url, check_public_address
 from .connection import Target, target_of
 from .endpoint import system_tls
-from .exchange import Exchange, current
+from .exchange import Exchange, send_under
 from .pool import AsyncPool, Pool
 
 __all__ = ["download", "fetch", "fetch_async", "resolve", "resolve_async"]
@@ -122,8 +122,7 @@ def fetch(step: FetchPinned) -> Fetched:
     """GET an image; a redirect is given back, not followed."""
     with _not_fetched(step), _timed(step.within), Pool(_target(step)) as pool:
         image = _Download(step)
-        current.set(image.exchange)
-        response = pool.handle_request(_request(step))
+        response = pool.handle_request(send_under(image.exchange, _request(step)))
         try:
             image.begin(response)
             for piece in () if image.location else response.stream:  # type: ignore[union-attr]  # sync
@@ -139,8 +138,7 @@ async def fetch_async(step: FetchPinned) -> Fetched:
     with _not_fetched(step), _timed(step.within):
         async with AsyncPool(_target(step)) as pool:
             image = _Download(step)
-            current.set(image.exchange)
-            response = await pool.handle_async_request(_request(step))
+            response = await pool.handle_async_request(send_under(image.exchange, _request(step)))
             try:
                 image.begin(response)
                 if not image.location:

@@ -16,7 +16,7 @@ import httpx
 from .async_socket import AsyncSocket
 from .blocking_socket import BlockingSocket
 from .connection import READ_SIZE, Connection, S, Target
-from .exchange import Exchange, current
+from .exchange import exchange_of
 from .http1 import Http1Exchange
 from .network import run
 
@@ -39,10 +39,9 @@ class _Connections(Generic[S]):
     def _new_socket(self) -> S:
         raise NotImplementedError
 
-    async def _respond(
-        self, request: httpx.Request, exchange: Exchange
-    ) -> tuple[Connection[S], Http1Exchange]:
+    async def _respond(self, request: httpx.Request) -> tuple[Connection[S], Http1Exchange]:
         """Send a request on a connection; the response's head is read."""
+        exchange = exchange_of(request)
         connection = None if exchange.fresh else self._take()
         is_new = connection is None
         if connection is None:
@@ -96,52 +95,79 @@ class _Connections(Generic[S]):
                 self._idle.pop().close()
 
 
-class _Body(httpx.SyncByteStream):
-    """A response's body, which gives its connection back when it is closed."""
+class _Body(Generic[S]):
+    """A response's body as it comes, which gives its connection back when it is closed."""
 
     def __init__(
-        self,
-        pool: Pool,
-        connection: Connection[BlockingSocket],
-        http: Http1Exchange,
-        request: httpx.Request,
-        exchange: Exchange,
+        self, pool: _Connections[S], request: httpx.Request, answered: tuple[Connection[S], Http1Exchange]
     ) -> None:
         self._pool = pool
-        self._connection: Connection[BlockingSocket] | None = connection
-        self._pieces = _pieces(connection, http, request.extensions["timeout"], exchange)
+        connection, self._http = answered
+        self._connection: Connection[S] | None = connection
+        self._socket = connection.socket
+        self._exchange = exchange_of(request)
+        # The wait between pieces is another than that for the head: the caller changes it in between.
+        self._phases = request.extensions["timeout"]
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
+    def _first(self) -> bytes:
+        """What came with the head."""
+        data, self._http.rest = self._http.rest, b""
+        return self._http.body.feed(data) if data else data
 
-    def close(self) -> None:
+    def _is_over(self) -> bool:
+        """Whether the body is complete, so that the connection may be idle. Raises what broke it."""
+        body = self._http.body
+        if body.error is not None:
+            raise body.error
+        if body.finished and self._connection is not None:
+            self._connection.end(self._http)
+        return body.finished or self._connection is None
+
+    def _limit(self) -> float | None:
+        return self._exchange.limit(self._phases["read"])
+
+    def _give_back(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.give_back(connection)
 
 
-def _pieces(
-    connection: Connection[BlockingSocket], http: Http1Exchange, phases: dict[str, Any], exchange: Exchange
-) -> Iterator[bytes]:
-    """The body as it comes; at its end the connection may be idle."""
-    body, receive = http.body, connection.socket.receive
-    data, http.rest = http.rest, b""
-    if data:
-        data = body.feed(data)
-    while True:
-        if data:
+class _SyncBody(_Body[BlockingSocket], httpx.SyncByteStream):
+    def __iter__(self) -> Iterator[bytes]:
+        body, receive, limit = self._http.body, self._socket.receive, self._limit
+        if data := self._first():
             yield data
-        if body.finished:
-            break
-        if body.error is not None:
-            raise body.error
-        # The wait between pieces is another than that for the head: the caller has changed it meanwhile.
-        data = receive(exchange.limit(phases["read"]))
-        if data:
-            data = body.feed(data)
-        else:
-            body.end()
-    connection.end(http)
+        while not self._is_over():
+            data = receive(limit())
+            if not data:
+                body.end()
+            elif data := body.feed(data):
+                yield data
+
+    def close(self) -> None:
+        self._give_back()
+
+
+class _AsyncBody(_Body[AsyncSocket], httpx.AsyncByteStream):
+    """No async generator, which would outlive a loop that was left."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        body = self._http.body
+        if self._http.rest and (data := self._first()):
+            return data
+        while not self._is_over():
+            data = await self._socket.read(self._limit())
+            if not data:
+                body.end()
+            elif data := body.feed(data):
+                return data
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._give_back()
 
 
 class Pool(_Connections[BlockingSocket], httpx.BaseTransport):
@@ -151,10 +177,9 @@ class Pool(_Connections[BlockingSocket], httpx.BaseTransport):
         return BlockingSocket()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = current.get()
-        connection, http = run(self._respond(request, exchange))
-        body = _Body(self, connection, http, request, exchange)
-        return httpx.Response(http.status, headers=http.headers, stream=body)
+        answered = run(self._respond(request))
+        http = answered[1]
+        return httpx.Response(http.status, headers=http.headers, stream=_SyncBody(self, request, answered))
 
     def close(self) -> None:
         self._closed = True
@@ -162,53 +187,6 @@ class Pool(_Connections[BlockingSocket], httpx.BaseTransport):
         # Who uses it closes it: a number of a socket freed under a reading thread may be another's by then.
         for connection in self._all():
             connection.abort()
-
-
-class _AsyncBody(httpx.AsyncByteStream):
-    """The async twin of `_Body`; no async generator, which would outlive a loop that was left."""
-
-    def __init__(
-        self,
-        pool: AsyncPool,
-        connection: Connection[AsyncSocket],
-        http: Http1Exchange,
-        request: httpx.Request,
-        exchange: Exchange,
-    ) -> None:
-        self._pool = pool
-        self._connection: Connection[AsyncSocket] | None = connection
-        self._http = http
-        self._phases = request.extensions["timeout"]
-        self._exchange = exchange
-        self._read = connection.socket.read
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        http, connection = self._http, self._connection
-        body = http.body
-        data, http.rest = http.rest, b""
-        if data:
-            data = body.feed(data)
-        while not data:
-            if body.finished or connection is None:
-                if connection is not None:
-                    connection.end(http)
-                raise StopAsyncIteration
-            if body.error is not None:
-                raise body.error
-            data = await self._read(self._exchange.limit(self._phases["read"]))
-            if data:
-                data = body.feed(data)
-            else:
-                body.end()
-        return data
-
-    async def aclose(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._pool.give_back(connection)
 
 
 class AsyncPool(_Connections[AsyncSocket], httpx.AsyncBaseTransport):
@@ -222,10 +200,9 @@ class AsyncPool(_Connections[AsyncSocket], httpx.AsyncBaseTransport):
         return AsyncSocket(self._buffer)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = current.get()
-        connection, http = await self._respond(request, exchange)
-        body = _AsyncBody(self, connection, http, request, exchange)
-        return httpx.Response(http.status, headers=http.headers, stream=body)
+        answered = await self._respond(request)
+        http = answered[1]
+        return httpx.Response(http.status, headers=http.headers, stream=_AsyncBody(self, request, answered))
 
     async def aclose(self) -> None:
         self._closed = True

@@ -51,7 +51,7 @@ def proxy_of(settings: ConnectionSettings) -> Proxy | None:
     address = settings.proxy if settings.proxy is not None else _from_environment(settings)
     if address is None:
         return None
-    scheme = urlsplit(address.get_secret_value()).scheme
+    scheme = address.get_secret_value().partition("://")[0].lower()
     if scheme in ("https", "socks4", "socks5", "socks5h"):
         raise ConfigurationError(
             f"A proxy that is itself reached by {scheme}:// is not supported.",
