@@ -183,7 +183,9 @@ class Connection(Generic[S]):
         self.socket.close()
 
     def __del__(self) -> None:
-        self.socket.drop()
+        sock = getattr(self, "socket", None)  # an interrupt may have come before it was set
+        if sock is not None:
+            sock.drop()
 
 
 @contextlib.contextmanager
