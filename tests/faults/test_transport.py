@@ -264,10 +264,8 @@ def test_another_event_loop_is_refused_in_words(call: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize(
-    ("over", "told"), [(0, "the reason"), (1, "401")], ids=["the longest", "a byte more"]
-)
-def test_the_limit_of_an_error_body(server: FaultServer, mode: str, over: int, told: str) -> None:
+@pytest.mark.parametrize("over", [0, 1], ids=["the longest", "a byte more"])
+def test_the_limit_of_an_error_body(server: FaultServer, mode: str, over: int) -> None:
     """What is longer is cut, so that it is no JSON any more; and what does not end is not read on."""
     body = b'{"error":"the reason"'.ljust(64 * 1024 - 1 + over) + b"}"
     sent: list[int] = []

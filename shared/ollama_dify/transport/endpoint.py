@@ -244,6 +244,4 @@ def _headers(settings: ConnectionSettings) -> dict[str, str]:
         "accept-encoding": "identity",
         "user-agent": "ollama-dify",
     }
-    if settings.api_key is not None:
-        headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
-    return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
+    return {**headers, **settings.sent_headers()}

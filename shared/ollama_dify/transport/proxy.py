@@ -48,7 +48,7 @@ def proxy_of(settings: ConnectionSettings) -> Proxy | None:
 
     Raises ConfigurationError, without showing the address: it may hold a password.
     """
-    address = settings.proxy if settings.proxy is not None else _from_environment(settings)
+    address = _address(settings)
     if address is None:
         return None
     scheme = address.get_secret_value().partition("://")[0].lower()
@@ -65,7 +65,10 @@ def proxy_of(settings: ConnectionSettings) -> Proxy | None:
     return proxy
 
 
-def _from_environment(settings: ConnectionSettings) -> SecretStr | None:
+def _address(settings: ConnectionSettings) -> SecretStr | None:
+    given = settings.secret("proxy")
+    if given is not None:
+        return SecretStr(given)
     host = settings.address.host
     if not settings.trust_env or is_private(host) or urllib.request.proxy_bypass(host):
         return None

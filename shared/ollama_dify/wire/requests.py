@@ -17,7 +17,8 @@ from ..errors import CapabilityError, ConfigurationError, UnsupportedContentErro
 from ..media.audio import Audio
 from ..media.file import MediaFile, check_file_count
 from ..media.image import Image, ImageUrl
-from ..settings.model import LOAD_OPTIONS, ChatSettings, EmbeddingSettings, Timeouts
+from ..settings.connection import PerObject
+from ..settings.model import LOADING, ChatSettings, EmbeddingSettings, Timeouts
 from ..settings.names import unknown_name
 from .image_places import placed_text
 from .json_schema import inline_refs
@@ -36,32 +37,16 @@ __all__ = [
     "show_request",
 ]
 
-# Settings of the object, not of a call: the first would make the server load the model again,
-# the rest belong to the connection.
+# Settings of the object, not of a call: name → why.
 _NOT_PER_CALL: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("context_size", "num_ctx", *LOAD_OPTIONS), "changing it makes the server load the model again"
-    ),
-    **dict.fromkeys(
-        (
-            "base_url",
-            "api_key",
-            "api_key_from_env",
-            "headers",
-            "verify",
-            "proxy",
-            "trust_env",
-            "max_connections",
-            "follow_redirects",
-            "http_backend",
-            "http_client",
-            "http_async_client",
-        ),
-        "it belongs to the connection",
-    ),
-    "mode": "it decides between /api/chat and /api/generate",
+    "num_ctx": LOADING.why,
+    **{
+        name: mark.why
+        for name, field in ChatSettings.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, PerObject)
+    },
 }
-
 
 # Levels of lists and dictionaries in a request; orjson writes a few more.
 _MAX_DEPTH = 250
@@ -174,7 +159,7 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
     if "options" in values:
         values["options"] = {**settings.options, **(values["options"] or {})}
     explicit = settings.explicit(fields=ChatSettings)
-    explicit["base_url"] = settings.address.url
+    explicit["base_url"] = settings.base_url or settings.address.url
     return ChatSettings(**{**explicit, **values})
 
 
