@@ -88,6 +88,13 @@ class PerObject:
 _CONNECTION = PerObject("it belongs to the connection")
 
 
+class _Unshown(tuple[Any, ...]):
+    """A tuple whose repr, which reporters of local variables show, tells nothing."""
+
+    def __repr__(self) -> str:
+        return "(…)"
+
+
 class ConnectionSettings(BaseModel):
     """Where the server is and how to talk to it.
 
@@ -272,7 +279,7 @@ class ConnectionSettings(BaseModel):
 
     def connection_values(self) -> tuple[Any, ...]:
         """What a connection depends on, hashable: while it is equal, a client keeps its connections."""
-        return (
+        values = (
             self.address,
             self.api_key,
             self.api_key_env,
@@ -284,6 +291,7 @@ class ConnectionSettings(BaseModel):
             self.follow_redirects,
             *(id(own) for own in (self.verify, self.http_client, self.http_async_client)),
         )
+        return _Unshown(values)
 
     def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
         """The values that were set, secrets included, as keyword arguments for a settings class.

@@ -81,7 +81,7 @@ def _parsed(address: SecretStr) -> Proxy | None:
     """None for what cannot be used; no error is raised while the password is in a local variable."""
     try:
         url = httpx.URL(address.get_secret_value())
-        if url.scheme != "http" or not url.host:
+        if url.scheme != "http" or not url.host or "%" in url.host:  # httpx encodes what no host may hold
             return None
         userinfo = url.userinfo
     except httpx.InvalidURL:
