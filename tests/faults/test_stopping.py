@@ -16,7 +16,7 @@ import pytest
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, user
 
-from .server import End, FaultServer, Request, Step, answer, whole
+from .server import End, FaultServer, Request, Step, answer, chunk, head, line, whole
 
 SILENCE_S = 20.0
 
@@ -78,6 +78,15 @@ def test_a_stream_is_stopped_before_its_first_chunk(
     assert not caught.value.retryable
     assert server.counts.requests == 1
     assert server.wait(lambda counts: counts.open == 0, 1.0)
+
+
+async def test_leaving_a_sync_loop_inside_an_event_loop_closes_at_once(server: FaultServer) -> None:
+    """As in a notebook: nothing waits for the event loop to run again."""
+    server.script(lambda request: [head(), chunk(line("Hello")), End.STALL])
+    with OllamaClient(ChatSettings(model="m", base_url=server.url)) as client:
+        for _ in client.chat_stream([user("hi")]):
+            break
+        assert server.wait(lambda counts: counts.open == 0, 1.0)
 
 
 _EMBED = """

@@ -54,13 +54,6 @@ class AsyncStream(HttpStream):
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
 
-    async def aclose(self) -> None:
-        self._seen.end()
-        try:
-            await self._close_response()
-        finally:
-            self.slots.leave(self)
-
     async def read(self) -> bytes | None:
         try:
             return await self.__anext__()
@@ -78,15 +71,12 @@ class AsyncStream(HttpStream):
             self._turn = None
 
     async def _hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
-        return await self._transport.hand_over(sent, exchange)
-
-    def _begin_body(self, response: httpx.Response) -> None:
+        response = await self._transport.hand_over(sent, exchange)
         self._source = response.stream.__aiter__()  # type: ignore[union-attr]  # async client, async stream
+        return response
 
-    async def _close_response(self) -> None:
-        response, self.response = self.response, None
-        if response is not None:
-            await response.aclose()
+    async def _close(self, response: httpx.Response) -> None:
+        await response.aclose()
 
 
 class AsyncNetwork(HttpNetwork[AsyncStream]):

@@ -60,16 +60,7 @@ class BlockingStream(HttpStream):
             self._turn.put(None)
 
     def close(self) -> None:
-        self._seen.end()
-        response, self.response = self.response, None
-        try:
-            if response is not None:
-                response.close()
-        finally:
-            self.slots.leave(self)
-
-    async def aclose(self) -> None:
-        self.close()
+        run(self.aclose())
 
     async def read(self) -> bytes | None:
         return next(self, None)
@@ -83,15 +74,12 @@ class BlockingStream(HttpStream):
             self._turn.get(timeout=seconds)
 
     async def _hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
-        return self._transport.hand_over(sent, exchange)
-
-    def _begin_body(self, response: httpx.Response) -> None:
+        response = self._transport.hand_over(sent, exchange)
         self._source = iter(response.stream)  # type: ignore[arg-type]  # a sync client gives a sync stream
+        return response
 
-    async def _close_response(self) -> None:
-        response, self.response = self.response, None
-        if response is not None:
-            response.close()
+    async def _close(self, response: httpx.Response) -> None:
+        response.close()
 
 
 class BlockingNetwork(HttpNetwork[BlockingStream]):

@@ -7,6 +7,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import httpx
 
@@ -56,10 +57,9 @@ class HttpErrors:
 
     def limits(self, request: WireRequest) -> Timeouts:
         """The timeouts of a request; a look-up is given at most a minute."""
-        limits = self.timeouts if request.timeouts is None else request.timeouts
-        if is_look_up(request) and (limits.answer is None or limits.answer > LOOK_UP_S):
-            return limits.model_copy(update={"answer": LOOK_UP_S})
-        return limits
+        if request.timeouts is not None:
+            return request.timeouts
+        return _for_look_ups(self.timeouts) if is_look_up(request) else self.timeouts
 
     def translate(self, error: Exception, request: WireRequest, exchange: Exchange) -> OllamaError:
         """Our error for another library's; the caller chains it."""
@@ -200,6 +200,12 @@ class Translated:
 def is_look_up(request: WireRequest) -> bool:
     """Whether a request only asks what the server has: its answer takes no model."""
     return request.method == "GET" or request.path == "/api/show"
+
+
+@lru_cache(maxsize=64)  # each look-up asks several times, and a copy takes as long as the rest of it
+def _for_look_ups(timeouts: Timeouts) -> Timeouts:
+    answer = LOOK_UP_S if timeouts.answer is None else min(timeouts.answer, LOOK_UP_S)
+    return timeouts.model_copy(update={"answer": answer})
 
 
 def _phase(error: httpx.TimeoutException, exchange: Exchange) -> str:

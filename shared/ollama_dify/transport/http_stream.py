@@ -64,7 +64,6 @@ class HttpStream:
             exchange.end_with(self._token)
             response = await self._exchange_heads()
             self.endpoint.body_follows(response.request, self._request, self._seen, self._token)
-        self._begin_body(response)
         if not 200 <= response.status_code < 300:
             raise self.endpoint.failure(response, await self._error_body(), self._request)
         self.endpoint.check_encoding(response)
@@ -85,6 +84,19 @@ class HttpStream:
         """The answer is complete: what follows is framing, and neither waited for long nor missed."""
         self._finished = True
         self._seen.hurry(LAST_BYTES_S)
+
+    async def aclose(self) -> None:
+        """Give the connection back, or cut it when the answer is not at its end; leave the queue."""
+        self._seen.end()
+        try:
+            await self._close_response()
+        finally:
+            self.slots.leave(self)
+
+    async def _close_response(self) -> None:
+        response, self.response = self.response, None
+        if response is not None:
+            await self._close(response)
 
     def wake(self) -> None:
         """It may be this exchange's turn."""
@@ -152,20 +164,14 @@ class HttpStream:
         raise NotImplementedError
 
     async def _hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
-        raise NotImplementedError
-
-    def _begin_body(self, response: httpx.Response) -> None:
+        """Have a request sent and the answer's head read."""
         raise NotImplementedError
 
     async def read(self) -> bytes | None:
         """The next piece of the body; None at its end."""
         raise NotImplementedError
 
-    async def _close_response(self) -> None:
-        raise NotImplementedError
-
-    async def aclose(self) -> None:
-        """Give the connection back, or cut it when the answer is not at its end; leave the queue."""
+    async def _close(self, response: httpx.Response) -> None:
         raise NotImplementedError
 
 
