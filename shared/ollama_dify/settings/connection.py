@@ -33,7 +33,7 @@ from .credentials import (
     check_key,
     check_origins,
 )
-from .names import configuration_error, unknown_name
+from .names import Unshown, configuration_error, unknown_name
 
 __all__ = ["ConnectionSettings", "PerObject", "Timeouts"]
 
@@ -86,13 +86,6 @@ class PerObject:
 
 
 _CONNECTION = PerObject("it belongs to the connection")
-
-
-class _Unshown(tuple[Any, ...]):
-    """A tuple whose repr, which reporters of local variables show, tells nothing."""
-
-    def __repr__(self) -> str:
-        return "(…)"
 
 
 class ConnectionSettings(BaseModel):
@@ -291,7 +284,7 @@ class ConnectionSettings(BaseModel):
             self.follow_redirects,
             *(id(own) for own in (self.verify, self.http_client, self.http_async_client)),
         )
-        return _Unshown(values)
+        return Unshown(values)
 
     def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
         """The values that were set, secrets included, as keyword arguments for a settings class.
