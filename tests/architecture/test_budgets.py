@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / part) for part in ("shared", "packages"))
 
 # Importing these takes longer than all of ours, and a program that never needs them must not pay.
-HEAVY = ("httpx", "httpcore", "anyio", "aiohttp", "tokenizers", "PIL", "rich", "typer", "yaml", "tenacity")
+HEAVY = ("httpx", "h11", "tokenizers", "PIL", "rich", "typer", "yaml", "tenacity")
 
 # Of ours: what a plain chat never needs comes when it is used.
 ON_DEMAND = (
@@ -67,13 +67,13 @@ IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",
-        ("httpcore", "anyio", "aiohttp", "tokenizers", "yaml", "tenacity"),
+        ("h11", "tokenizers", "yaml", "tenacity"),
         50,
     ),
     "llamaindex": (
         "from llama_index.core.llms.function_calling import FunctionCallingLLM",
         "import llamaindex_ollama_dify",
-        ("httpcore", "httpx", "rich", "tokenizers"),
+        ("h11", "httpx", "rich", "tokenizers"),
         48,
     ),
 }
@@ -285,14 +285,14 @@ def test_a_token_stays_cheap(name: str) -> None:
 
 def calls_of_framing(chunks: int) -> int:
     """Of reading a body whose every token is a chunk, in reads of 64 KB."""
-    from ollama_dify.transport.http1 import Dialogue
+    from ollama_dify.transport.http1 import Http1Exchange
 
-    dialogue = Dialogue(httpx.Request("POST", "http://server", content=b"{}"))
-    assert dialogue.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    http = Http1Exchange(httpx.Request("POST", "http://server", content=b"{}"))
+    assert http.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     token = b"x" * 120 + b"\n"
     wire = (b"%x\r\n%b\r\n" % (len(token), token)) * chunks
     with Calls() as calls:
-        got = sum(len(dialogue.body.feed(wire[at : at + 65536])) for at in range(0, len(wire), 65536))
+        got = sum(len(http.body.feed(wire[at : at + 65536])) for at in range(0, len(wire), 65536))
     assert got == len(token) * chunks
     return calls.count
 

@@ -32,7 +32,7 @@ LEVELS = (
 )
 PLACE = {name: place for place, row in enumerate(LEVELS) for name in row}
 
-HTTP_LIBRARIES = {"httpx", "httpcore", "httpx_aiohttp", "aiohttp", "h11", "anyio"}
+HTTP_LIBRARIES = {"httpx", "httpcore", "aiohttp", "h11", "anyio"}
 
 
 def is_for_types(node: ast.AST) -> bool:
@@ -236,7 +236,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 # rich is not among them: httpx loads it for its own command where it is installed.
-HEAVY = {"tokenizers", "typer", "yaml", "PIL", "aiohttp", "httpx_aiohttp", "numpy", "pytest"}
+HEAVY = {"tokenizers", "typer", "yaml", "PIL", "numpy", "pytest"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Both clients over a real socket: one table, run sync, async and async over aiohttp."""
+"""Both clients over a real socket: one table, run sync and async."""
 
 from __future__ import annotations
 

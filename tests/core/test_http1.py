@@ -10,33 +10,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_dify.transport.http1 import Dialogue
+from ollama_dify.transport.http1 import Http1Exchange
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def dialogue(method: str = "POST") -> Dialogue:
-    return Dialogue(httpx.Request(method, "http://server:1/api/chat", content=b"{}"))
+def exchange(method: str = "POST") -> Http1Exchange:
+    return Http1Exchange(httpx.Request(method, "http://server:1/api/chat", content=b"{}"))
 
 
 def read(answer: bytes, cuts: list[int], method: str = "POST") -> tuple[int, bytes, bool, bool]:
     """Status, body, whether it is complete, whether the connection can serve again."""
-    talk = dialogue(method)
+    http = exchange(method)
     edges = [0, *sorted(cut for cut in cuts if 0 < cut < len(answer)), len(answer)]
     pieces = [answer[a:b] for a, b in itertools.pairwise(edges) if a < b]
-    while not talk.feed(pieces.pop(0)):
+    while not http.feed(pieces.pop(0)):
         pass
-    payload = talk.body.feed(talk.rest) if talk.rest else b""
+    payload = http.body.feed(http.rest) if http.rest else b""
     for piece in pieces:
-        if talk.body.finished or talk.body.error is not None:
+        if http.body.finished or http.body.error is not None:
             break
-        payload += talk.body.feed(piece)
-    if talk.body.error is not None:
-        raise talk.body.error
-    if not talk.body.finished:
-        talk.body.end()
-    return talk.status, payload, talk.body.finished, talk.body.clean and talk.keeps
+        payload += http.body.feed(piece)
+    if http.body.error is not None:
+        raise http.body.error
+    if not http.body.finished:
+        http.body.end()
+    return http.status, payload, http.body.finished, http.body.clean and http.keeps
 
 
 ANSWERS: dict[str, tuple[bytes, bytes, bool]] = {
@@ -54,10 +54,10 @@ ANSWERS: dict[str, tuple[bytes, bytes, bool]] = {
         True,
     ),
     "chunks": (CHUNKED + b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n", b"hello!", True),
-    "chunks over a length": (
+    "chunks and a length, which disagree": (
         OK + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         b"hello",
-        True,
+        False,
     ),
     "chunks with line breaks inside": (CHUNKED + b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n", True),
     "hexadecimal, in both cases": (
@@ -101,6 +101,12 @@ BROKEN: dict[str, tuple[bytes, bytes]] = {
     "a chunk longer than its size": (CHUNKED + b"2\r\nhiho\r\n0\r\n\r\n", b"hi"),
     "an extension without end": (CHUNKED + b"2\r\nhi\r\n2;" + b"x" * 5000, b"hi"),
     "trailers without end": (CHUNKED + b"2\r\nhi\r\n0\r\n" + b"A: b\r\n" * 5000, b"hi"),
+    "a trailer without a colon": (CHUNKED + b"2\r\nhi\r\n0\r\nDigest\r\n\r\n", b"hi"),
+    "a trailer with NUL": (CHUNKED + b"2\r\nhi\r\n0\r\nA: \0\r\n\r\n", b"hi"),
+    "a trailer with a bare line feed": (CHUNKED + b"2\r\nhi\r\n0\r\nA: b\nC: d\r\n\r\n", b"hi"),
+    "a trailer that continues another": (CHUNKED + b"2\r\nhi\r\n0\r\nA: b\r\n c\r\n\r\n", b"hi"),
+    "a space before a trailer": (CHUNKED + b"2\r\nhi\r\n0\r\n A: b\r\n\r\n", b"hi"),
+    "NUL in an extension": (CHUNKED + b"2;a\0\r\nhi\r\n0\r\n\r\n", b""),
     "a trailer without end": (CHUNKED + b"2\r\nhi\r\n0\r\n" + b"A" * 50_000, b"hi"),
 }
 
@@ -109,21 +115,21 @@ BROKEN: dict[str, tuple[bytes, bytes]] = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_came_before_a_break_is_given(name: str, cuts: str) -> None:
     answer, before = BROKEN[name]
-    talk = dialogue()
+    http = exchange()
     head = answer.index(b"\r\n\r\n") + 4
-    assert talk.feed(answer[:head])
+    assert http.feed(answer[:head])
     body = answer[head:]
     given_: list[bytes] = []
     for piece in [body] if cuts == "whole" else [body[at : at + 1] for at in range(len(body))]:
-        given_.append(talk.body.feed(piece))
-        if talk.body.error is not None:
+        given_.append(http.body.feed(piece))
+        if http.body.error is not None:
             break
     assert b"".join(given_) == before
-    assert not talk.body.finished
+    assert not http.body.finished
     with pytest.raises(httpx.RemoteProtocolError):
-        if talk.body.error is not None:
-            raise talk.body.error
-        talk.body.end()
+        if http.body.error is not None:
+            raise http.body.error
+        http.body.end()
 
 
 @pytest.mark.parametrize(
@@ -133,29 +139,98 @@ def test_what_came_before_a_break_is_given(name: str, cuts: str) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"220 mail.example ESMTP\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/2.0 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"",
     ],
-    ids=["two lengths", "another encoding", "a negative length", "another protocol", "nothing"],
+    ids=[
+        "two lengths",
+        "another encoding",
+        "a negative length",
+        "another protocol",
+        "HTTP/2.0",
+        "HTTP/2.0, informational",
+        "nothing",
+    ],
 )
 def test_a_head_that_breaks_the_rules(answer: bytes) -> None:
-    talk = dialogue()
+    http = exchange()
     with pytest.raises(httpx.RemoteProtocolError):
-        while not talk.feed(answer):
+        while not http.feed(answer):
             answer = b""
 
 
-def test_the_request() -> None:
-    asked = httpx.Request("POST", "http://server:1/a/b?c", headers={"X-Y": "z"}, content=b"{}")
-    head = Dialogue(asked).head
-    assert head.startswith(b"POST /a/b?c HTTP/1.1\r\nHost: server:1\r\n")
-    assert b"\r\nX-Y: z\r\n" in head
-    assert head.endswith(b"\r\nContent-Length: 2\r\n\r\n")
+LONGEST = OK + b"X: " + b"x" * (256 * 1024 - len(OK) - 7) + b"\r\n\r\n"
+HINT = b"HTTP/1.1 103 Hints\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [4_099, 65_536, 300_000])
+@pytest.mark.parametrize(
+    ("answer", "fits"),
+    [
+        (LONGEST, True),
+        (LONGEST.replace(b"X: ", b"X: x"), False),
+        (HINT + LONGEST[: -len(HINT) - 4] + b"\r\n\r\n", True),
+        (HINT + LONGEST[: -len(HINT) - 3] + b"\r\n\r\n", False),
+    ],
+    ids=["the longest", "a byte more", "with an informational one", "with one, a byte more"],
+)
+def test_the_limit_of_a_head_holds_to_the_byte(answer: bytes, fits: bool, size: int) -> None:
+    http = exchange()
+    pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
+    pieces[-1] += b"body"
+    if fits:
+        assert [http.feed(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+        assert http.rest == b"body"
+        return
+    with pytest.raises(httpx.RemoteProtocolError, match="over 262144 bytes"):
+        for piece in pieces:
+            assert not http.feed(piece)
+
+
+def sent(http: Http1Exchange, most: int = 1 << 30) -> bytes:
+    """All that is sent, at most so many bytes at a time."""
+    wire = b""
+    while piece := bytes(http.unsent()[:most]):
+        wire += piece
+        http.sent(len(piece))
+    return wire
+
+
+@pytest.mark.parametrize("most", [7, 1 << 30])
+@pytest.mark.parametrize("size", [2, 65_536, 65_537, 200_000])
+def test_the_request(size: int, most: int) -> None:
+    asked = httpx.Request("POST", "http://server:1/a/b?c", headers={"X-Y": "z"}, content=b"x" * size)
+    head, _, body = sent(Http1Exchange(asked), most).partition(b"\r\n\r\n")
+    assert head.split(b"\r\n") == [
+        b"POST /a/b?c HTTP/1.1",
+        b"Host: server:1",
+        *[b"%b: %b" % pair for pair in asked.headers.raw[1:]],
+    ]
+    assert body == b"x" * size
+
+
+def test_a_request_to_a_proxy() -> None:
+    asked = httpx.Request("GET", "http://server:1/a")
+    to_proxy = Http1Exchange(
+        asked, target=b"http://server:1/a", more_headers=[(b"Proxy-Authorization", b"x")]
+    )
+    assert sent(to_proxy).startswith(b"GET http://server:1/a HTTP/1.1\r\nHost: server:1\r\n")
+    assert b"\r\nProxy-Authorization: x\r\n" in sent(
+        Http1Exchange(asked, more_headers=[(b"Proxy-Authorization", b"x")])
+    )
+
+
+def test_what_is_not_sent_is_forgotten() -> None:
+    http = exchange()
+    http.stop_sending()
+    assert sent(http) == b""
 
 
 @pytest.mark.parametrize("value", ["a\r\nb", "a\nHost: other"])
 def test_a_header_that_breaks_the_line_is_not_sent(value: str) -> None:
     with pytest.raises(httpx.LocalProtocolError):
-        Dialogue(httpx.Request("GET", "http://server", headers={"X": value}))
+        Http1Exchange(httpx.Request("GET", "http://server", headers={"X": value}))
 
 
 @settings(max_examples=200, deadline=None)

@@ -111,7 +111,7 @@ _WIRE: Sequence[tuple[str, Callable[[], Iterable[Step]], str | None]] = (
     ("neither length nor chunks", _raw(b"HTTP/1.1 200 OK\r\n\r\n", GOOD, End.FIN), "Hello"),
     ("HTTP/1.0", _raw(b"HTTP/1.0 200 OK\r\n\r\n", GOOD, End.FIN), "Hello"),
     ("HTTP/0.9", _raw(GOOD, End.FIN), None),
-    ("HTTP/9.9", _raw(b"HTTP/9.9 200 OK\r\n\r\n", GOOD, End.FIN), "Hello"),
+    ("HTTP/9.9", _raw(b"HTTP/9.9 200 OK\r\n\r\n", GOOD, End.FIN), None),
     ("status 999", _raw(b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", End.FIN), None),
     ("status 0", _raw(b"HTTP/1.1 000 Odd\r\nContent-Length: 0\r\n\r\n", End.FIN), None),
     ("status 204", _raw(b"HTTP/1.1 204 No Content\r\n\r\n"), None),

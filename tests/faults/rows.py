@@ -6,6 +6,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import json
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from .server import (
     in_turn,
     whole,
 )
-from .targets import Target
+from .targets import KEY, PROMPT, Target
 
 E = TypeVar("E", bound=BaseException)
 Check = Callable[[Target, FaultServer], str]
@@ -64,8 +65,25 @@ def fails(kind: type[E], call: Callable[[], Any], **expected: Any) -> E:
         assert isinstance(error, kind), f"{type(error).__name__} instead of {kind.__name__}: {error}"
         for name, value in expected.items():
             assert getattr(error, name) == value, f"{name} is {getattr(error, name)!r}, not {value!r}"
+        equal(shown_by_frames(error, KEY, PROMPT), [], "a reporter of local variables sees")
         return error
     raise AssertionError(f"{got!r} instead of {kind.__name__}")
+
+
+def shown_by_frames(error: BaseException, key: str, prompt: str) -> list[str]:
+    """Our frames whose local variables show the key, and those of the transport that show the prompt."""
+    found: list[str] = []
+    reports = [traceback.TracebackException.from_exception(error, capture_locals=True)]
+    while reports:
+        report = reports.pop()
+        reports += [it for it in (report.__cause__, report.__context__) if it is not None]
+        for frame in report.stack:
+            text = " ".join((frame.locals or {}).values())
+            transport = "ollama_dify/transport/" in frame.filename.replace("\\", "/")
+            ours = "ollama_dify" in frame.filename
+            if (ours and key in text) or (transport and prompt in text):
+                found.append(f"{frame.filename}, {frame.name}: {text[:2000]}")
+    return found
 
 
 def equal(got: Any, wanted: Any, what: str = "got") -> None:

@@ -32,7 +32,7 @@ from .server import (
     line,
     whole,
 )
-from .targets import AsyncTarget, Target
+from .targets import PROMPT, AsyncTarget, Target
 
 
 @row(15, "silence in each phase; drips", "the phase's timeout, never retried")
@@ -44,20 +44,17 @@ def silence_in_each_phase(target: Target, server: FaultServer) -> str:
     drip: list[Step] = [head(length=9999)]
     for _ in range(100):
         drip += [b"{", 0.05]
+    slow_head: list[Step] = [b"HTTP/1.1 200 OK\r\nA: "]
+    for _ in range(100):
+        slow_head += [b"a", 0.05]
     cases: list[tuple[str, dict[str, Any], Script, bool]] = [
+        ("first_byte", timeouts(first_byte=0.3), always(slow_head), True),
         ("first_byte", timeouts(first_byte=0.15), always([End.STALL]), True),
         ("idle", timeouts(idle=0.15), in_turn(then=stream), True),
         ("idle", timeouts(idle=0.15), always([head(length=99), b"{", End.STALL]), False),
         ("total", timeouts(total=0.3), always([End.STALL]), False),
         ("total", timeouts(total=0.3), always(drip), False),
-        (
-            "total",
-            timeouts(total=0.3),
-            always(
-                [*(part for byte in b"HTTP/1.1 200 OK\r\nA: " + b"a" * 80 for part in (bytes([byte]), 0.05))]
-            ),
-            False,
-        ),
+        ("total", timeouts(total=0.3), always(slow_head), False),
         ("total", timeouts(total=0.3), in_turn(then=stream), True),
     ]
     for phase, settings, script, streaming in cases:
@@ -177,7 +174,7 @@ def a_fork(target: Target, server: FaultServer) -> str:
             status = 1
             try:
                 gc.disable()
-                status = 0 if all(_elsewhere(target, model) == "hi" for _ in range(5)) else 2
+                status = 0 if all(_elsewhere(target, model) == PROMPT for _ in range(5)) else 2
                 if not isinstance(target, AsyncTarget):
                     model.close()
             except BaseException:

@@ -10,6 +10,8 @@ from typing import Any
 
 from ollama_dify import AsyncOllamaClient, ChatSettings, EmbeddingSettings, Image, OllamaClient, Tool, user
 
+# Looked for in what errors show.
+PROMPT, KEY = "prompt-4c0ffee", "sk-4c0ffee"
 TOOL = Tool("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}})
 
 
@@ -29,11 +31,11 @@ class Target:
 
     def chat_model(self, url: str, **settings: Any) -> Any:
         """A chat model for the server."""
-        self._made.append(self._chat_model({"model": "m", "base_url": url, **settings}))
+        self._made.append(self._chat_model({"model": "m", "base_url": url, "api_key": KEY, **settings}))
         return self._made[-1]
 
     def embedder(self, url: str, **settings: Any) -> Any:
-        self._made.append(self._embedder({"model": "m", "base_url": url, **settings}))
+        self._made.append(self._embedder({"model": "m", "base_url": url, "api_key": KEY, **settings}))
         return self._made[-1]
 
     def close(self) -> None:
@@ -58,14 +60,14 @@ class Target:
     def _embedder(self, settings: dict[str, Any]) -> Any:
         return (OllamaClient if self.mode == "sync" else AsyncOllamaClient)(EmbeddingSettings(**settings))
 
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
+    def chat(self, model: Any, text: str = PROMPT, **call: Any) -> str:
         """The whole answer's text."""
         return str(self.call(model, "chat", [user(text)], **call).text)
 
     def see(self, model: Any, image: bytes) -> str:
         return str(self.call(model, "chat", [user("what?", Image.from_bytes(image))]).text)
 
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+    def stream(self, model: Any, text: str = PROMPT, *, most: int | None = None) -> list[str]:
         """The pieces of an answer that hold text; leaves the loop after `most` pieces."""
         found = self.pieces(model, "chat_stream", [user(text)], most=most)
         return [piece.text for piece in found if piece.text]
@@ -125,7 +127,7 @@ class LangChain(Target):
     def _embedder(self, settings: dict[str, Any]) -> Any:
         return importlib.import_module(self.package).OllamaDifyEmbeddings(**settings)
 
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
+    def chat(self, model: Any, text: str = PROMPT, **call: Any) -> str:
         return str(self.call(model, "invoke", text, **call).text)
 
     def see(self, model: Any, image: bytes) -> str:
@@ -135,7 +137,7 @@ class LangChain(Target):
         content: list[Any] = ["what?", {"type": "image_url", "image_url": {"url": url}}]
         return str(self.call(model, "invoke", [HumanMessage(content)]).text)
 
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+    def stream(self, model: Any, text: str = PROMPT, *, most: int | None = None) -> list[str]:
         return [str(piece.text) for piece in self.pieces(model, "stream", text, most=most) if piece.text]
 
     def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
@@ -163,13 +165,13 @@ class LlamaIndex(Target):
         blocks = [TextBlock(text=text), *(ImageBlock(image=image) for image in images)]
         return [ChatMessage(role="user", blocks=blocks)]
 
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
+    def chat(self, model: Any, text: str = PROMPT, **call: Any) -> str:
         return str(self.call(model, "chat", self._said(text), **call).message.content)
 
     def see(self, model: Any, image: bytes) -> str:
         return str(self.call(model, "chat", self._said("what?", image)).message.content)
 
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+    def stream(self, model: Any, text: str = PROMPT, *, most: int | None = None) -> list[str]:
         found = self.pieces(model, "stream_chat", self._said(text), most=most)
         return [piece.delta for piece in found if piece.delta]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -16,9 +17,9 @@ import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
-from ollama_dify.transport.async_connection import AsyncConnection
-from ollama_dify.transport.exchange import Exchange
+from ollama_dify.transport.async_socket import AsyncSocket
 
+from .rows import shown_by_frames
 from .rows_connections import endless
 from .server import End, FaultServer, Request, Step, answer, chunk, head, last_line, line, whole
 
@@ -66,11 +67,17 @@ def ask(mode: str, settings: ChatSettings, text: str = "hi", *, times: int = 1) 
         return said
 
 
-@pytest.fixture
-def secure() -> Iterator[FaultServer]:
+def serving_tls(*alpn: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "server.pem")
-    with FaultServer(tls=context) as running:
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    return context
+
+
+@pytest.fixture
+def secure() -> Iterator[FaultServer]:
+    with FaultServer(tls=serving_tls()) as running:
         yield running
 
 
@@ -86,9 +93,35 @@ def test_tls(secure: FaultServer, host: str, mode: str) -> None:
 @MODES
 def test_a_certificate_nobody_vouches_for(secure: FaultServer, mode: str) -> None:
     with pytest.raises(od.ConnectionFailedError, match=r"TLS failed.*certificate") as caught:
-        ask(mode, chat(secure.url))
+        ask(mode, chat(secure.url, api_key="sk-4c0ffee"))
     assert not caught.value.retryable
+    assert shown_by_frames(caught.value, "sk-4c0ffee", '"hi"') == []
     assert secure.requests == []
+
+
+class Untouched(ssl.SSLContext):
+    """A context of the caller's, which nobody else may change."""
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        raise AssertionError("was changed")
+
+
+@MODES
+@pytest.mark.parametrize("offered", [(), ("http/1.1",), ("h2", "http/1.1")], ids=str)
+def test_the_callers_own_context_is_not_changed(mode: str, offered: tuple[str, ...]) -> None:
+    context = Untouched(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(TLS / "ca.pem")
+    if offered:
+        ssl.SSLContext.set_alpn_protocols(context, offered)
+    with FaultServer(tls=serving_tls("h2", "http/1.1")) as server:
+        settings = chat(server.url, verify=context)
+        if "h2" not in offered:
+            assert ask(mode, settings) == ["Hello"] * 2
+            return
+        with pytest.raises(od.ConfigurationError, match="SSLContext of verify= offers h2"):
+            ask(mode, settings)
+        assert server.wait(lambda counts: counts.open == 0, 1.0)
+        assert server.requests == []
 
 
 # uvloop resolves names by itself, so that none can be made up for it.
@@ -186,26 +219,45 @@ def test_a_server_that_does_not_read(mode: str, timeout: Timeouts, phase: str) -
 
     with listening(serve) as url:
         with pytest.raises(od.RequestTimeoutError) as caught:
-            ask(mode, chat(url, timeout=timeout), LONG)
+            ask(mode, chat(url, timeout=timeout, api_key="sk-4c0ffee"), LONG)
         done.set()
     assert caught.value.phase == phase
 
 
+def then_reads(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(1 << 20):
+        pass
+
+
+def then_is_silent(connection: socket.socket) -> None:
+    """Neither reads nor closes until the client leaves."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    poll.poll(20_000)
+
+
 @MODES
-def test_a_refusal_before_the_request_was_read(mode: str) -> None:
+@pytest.mark.parametrize("then", [then_reads, then_is_silent])
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_a_refusal_before_the_request_was_read(
+    mode: str, then: Callable[[socket.socket], None], tls: bool
+) -> None:
+    """It comes after an informational answer, and is read while the request is still being sent."""
+
     def serve(connection: socket.socket) -> None:
-        with connection:
-            connection.recv(1000)
-            connection.sendall(
-                b"HTTP/1.1 413 Too Large\r\nContent-Length: 19\r\n\r\n" + b'{"error":"too long"}'[:19]
-            )
-            connection.shutdown(socket.SHUT_WR)
-            while connection.recv(1 << 20):
-                pass
+        with serving_tls().wrap_socket(connection, server_side=True) if tls else connection as stream:
+            stream.recv(1000)
+            stream.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+            time.sleep(0.05)
+            stream.sendall(b'HTTP/1.1 413 Too Large\r\nContent-Length: 20\r\n\r\n{"error":"too long"}')
+            with contextlib.suppress(OSError):
+                then(stream)
 
     with listening(serve) as url, pytest.raises(od.OllamaError) as caught:
-        ask(mode, chat(url), LONG)
-    assert "413" in str(caught.value)
+        verify = str(TLS / "ca.pem")
+        ask(mode, chat(url.replace("http:", "https:") if tls else url, verify=verify), LONG)
+    assert caught.value.status == 413
 
 
 @pytest.mark.parametrize("mode", ["async", "uvloop"])
@@ -278,7 +330,7 @@ def test_what_waits_unread_is_bounded() -> None:
 
     async def awaited() -> None:
         transport = Transport()
-        connection = AsyncConnection(sock, bytearray(64 * 1024))
+        connection = AsyncSocket(bytearray(64 * 1024))
         connection.connection_made(transport)
         received = 0
         while transport.reading:
@@ -286,12 +338,11 @@ def test_what_waits_unread_is_bounded() -> None:
             connection.buffer_updated(len(view))
             received += len(view)
             assert received <= 512 * 1024
-        data = await connection._read(Exchange(None), 1.0)
+        data = await connection.read(1.0)
         assert len(data) == received
         assert transport.reading
 
-    with socket.socket() as sock:
-        asyncio.run(awaited())
+    asyncio.run(awaited())
 
 
 def reads_slowly(connection: socket.socket) -> None:

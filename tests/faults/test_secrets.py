@@ -17,8 +17,9 @@ import pytest
 import ollama_dify as od
 from ollama_dify import ChatSettings, EmbeddingSettings, OllamaError, user
 
+from .rows import equal, shown_by_frames
 from .server import End, FaultServer, answer, in_turn, whole
-from .targets import Target, targets
+from .targets import PROMPT, Target, targets
 
 SECRET = "sk-canary-5eCr3t"
 # As it may also show itself: percent-encoded, or in a Basic header.
@@ -143,6 +144,8 @@ def test_logs_and_failures(
                     assert_silent("repr(error)", repr(error))
                     assert_silent("vars(error)", vars(error))
                     assert_silent("the traceback", "".join(traceback.format_exception(error)))
+                    for secret in (SECRET, BASIC):
+                        equal(shown_by_frames(error, secret, PROMPT), [], "local variables")
                     assert_silent("a pickled error", repr(pickle.loads(pickle.dumps(error)).__dict__))
                 else:
                     reached.append(call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,8 @@ import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
+from ollama_dify.transport.connection import target_of
+from ollama_dify.transport.pool import AsyncPool, Pool
 
 from .rows_connections import endless
 from .server import End, FaultServer, Request, Step, answer, chunk, head, in_turn, last_line, line
@@ -243,6 +246,66 @@ def test_a_reused_connection_keeps_no_deadline(server: FaultServer) -> None:
         time.sleep(0.4)
         assert client.chat([user("hi")]).text == "Hello"
     assert server.counts.connections == 1
+
+
+@pytest.mark.parametrize("call", ["version", "chat", "stream"])
+def test_another_event_loop_is_refused_in_words(call: str) -> None:
+    """trio and others await as well, and know nothing of asyncio."""
+    client = AsyncOllamaClient(chat("http://127.0.0.1:9"))
+    awaited = {
+        "version": lambda: client.version(),
+        "chat": lambda: client.chat([user("hi")]),
+        "stream": lambda: client.chat_stream([user("hi")]).__anext__(),
+    }[call]()
+    with pytest.raises(od.ConfigurationError, match="trio is not"):
+        awaited.send(None)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("over", [0, 1], ids=["the longest", "a byte more"])
+def test_the_limit_of_an_error_body(server: FaultServer, mode: str, over: int) -> None:
+    """What is longer is cut, so that it is no JSON any more; and what does not end is not read on."""
+    body = b'{"error":"the reason"'.ljust(64 * 1024 - 1 + over) + b"}"
+    sent: list[int] = []
+
+    def endless(request: Request) -> Iterator[Step]:
+        yield head(401)
+        yield chunk(body)
+        for number in range(4000 * over):
+            sent.append(number)
+            yield chunk(b"x" * 65536)
+        yield b"0\r\n\r\n"
+
+    async def awaited() -> None:
+        async with AsyncOllamaClient(chat(server.url)) as client:
+            await client.chat([user("hi")])
+
+    server.script(endless)
+    with pytest.raises(od.AuthenticationError) as caught:
+        if mode == "async":
+            asyncio.run(awaited())
+        else:
+            with OllamaClient(chat(server.url)) as client:
+                client.chat([user("hi")])
+    assert ('{"error"' in str(caught.value)) == bool(over)
+    assert server.wait(lambda counts: counts.open == 0)
+    assert len(sent) < 1000
+
+
+def test_httpxs_own_client_goes_the_same_way(server: FaultServer) -> None:
+    httpx = pytest.importorskip("httpx")
+    target = target_of(httpx.URL(server.url), ssl.create_default_context())
+
+    async def awaited() -> str:
+        async with httpx.AsyncClient(transport=AsyncPool(target)) as client:
+            settings = chat(server.url, http_async_client=client)
+            return (await AsyncOllamaClient(settings).chat([user("hi")])).text
+
+    with httpx.Client(transport=Pool(target)) as client:
+        assert client.get(server.url + "/api/version").json() == {"version": "0.33.0"}
+        assert OllamaClient(chat(server.url, http_client=client)).chat([user("hi")]).text == "Hello"
+    assert asyncio.run(awaited()) == "Hello"
+    assert server.wait(lambda counts: counts.connections == 2 and counts.open == 0, 1.0)
 
 
 def test_a_closed_client_of_ones_own_is_named(server: FaultServer) -> None:

@@ -6,8 +6,10 @@ import base64
 import io
 import json
 import os
+import ssl
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,11 @@ from ollama_dify.media.urls import check_public_address
 from ollama_dify.testing import SimulatedOllama
 
 from .image_server import ImageServer, Names, image_server
+from .image_server import images as served_images
 from .ways import CHAT
 
 IMAGES = Path(__file__).parent.parent / "data" / "images"
+TLS = IMAGES.parent / "tls"
 FILE = IMAGES / "png_rgb.png"
 PNG = FILE.read_bytes()
 TEXT = base64.b64encode(PNG).decode()
@@ -564,6 +568,30 @@ async def test_what_a_fetch_sends(
         assert "secret" not in json.dumps(headers)
 
 
+@pytest.mark.parametrize("way", FOUR_WAYS)
+@pytest.mark.parametrize(("host", "allowed"), [("127.0.0.1", True), ("images.example.com", False)])
+async def test_the_certificate_names_the_host_and_not_the_address(
+    server: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, host: str, allowed: bool, way: str
+) -> None:
+    """The connection goes to a checked IP address, which an attacker's certificate may name."""
+    allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]]})
+    monkeypatch.setattr("ollama_dify.media.urls.check_public_address", lambda ip, **_: None)
+    trusting = ssl.create_default_context(cafile=TLS / "ca.pem")
+    monkeypatch.setattr("ollama_dify.transport.image_download.system_tls", lambda: trusting)
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(TLS / "server.pem")
+    with ImageServer(served_images, tls=served) as images:
+        address = f"https://{host}:{images.port}/cat.png?sig={SIGNATURE}"
+        if allowed:
+            assert await ask(server, way, addressed(way, address), allow_image_urls=True)
+        else:
+            with pytest.raises(UnsupportedContentError, match="certificate") as caught:
+                await ask(server, way, addressed(way, address), allow_image_urls=True)
+            assert SIGNATURE not in "".join(traceback.format_exception(caught.value))
+        assert len(images.paths) == allowed
+
+
+SIGNATURE = "4c0ffee"
 HOSTILE = {
     "/text.png": "PNG",
     "/missing.png": "answers 404",
@@ -579,8 +607,11 @@ async def test_what_is_no_image_is_refused(
     server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, path: str, way: str
 ) -> None:
     allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]]})
-    with pytest.raises(UnsupportedContentError, match=HOSTILE[path]):
-        await ask(server, way, addressed(way, images.address(path)), allow_image_urls=True)
+    with pytest.raises(UnsupportedContentError, match=HOSTILE[path]) as caught:
+        await ask(
+            server, way, addressed(way, images.address(f"{path}?sig={SIGNATURE}")), allow_image_urls=True
+        )
+    assert SIGNATURE not in "".join(traceback.format_exception(caught.value))
     assert not [request for request in server.requests if request.path == "/api/chat"]
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from ..errors import OllamaError
+from ..errors import ConfigurationError, OllamaError
 from ..settings.model import ConnectionSettings
 from ..transport.cancel import CancelToken
 from ..wire.messages import Message, Tool
@@ -264,7 +264,14 @@ class AsyncOllamaClient:
 
     def _transport(self) -> AsyncTransport:
         """The transport of this event loop in this process."""
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise ConfigurationError(
+                "AsyncOllamaClient needs a running asyncio event loop, and there is none here.",
+                hint="asyncio and uvloop are supported, trio is not: call OllamaClient in a thread there "
+                "(trio.to_thread.run_sync).",
+            ) from error
         here = self._transports.get(loop)
         if here is None:
             # What a transport holds may hold its loop, so those of finished loops are let go here.

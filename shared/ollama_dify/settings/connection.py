@@ -33,7 +33,7 @@ from .credentials import (
     check_key,
     check_origins,
 )
-from .names import configuration_error, unknown_name
+from .names import Unshown, configuration_error, unknown_name
 
 __all__ = ["ConnectionSettings", "PerObject", "Timeouts"]
 
@@ -272,7 +272,7 @@ class ConnectionSettings(BaseModel):
 
     def connection_values(self) -> tuple[Any, ...]:
         """What a connection depends on, hashable: while it is equal, a client keeps its connections."""
-        return (
+        values = (
             self.address,
             self.api_key,
             self.api_key_env,
@@ -284,6 +284,7 @@ class ConnectionSettings(BaseModel):
             self.follow_redirects,
             *(id(own) for own in (self.verify, self.http_client, self.http_async_client)),
         )
+        return Unshown(values)
 
     def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
         """The values that were set, secrets included, as keyword arguments for a settings class.

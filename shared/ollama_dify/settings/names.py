@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 from ..errors import ConfigurationError
 
-__all__ = ["FOREIGN_NAMES", "configuration_error", "unknown_name"]
+__all__ = ["FOREIGN_NAMES", "Unshown", "configuration_error", "unknown_name"]
 
 # What other libraries, and Ollama's own options, call our fields.
 FOREIGN_NAMES: Mapping[str, str] = {
@@ -116,3 +116,10 @@ def unknown_name(name: str, known: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
     return f"unknown argument {name!r}{hint}"
+
+
+class Unshown(tuple[Any, ...]):
+    """A tuple whose repr, which reporters of local variables show, tells nothing."""
+
+    def __repr__(self) -> str:
+        return "(…)"

@@ -9,17 +9,16 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ..errors import ConfigurationError, OllamaError
+from ..errors import OllamaError
 from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest
 from .cancel import CancelToken
-from .endpoint import Endpoint, parsed
-from .exchange import Exchange, current
+from .endpoint import KEEP_ALIVE, Endpoint
+from .exchange import Exchange, send_under
 from .http_stream import HttpNetwork, HttpStream
 from .image_download import download, fetch_async, resolve_async
-from .pool import AsyncPool, target_of
+from .pool import AsyncPool
 from .slots import Slots
-from .sockets import sweep, watch
 
 __all__ = ["AsyncNetwork", "AsyncStream", "AsyncTransport"]
 
@@ -54,12 +53,6 @@ class AsyncStream(HttpStream):
     def wake(self) -> None:
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
-
-    async def aclose(self) -> None:
-        failed = self.response is None
-        await super().aclose()
-        if failed:
-            await sweep(self._transport._pool)
 
     async def read(self) -> bytes | None:
         try:
@@ -144,34 +137,22 @@ class AsyncTransport:
         self.endpoint = Endpoint(settings)
         self.slots = Slots(self.endpoint.max_connections)
         self._client: httpx.AsyncClient | None = settings.http_async_client
-        self._uses_aiohttp = False
-        self._pool: httpx.AsyncBaseTransport | None = None
+        self._pool: AsyncPool | None = None
         self._guard: AsyncGenerator[None, None] | None = None
 
     async def _connect(self) -> None:
         """Make the pool; what reads files is done off the event loop."""
         if self.endpoint.needs_certificates:
-            options = await asyncio.to_thread(self.endpoint.pool_options)
+            target = await asyncio.to_thread(self.endpoint.target)
         else:
-            options = self.endpoint.pool_options()
+            target = self.endpoint.target()
         if self._pool is not None:
             return
-        self._pool = pool = self._make_pool(options)
+        self._pool = pool = AsyncPool(target, KEEP_ALIVE)
         # Garbage collection then finds the pool alive, and its sockets are closed by the guard, not dropped.
         weakref.finalize(self, _let_go, pool)
         self._guard = _closing(pool)
         await self._guard.__anext__()
-
-    def _make_pool(self, options: dict[str, Any]) -> httpx.AsyncBaseTransport:
-        if self.endpoint.proxy is None and not self._uses_aiohttp:
-            target = target_of(parsed(self.endpoint.url), options["verify"])
-            return AsyncPool(target, options["socket_options"])
-        try:
-            pool = _aiohttp_pool(options) if self._uses_aiohttp else httpx.AsyncHTTPTransport(**options)
-        except (ValueError, ImportError, httpx.InvalidURL) as error:
-            raise ConfigurationError(f"The proxy cannot be used: {error}.") from error
-        watch(pool)
-        return pool
 
     async def aclose(self) -> None:
         if self._guard is not None:
@@ -184,26 +165,13 @@ class AsyncTransport:
     async def hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
         """Have a request sent and the answer's head read."""
         if self._client is not None:
-            current.set(exchange)
-            return await self._client.send(sent, stream=True, follow_redirects=False)
+            return await self._client.send(send_under(exchange, sent), stream=True, follow_redirects=False)
         if self._pool is None:
             await self._connect()
-        current.set(exchange)
         assert self._pool is not None
-        response = await self._pool.handle_async_request(sent)
+        response = await self._pool.handle_async_request(send_under(exchange, sent))
         response.request = sent
         return response
 
     def client_headers(self) -> httpx.Headers | None:
         return None if self._client is None else self._client.headers
-
-
-def _aiohttp_pool(options: dict[str, Any]) -> httpx.AsyncBaseTransport:
-    try:
-        from httpx_aiohttp import AiohttpTransport
-    except ImportError as error:
-        raise ConfigurationError(
-            'http_backend="aiohttp" needs the extra: pip install "ollama-dify[aiohttp]".'
-        ) from error
-    proxy = None if options["proxy"] is None else httpx.Proxy(options["proxy"])
-    return AiohttpTransport(verify=options["verify"], limits=options["limits"], proxy=proxy)

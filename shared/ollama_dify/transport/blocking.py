@@ -13,18 +13,17 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ..errors import ConfigurationError, ConnectionFailedError, OllamaError
+from ..errors import ConnectionFailedError, OllamaError
 from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest
 from .cancel import CancelToken
-from .endpoint import Endpoint, parsed
-from .exchange import Exchange, current
+from .endpoint import KEEP_ALIVE, Endpoint
+from .exchange import Exchange, send_under
 from .http_stream import HttpNetwork, HttpStream
 from .image_download import Fetched, FetchPinned, Resolve, download, fetch, resolve
 from .network import run
-from .pool import Pool, target_of
+from .pool import Pool
 from .slots import Slots
-from .sockets import Sockets, watch
 
 __all__ = ["BlockingNetwork", "BlockingStream", "Transport"]
 
@@ -153,24 +152,11 @@ class Transport:
         self.endpoint = Endpoint(settings)
         self.slots = Slots(self.endpoint.max_connections)
         self._client: httpx.Client | None = settings.http_client
-        self._pool: httpx.BaseTransport | None = None
+        self._pool: Pool | None = None
         if self._client is None:
-            pool, inherited = self._make_pool()
-            self._pool = pool
+            self._pool = pool = Pool(self.endpoint.target(), KEEP_ALIVE)
             # Sockets of a client nobody closed are closed when it is collected.
-            self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool, inherited)
-
-    def _make_pool(self) -> tuple[httpx.BaseTransport, Pool | Sockets | None]:
-        """A pool, and what lets go of it in a forked child."""
-        options = self.endpoint.pool_options()
-        if self.endpoint.proxy is None:
-            direct = Pool(target_of(parsed(self.endpoint.url), options["verify"]), options["socket_options"])
-            return direct, direct
-        try:
-            pool = httpx.HTTPTransport(**options)
-        except (ValueError, ImportError, httpx.InvalidURL) as error:
-            raise ConfigurationError(f"The proxy cannot be used: {error}.") from error
-        return pool, watch(pool)
+            self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -182,12 +168,11 @@ class Transport:
 
     def hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
         """Have a request sent and the answer's head read."""
-        current.set(exchange)
         if self._pool is None:
             assert self._client is not None
-            return self._client.send(sent, stream=True, follow_redirects=False)
+            return self._client.send(send_under(exchange, sent), stream=True, follow_redirects=False)
         # Past httpx.Client: no cookies kept from an answer, no authentication flow, no log line per call.
-        response = self._pool.handle_request(sent)
+        response = self._pool.handle_request(send_under(exchange, sent))
         response.request = sent
         return response
 
@@ -195,9 +180,9 @@ class Transport:
         return None if self._client is None else self._client.headers
 
 
-def _close_in(pid: int, pool: httpx.BaseTransport, inherited: Pool | Sockets | None) -> None:
+def _close_in(pid: int, pool: Pool) -> None:
     """Close a pool; of one that a forked child inherited only the child's copies of the sockets."""
     if os.getpid() == pid:
         pool.close()
-    elif inherited is not None:
-        inherited.drop()
+    else:
+        pool.drop()

@@ -1,26 +1,34 @@
-"""A connection to the server: one socket, one exchange at a time. `async_connection` is its twin."""
+"""A connection to the server: one socket, one exchange at a time, called or awaited."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import httpx
 
 from .exchange import Exchange
-from .http1 import Dialogue
+from .http1 import Http1Exchange
+from .proxy import Proxy, ProxyRefusedError
 
-__all__ = ["READ_SIZE", "WRITE_SIZE", "Connection", "Target", "close", "is_readable", "joined", "shut_down"]
+__all__ = [
+    "READ_SIZE",
+    "AnySocket",
+    "Connection",
+    "Target",
+    "is_readable",
+    "ready",
+    "shut_down",
+    "target_of",
+]
 
 READ_SIZE = 64 * 1024
-# What is written under one timeout: a long request on a slow line takes longer than that, and goes on.
-WRITE_SIZE = 256 * 1024
+S = TypeVar("S", bound="AnySocket")
 
 
 class Target(NamedTuple):
@@ -30,6 +38,165 @@ class Target(NamedTuple):
     port: int
     tls: ssl.SSLContext | None
     tls_name: str
+    proxy: Proxy | None = None
+
+
+def target_of(url: httpx.URL, tls: ssl.SSLContext, proxy: Proxy | None = None) -> Target:
+    """Where a URL leads to."""
+    host, secure = url.raw_host.decode("ascii"), url.scheme == "https"
+    return Target(host, url.port or (443 if secure else 80), tls if secure else None, host, proxy)
+
+
+class AnySocket(Protocol):
+    """A socket for a `Connection`: `BlockingSocket`, whose coroutines never suspend, or `AsyncSocket`.
+
+    limit_s: seconds for this operation, None for no limit. Raises httpx's ReadError, ReadTimeout,
+    WriteError, WriteTimeout; connect and start_tls raise OSError.
+    """
+
+    async def connect(self, host: str, port: int, options: Sequence[Any], limit_s: float | None) -> None: ...
+
+    async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
+        """Returns the protocol that ALPN chose."""
+
+    async def send(self, data: memoryview, limit_s: float | None) -> int:
+        """How many bytes were taken; 0 when there is something to read first."""
+
+    async def read(self, limit_s: float | None) -> bytes:
+        """What has come, b"" at the end."""
+
+    def is_stale(self) -> bool:
+        """Whether the server said something on an idle connection, or ended it."""
+
+    def cut(self) -> None:
+        """End it, from any thread or task; who reads from it sees the end."""
+
+    def close(self) -> None: ...
+
+    def drop(self) -> None:
+        """Close it where nobody else holds it any more; from any thread."""
+
+
+class Connection(Generic[S]):
+    """Use it from one thread or task at a time; only `abort` may come from another.
+
+    Raises httpx's errors. Who uses it holds it: one that nobody holds closes itself.
+    """
+
+    def __init__(self, sock: S, target: Target) -> None:
+        self.socket = sock
+        self._target = target
+        self._idle_since = 0.0
+        self._used = False
+        self.is_idle = False
+
+    async def open(self, options: Sequence[Any], exchange: Exchange, limit_s: float | None) -> None:
+        """Connect. limit_s: for the addresses, the proxy and TLS together; None for no limit."""
+        target = self._target
+        exchange.begin(self.socket.cut)
+        limit_s = exchange.limit(limit_s)
+        began = time.monotonic()
+
+        def left() -> float | None:
+            return None if limit_s is None else max(limit_s - (time.monotonic() - began), 0.001)
+
+        try:
+            proxy = target.proxy
+            host, port = (target.host, target.port) if proxy is None else (proxy.host, proxy.port)
+            await self.socket.connect(host, port, options, left())
+            if target.tls is not None:
+                if proxy is not None:
+                    with _proxys_errors():
+                        await self._open_tunnel(proxy, left)
+                chosen = await self.socket.start_tls(target.tls, target.tls_name, left())
+                if chosen not in (None, "http/1.1"):
+                    raise httpx.UnsupportedProtocol(f"the SSLContext of verify= offers {chosen}")
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout(str(error)) from error
+        except (OSError, UnicodeError) as error:
+            raise httpx.ConnectError(str(error)) from error
+
+    async def _open_tunnel(self, proxy: Proxy, left: Callable[[], float | None]) -> None:
+        """Have the proxy connect to the server; raises ProxyRefusedError."""
+        place = f"{self._target.host}:{self._target.port}"
+        asked = httpx.Request("CONNECT", f"http://{place}", headers={"Host": place})
+        http = Http1Exchange(asked, target=place.encode("ascii"), more_headers=proxy.headers)
+        while data := http.unsent():
+            http.sent(await self.socket.send(data, left()))
+        while not http.feed(await self.socket.read(left())):
+            pass
+        if not 200 <= http.status < 300:
+            raise ProxyRefusedError(http.status)
+        if http.rest:
+            raise httpx.RemoteProtocolError("it sent bytes before the server could")
+
+    async def begin(self, request: httpx.Request, exchange: Exchange) -> Http1Exchange:
+        """Send a request, read the response's head; one that comes before all is sent ends the sending."""
+        http = self._http1(request)
+        exchange.begin(self.socket.cut)
+        exchange.reused, self._used, self.is_idle = self._used, True, False
+        phases = request.extensions["timeout"]
+        complete = cut_short = False
+        # A server that refuses before it has read everything may close: its answer says more than that.
+        with contextlib.suppress(httpx.WriteError):
+            while (data := http.unsent()) and not complete:
+                cut_short = True
+                taken = await self.socket.send(data, exchange.limit(phases["write"]))
+                if taken:
+                    http.sent(taken)
+                else:
+                    complete = await self._read_head(http, exchange, phases["write"])
+            cut_short = bool(data)
+        http.stop_sending()
+        while not complete:
+            complete = await self._read_head(http, exchange, phases["read"])
+        http.keeps = http.keeps and not cut_short
+        return http
+
+    def _http1(self, request: httpx.Request) -> Http1Exchange:
+        proxy = self._target.proxy
+        if proxy is None or self._target.tls is not None:
+            return Http1Exchange(request)
+        url = request.url
+        target = b"%b://%b%b" % (url.raw_scheme, url.netloc, url.raw_path)
+        return Http1Exchange(request, target=target, more_headers=proxy.headers)
+
+    async def _read_head(self, http: Http1Exchange, exchange: Exchange, limit_s: float | None) -> bool:
+        data = await self.socket.read(exchange.limit(limit_s))
+        exchange.received += len(data)
+        return http.feed(data)
+
+    def end(self, http: Http1Exchange) -> None:
+        """The response was read to its end."""
+        self.is_idle = http.body.clean and http.keeps
+        self._idle_since = time.monotonic()
+
+    def is_stale(self, keep_s: float) -> bool:
+        """Whether an idle connection is of no more use: too old, or the server said something (its end)."""
+        return time.monotonic() - self._idle_since > keep_s or self.socket.is_stale()
+
+    def abort(self) -> None:
+        """Cut it, from any thread or task."""
+        self.socket.cut()
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __del__(self) -> None:
+        sock = getattr(self, "socket", None)  # an interrupt may have come before it was set
+        if sock is not None:
+            sock.drop()
+
+
+@contextlib.contextmanager
+def _proxys_errors() -> Iterator[None]:
+    """What fails at the proxy is no answer of the server; what takes too long is a part of connecting."""
+    try:
+        yield
+    except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
+        raise httpx.ConnectTimeout(str(error)) from error
+    except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+        raise httpx.ProxyError(str(error)) from error
 
 
 def shut_down(sock: socket.socket) -> None:
@@ -42,167 +209,18 @@ def shut_down(sock: socket.socket) -> None:
             sock.shutdown(socket.SHUT_RDWR)
 
 
-class Connection:
-    """Use it from one thread at a time; only `abort` may come from another.
-
-    Raises httpx's errors: ConnectError, ConnectTimeout, WriteError, WriteTimeout, ReadError, ReadTimeout,
-    LocalProtocolError, RemoteProtocolError.
-    """
-
-    def __init__(
-        self, target: Target, options: Iterable[Any], exchange: Exchange, timeout: float | None
-    ) -> None:
-        """Connect. timeout: seconds for TCP, and as many for TLS; None for none."""
-        sock = None
-        try:
-            sock = _connected_socket(target, options, exchange.limit(timeout))
-            if target.tls is not None:
-                sock.settimeout(exchange.limit(timeout))
-                sock = target.tls.wrap_socket(sock, server_hostname=target.tls_name)
-        except TimeoutError as error:
-            close(sock)
-            raise httpx.ConnectTimeout(str(error)) from error
-        except (OSError, UnicodeError) as error:
-            close(sock)
-            raise httpx.ConnectError(str(error)) from error
-        except BaseException:
-            close(sock)
-            raise
-        self._sock = sock
-        self._timeout = sock.gettimeout()
-        self._pid = os.getpid()
-        self._idle_since = 0.0
-        self._used = False
-        self.is_idle = False
-
-    def begin(self, request: httpx.Request, exchange: Exchange) -> Dialogue:
-        """Send a request, read the answer's head."""
-        dialogue = Dialogue(request)
-        exchange.begin(self.abort)
-        exchange.reused, self._used, self.is_idle = self._used, True, False
-        phases = request.extensions["timeout"]
-        # A server that refuses before it has read everything may close: its answer says more than that.
-        with contextlib.suppress(httpx.WriteError):
-            for data in joined(dialogue.head, request.stream):  # type: ignore[arg-type]  # a sync body
-                self._write(data, exchange, phases["write"])
-        while True:
-            data = self._read(exchange, phases["read"])
-            exchange.received += len(data)
-            if dialogue.feed(data):
-                return dialogue
-            exchange.check_head()
-
-    def body(self, dialogue: Dialogue, request: httpx.Request, exchange: Exchange) -> Iterator[bytes]:
-        """The answer's body as it comes; at its end the connection may be idle."""
-        body = dialogue.body
-        data, dialogue.rest = dialogue.rest, b""
-        if data:
-            data = body.feed(data)
-        while True:
-            if data:
-                yield data
-            if body.finished:
-                break
-            if body.error is not None:
-                raise body.error
-            # The wait between pieces is another than that for the head: the caller has changed it meanwhile.
-            data = self._read(exchange, request.extensions["timeout"]["read"])
-            if data:
-                data = body.feed(data)
-            else:
-                body.end()
-        self.is_idle = body.clean and dialogue.keeps
-        self._idle_since = time.monotonic()
-
-    def is_stale(self, keep_s: float) -> bool:
-        """Whether an idle connection is of no more use: too old, or the server said something (its end)."""
-        if time.monotonic() - self._idle_since > keep_s:
-            return True
-        return is_readable(self._sock)
-
-    def abort(self) -> None:
-        """Cut it, from any thread."""
-        shut_down(self._sock)
-
-    def close(self) -> None:
-        # In a forked child this is a copy: closing it must not end the parent's connection.
-        if self._pid == os.getpid():
-            shut_down(self._sock)
-        self._sock.close()
-
-    def _read(self, exchange: Exchange, timeout: float | None) -> bytes:
-        self._limit(exchange.limit(timeout))
-        try:
-            return self._sock.recv(READ_SIZE)
-        except TimeoutError as error:
-            raise httpx.ReadTimeout(str(error)) from error
-        except OSError as error:
-            raise httpx.ReadError(str(error)) from error
-
-    def _write(self, data: bytes, exchange: Exchange, timeout: float | None) -> None:
-        try:
-            for start in range(0, len(data), WRITE_SIZE):
-                self._limit(exchange.limit(timeout))
-                self._sock.sendall(data[start : start + WRITE_SIZE])
-        except TimeoutError as error:
-            raise httpx.WriteTimeout(str(error)) from error
-        except OSError as error:
-            raise httpx.WriteError(str(error)) from error
-
-    def _limit(self, timeout: float | None) -> None:
-        """Set the socket's timeout, which is a system call, where it is another than before."""
-        if timeout != self._timeout:
-            self._sock.settimeout(timeout)
-            self._timeout = timeout
-
-
-def joined(head: bytes, body: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces to send; a head and what fits beside it make one packet."""
-    pieces = iter(body)
-    first = next(pieces, b"")
-    if len(first) > WRITE_SIZE:
-        yield head
-        yield first
-    else:
-        yield head + first
-    yield from pieces
-
-
-def _connected_socket(target: Target, options: Iterable[Any], timeout: float | None) -> socket.socket:
-    """A socket connected to the first of the host's addresses that answers; raises what the last one did.
-
-    timeout: for all addresses together, where `socket.create_connection` gives each so much.
-    """
-    began = time.monotonic()
-    found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    for number, (family, kind, proto, _, address) in enumerate(found, 1):
-        sock = None
-        try:
-            sock = socket.socket(family, kind, proto)
-            if timeout is not None:
-                # One address that never answers leaves time for the others.
-                left = timeout * number / len(found) - (time.monotonic() - began)
-                sock.settimeout(max(left, 0.001))
-            sock.connect(address)
-            for option in ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *options):
-                sock.setsockopt(*option)
-            return sock
-        except BaseException as error:
-            close(sock)
-            if number == len(found) or not isinstance(error, OSError):
-                raise
-    raise httpx.ConnectError("the host has no address")
-
-
 def is_readable(sock: socket.socket) -> bool:
     """Whether an idle connection has bytes or an end to read."""
+    return ready(sock, 0.0, write=False)[0]
+
+
+def ready(sock: socket.socket, limit_s: float | None, *, write: bool) -> tuple[bool, bool]:
+    """Whether there is something to read, and room to write; waits for either."""
     if hasattr(select, "poll"):
         poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([sock], [], [], 0)[0])
-
-
-def close(sock: socket.socket | None) -> None:
-    if sock is not None:
-        sock.close()
+        poll.register(sock, select.POLLIN | (select.POLLOUT if write else 0))
+        events = poll.poll(None if limit_s is None else limit_s * 1000)
+        seen = events[0][1] if events else 0
+        return bool(seen & ~select.POLLOUT), bool(seen & select.POLLOUT)
+    readable, writable, _ = select.select([sock], [sock] if write else [], [], limit_s)
+    return bool(readable), bool(writable)

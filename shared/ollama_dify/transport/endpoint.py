@@ -10,15 +10,13 @@ import os
 import socket
 import ssl
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
-from ..address import is_loopback, is_private
+from ..address import is_loopback
 from ..errors import (
     ConfigurationError,
     OllamaError,
@@ -28,14 +26,16 @@ from ..settings.model import ConnectionSettings
 from ..wire.requests import StreamedBody, WireRequest, encode
 from ..wire.server_errors import error_from_response
 from .cancel import CancelToken
+from .connection import Target, target_of
 from .errors import HttpErrors
 from .exchange import Exchange
+from .proxy import proxy_of
 
-__all__ = ["Endpoint", "parsed", "system_tls"]
+__all__ = ["KEEP_ALIVE", "Endpoint", "parsed", "system_tls"]
 
 logger = logging.getLogger("ollama_dify")
 
-_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), seconds)
     for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
     if hasattr(socket, name)
@@ -46,7 +46,13 @@ _LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 @cache
 def system_tls() -> ssl.SSLContext:
     """One per process: loading the certificates costs some 20 ms."""
-    return httpx.create_ssl_context()
+    return _speaking_http1(httpx.create_ssl_context())
+
+
+def _speaking_http1(made_here: ssl.SSLContext) -> ssl.SSLContext:
+    """A context that is the caller's is not changed."""
+    made_here.set_alpn_protocols(["http/1.1"])
+    return made_here
 
 
 @cache
@@ -88,8 +94,9 @@ class Endpoint:
         self.timeouts = settings.timeouts
         self.follow_redirects = settings.follow_redirects
         self.max_connections = settings.max_connections
-        self.errors = HttpErrors(address.url, address.source, self.timeouts, self.max_connections)
-        self.proxy = _proxy(settings)
+        self.proxy = proxy_of(settings)
+        via = None if self.proxy is None else self.proxy.url
+        self.errors = HttpErrors(address.url, address.source, self.timeouts, self.max_connections, via)
         self._verify = settings.verify
         self._headers = _headers(settings)
         self._warn(address.host)
@@ -108,42 +115,29 @@ class Endpoint:
     @property
     def needs_certificates(self) -> bool:
         """Whether making the TLS context reads files, which takes too long for an event loop."""
-        return self._uses_tls and not isinstance(self._verify, ssl.SSLContext)
-
-    @property
-    def _uses_tls(self) -> bool:
-        return self.url.startswith("https:") or (self.proxy or "").startswith("https:")
+        return self.url.startswith("https:") and not isinstance(self._verify, ssl.SSLContext)
 
     def tls(self) -> ssl.SSLContext:
         """The TLS context; shared by the process where certificates are verified as usual."""
         verify = self._verify
         if isinstance(verify, ssl.SSLContext):
             return verify
-        if not self._uses_tls:
+        if not self.url.startswith("https:"):
             return _no_tls()
         if verify is True:
             return system_tls()
         if verify is False:
-            return httpx.create_ssl_context(verify=False)
+            return _speaking_http1(httpx.create_ssl_context(verify=False))
         try:
             path = os.fspath(verify)
             folder = os.path.isdir(path)
-            return ssl.create_default_context(**{"capath" if folder else "cafile": path})
+            return _speaking_http1(ssl.create_default_context(**{"capath" if folder else "cafile": path}))
         except (OSError, ssl.SSLError, TypeError, ValueError) as error:
             raise ConfigurationError(f"verify={verify!r} is no usable CA bundle: {error}.") from error
 
-    def pool_options(self) -> dict[str, Any]:
-        """Arguments of httpx's transports."""
-        return {
-            "verify": self.tls(),
-            "proxy": self.proxy,
-            "socket_options": _KEEP_ALIVE,
-            "limits": httpx.Limits(
-                max_connections=self.max_connections,
-                max_keepalive_connections=self.max_connections,
-                keepalive_expiry=30.0,
-            ),
-        }
+    def target(self) -> Target:
+        """Where the pool connects to."""
+        return target_of(parsed(self.url), self.tls(), self.proxy)
 
     def exchange(self, request: WireRequest, token: CancelToken) -> Exchange:
         """What to watch on the socket, from now on; its deadline is the first of all that bind it."""
@@ -186,7 +180,7 @@ class Endpoint:
         exchange.in_body = True
         if request.streamed:
             exchange.deadline, exchange.phase = token.deadline, "total"
-        # httpcore reads this when it starts on the body.
+        # It is read again for each piece.
         sent.extensions["timeout"]["read"] = self.errors.limits(request).idle
 
     def may_replay(self, error: Exception, exchange: Exchange) -> bool:
@@ -251,31 +245,3 @@ def _headers(settings: ConnectionSettings) -> dict[str, str]:
         "user-agent": "ollama-dify",
     }
     return {**headers, **settings.sent_headers()}
-
-
-def _proxy(settings: ConnectionSettings) -> str | None:
-    """The proxy for this server: the one given, else the environment's unless the address is private."""
-    given = settings.secret("proxy")
-    if given is not None:
-        return _checked_proxy(given)
-    host = settings.address.host
-    if not settings.trust_env or is_private(host) or urllib.request.proxy_bypass(host):
-        return None
-    known = urllib.request.getproxies()
-    found = known.get(urlsplit(settings.address.url).scheme) or known.get("all")
-    return None if not found else _checked_proxy(found if "://" in found else f"http://{found}")
-
-
-def _checked_proxy(url: str) -> str:
-    """Raises ConfigurationError, without showing the address: it may hold a password."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL()
-    if parsed.scheme not in ("http", "https", "socks5", "socks5h") or not parsed.host:
-        raise ConfigurationError(
-            "The proxy (proxy=, or HTTP_PROXY and its kin) is no address that can be used.",
-            hint="A good one looks like http://proxy.example:3128; proxy variables are ignored with "
-            "trust_env=False.",
-        )
-    return url

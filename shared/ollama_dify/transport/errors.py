@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import sys
@@ -20,11 +19,12 @@ from ..errors import (
     ProtocolError,
     RequestTimeoutError,
 )
-from ..language import _
+from ..language import N_, _
 from ..settings.connection import Timeouts
 from ..wire.requests import WireRequest
 from ..wire.responses import printable
 from .exchange import Exchange
+from .proxy import ProxyRefusedError
 
 __all__ = ["HttpErrors", "Translated"]
 
@@ -32,17 +32,20 @@ __all__ = ["HttpErrors", "Translated"]
 _ENDED = ("disconnected", "peer closed", "incomplete", "connection closed")
 _PASSED_ON = (OllamaError, MemoryError, StopIteration, StopAsyncIteration)
 LOOK_UP_S = 60.0
+_PASSING = (408, 429, 502, 503, 504)
+_CHECK_PROXY = N_("Check proxy=, HTTP_PROXY and NO_PROXY; trust_env=False ignores proxy variables.")
 _UNSENDABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpErrors:
-    """The errors of one server. url, source: its address and where that came from."""
+    """The errors of one server. url, source: its address and its origin. via: its proxy's address."""
 
     url: str
     source: str
     timeouts: Timeouts
     max_connections: int
+    via: str | None = None
 
     def too_long(self, request: WireRequest, limit: int) -> ProtocolError:
         url = self.url + request.path
@@ -62,19 +65,12 @@ class HttpErrors:
     def translate(self, error: Exception, request: WireRequest, exchange: Exchange) -> OllamaError:
         """Our error for another library's; the caller chains it."""
         url = f"{self.url}{request.path}"
-        error = _named_rightly(error)
         if isinstance(error, httpx.TimeoutException):
             return self.late(_phase(error, exchange), request)
         if isinstance(error, httpx.ConnectError):
             return self._not_connected(error, request, url)
         if isinstance(error, httpx.ProxyError):
-            return ConnectionFailedError(
-                f"The proxy did not let the request through to {url}: {_said(error)}.",
-                url=url,
-                model=request.model,
-                retryable=True,
-                hint=_("Check proxy=, HTTP_PROXY and NO_PROXY."),
-            )
+            return self._refused_by_proxy(error, request, url)
         if isinstance(error, (RuntimeError, httpx.LocalProtocolError)) and "closed" in str(error):
             return ConnectionFailedError(
                 f"The client for {self.url} was closed while a request was under way: {_said(error)}.",
@@ -115,6 +111,19 @@ class HttpErrors:
             hint="Is this an Ollama server? A proxy may be changing its answers.",
         )
 
+    def _refused_by_proxy(
+        self, error: httpx.ProxyError, request: WireRequest, url: str
+    ) -> ConnectionFailedError:
+        status = error.status if isinstance(error, ProxyRefusedError) else None
+        credentials = _("Give its name and password: proxy=http://name:password@host:port.") + " "
+        return ConnectionFailedError(
+            f"The proxy {self.via} does not connect to {self.url}: {_said(error)}.",
+            url=url,
+            model=request.model,
+            retryable=status is None or status in _PASSING,
+            hint=(credentials if status == 407 else "") + _(_CHECK_PROXY),
+        )
+
     def late(self, phase: str, request: WireRequest) -> RequestTimeoutError:
         """The error for a limit that was reached: which, and how to raise it."""
         from ..advice import timeout_advice  # with an error only
@@ -123,8 +132,10 @@ class HttpErrors:
         look_up_s = LOOK_UP_S if is_look_up(request) else None
         hint = self._advice("timed out") if phase == "connect" else ""
         hint = hint or timeout_advice(phase, max_connections=self.max_connections, look_up_s=look_up_s)
+        at_proxy = phase == "connect" and self.via is not None
+        place = f"The proxy {self.via}" if at_proxy else self.url + request.path
         return RequestTimeoutError(
-            f"{self.url}{request.path} did not answer in time: the limit for {phase} is {seconds} s.",
+            f"{place} did not answer in time: the limit for {phase} is {seconds} s.",
             phase=phase,
             url=self.url + request.path,
             model=request.model,
@@ -142,8 +153,9 @@ class HttpErrors:
             reason, passing = "connection refused", True
         else:
             reason, passing = _said(error), True
+        place = self.url if self.via is None else f"the proxy {self.via} for {self.url}"
         return ConnectionFailedError(
-            f"No connection to {self.url}: {reason}.",
+            f"No connection to {place}: {reason}.",
             url=url,
             model=request.model,
             retryable=passing,
@@ -151,6 +163,8 @@ class HttpErrors:
         )
 
     def _advice(self, reason: str) -> str:
+        if self.via is not None:
+            return _(_CHECK_PROXY)
         from ..advice import connection_advice  # long texts, for those who need them
         from ..container import container_kind
 
@@ -196,21 +210,6 @@ def _phase(error: httpx.TimeoutException, exchange: Exchange) -> str:
     if isinstance(error, httpx.PoolTimeout):
         return "pool"
     return "idle" if exchange.in_body or isinstance(error, httpx.WriteTimeout) else exchange.phase
-
-
-def _named_rightly(error: Exception) -> Exception:
-    """httpx-aiohttp 0.2 calls every lost connection a ConnectTimeout; what it wraps says what it was."""
-    cause = error.__cause__
-    if (
-        not isinstance(error, httpx.ConnectTimeout)
-        or not type(cause).__module__.startswith("aiohttp")
-        or isinstance(cause, (TimeoutError, asyncio.TimeoutError))
-    ):
-        return error
-    kind = httpx.ConnectError if hasattr(cause, "os_error") else httpx.ReadError
-    named = kind(str(error))
-    named.__cause__ = cause
-    return named
 
 
 def _said(error: Exception) -> str:

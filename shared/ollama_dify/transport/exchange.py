@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 
 import httpx
 
 from .cancel import CancelToken
 
-__all__ = ["HEAD_LIMIT", "Exchange", "current"]
-
-HEAD_LIMIT = 256 * 1024
+__all__ = ["Exchange", "exchange_of", "send_under"]
 
 
 class Exchange:
@@ -83,11 +80,6 @@ class Exchange:
             raise httpx.ReadTimeout(self.phase)
         return left if timeout is None else min(timeout, left)
 
-    def check_head(self) -> None:
-        """Refuse a head without end (an endless row of 1xx, for example)."""
-        if not self.in_body and self.received > HEAD_LIMIT:
-            raise httpx.RemoteProtocolError(f"the answer's head is over {HEAD_LIMIT} bytes")
-
     def abort(self) -> None:
         """Cut the connection from another thread or task: whoever reads from it gets an error."""
         cut = self.cut  # read once: it goes as the exchange ends
@@ -95,5 +87,16 @@ class Exchange:
             cut()
 
 
-# Set by the transport right before a request, read by what sends it: httpx has no other way through.
-current: ContextVar[Exchange] = ContextVar("ollama_dify_exchange")
+def exchange_of(request: httpx.Request) -> Exchange:
+    """What travels in the request's extensions, as httpx's timeouts do."""
+    found = request.extensions.get(_KEY)
+    return found if isinstance(found, Exchange) else Exchange(None)
+
+
+def send_under(exchange: Exchange, request: httpx.Request) -> httpx.Request:
+    """The request, with what watches over it."""
+    request.extensions[_KEY] = exchange
+    return request
+
+
+_KEY = "ollama_dify"

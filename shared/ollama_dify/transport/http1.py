@@ -7,85 +7,155 @@ every token as a chunk. All chunks that one read brings are one piece here.
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 import h11
 import httpx
 
-from .exchange import HEAD_LIMIT
+__all__ = ["HEAD_LIMIT", "WRITE_SIZE", "Body", "Http1Exchange"]
 
-__all__ = ["Body", "Dialogue"]
-
-Headers = list[tuple[bytes, bytes]]
-
+HEAD_LIMIT = 256 * 1024
+# What is handed to the socket at once.
+WRITE_SIZE = 64 * 1024
 _TRAILER_LIMIT = 16 * 1024
-# The size of a chunk and what may follow it, which is not looked at.
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,20})(?:[ \t]*(?:;[^\r\n]{0,4096})?)?\r\n")
+# The size of a chunk and what may follow it, which is not interpreted.
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,20})(?:[ \t]*(?:;[\t\x20-\x7e\x80-\xff]{0,4096})?)?\r\n")
+_PART_OF_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,20}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?")
 _CHUNK_LINE_LIMIT = 4200
+_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 _SHOWN = 40
 
 
-class Body(Protocol):
-    """Takes bytes off the wire, gives those of the body.
+class Body:
+    """Takes bytes off the wire, gives those of the body. This one ends with the connection.
 
     finished: the body is complete. clean: nothing came after it, so that the connection can serve again.
     error: the framing broke; what came before was given.
     """
 
-    finished: bool
-    clean: bool
-    error: httpx.RemoteProtocolError | None
+    __slots__ = ("clean", "error", "finished")
 
-    def feed(self, data: bytes) -> bytes: ...
+    def __init__(self, *, finished: bool = False, clean: bool = False) -> None:
+        self.finished = finished
+        self.clean = clean
+        self.error: httpx.RemoteProtocolError | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        return data
 
     def end(self) -> None:
         """The server closed; raises RemoteProtocolError when that came too early."""
+        self.finished = True
 
 
-class Dialogue:
-    """The request's head as bytes, and the answer's from bytes.
+class Http1Exchange:
+    """The request as bytes to send, and the response from bytes.
 
-    head: to send before the body. status, headers, body: known once `feed` said so. keeps: the server lets
-    the connection serve another exchange.
+    It alone holds the request's bytes, and forgets them once they are sent: what fails later shows none.
+    status, headers, body: known once `feed` said so; `rest` then is what came of the body.
+    keeps: the server lets the connection serve another exchange.
     """
 
-    __slots__ = ("_h11", "_method", "body", "head", "headers", "keeps", "rest", "status")
+    __slots__ = (
+        "_h11",
+        "_method",
+        "_pieces",
+        "_received",
+        "_unsent",
+        "body",
+        "headers",
+        "keeps",
+        "rest",
+        "status",
+    )
 
-    def __init__(self, request: httpx.Request) -> None:
+    def __init__(
+        self,
+        request: httpx.Request,
+        *,
+        target: bytes | None = None,
+        more_headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """target: instead of the path, for a proxy. more_headers: for it alone. Raises LocalProtocolError."""
         self._method = request.method.encode("ascii")
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
+        self._received = 0
         try:
-            asked = h11.Request(method=self._method, target=request.url.raw_path, headers=request.headers.raw)
-            self.head = self._h11.send(asked) or b""
+            head = self._h11.send(
+                h11.Request(
+                    method=self._method,
+                    target=request.url.raw_path if target is None else target,
+                    headers=[*request.headers.raw, *more_headers],
+                )
+            )
         except h11.LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error)) from error
+        # A streamed body of ours can be read without awaiting, in async calls too.
+        self._pieces = _joined(head or b"", cast(Iterable[bytes], request.stream))
+        self._unsent = memoryview(b"")
+
+    def unsent(self) -> memoryview:
+        """What to send next, empty at the end."""
+        while not self._unsent and (piece := next(self._pieces, None)) is not None:
+            self._unsent = memoryview(piece)
+        return self._unsent[:WRITE_SIZE]
+
+    def sent(self, count: int) -> None:
+        """So many bytes of `unsent` were taken."""
+        self._unsent = self._unsent[count:]
+
+    def stop_sending(self) -> None:
+        """Forget the request's bytes; a connection whose request was cut short serves no other."""
+        self._unsent, self._pieces = memoryview(b""), iter(())
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes; whether the answer's head is complete. `rest` then is what came of the body.
-
-        Raises RemoteProtocolError.
-        """
+        """Take bytes; whether the response's head is complete. Raises RemoteProtocolError."""
         if not data:
             raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+        self._received += len(data)
         try:
             self._h11.receive_data(data)
             event = self._h11.next_event()
-            while isinstance(event, h11.InformationalResponse):
+            while isinstance(event, h11.InformationalResponse) and event.http_version.startswith(b"1."):
                 event = self._h11.next_event()
         except h11.RemoteProtocolError as error:
             raise httpx.RemoteProtocolError(str(error)) from error
-        if not isinstance(event, h11.Response):
-            return False
-        self.rest = self._h11.trailing_data[0]
+        rest = self._h11.trailing_data[0]
+        complete = isinstance(event, h11.Response)
+        if self._received - (len(rest) if complete else 0) > HEAD_LIMIT:
+            raise httpx.RemoteProtocolError(f"the answer's head is over {HEAD_LIMIT} bytes")
+        if isinstance(event, (h11.Response, h11.InformationalResponse)):
+            self._begin(event, rest)
+        return complete
+
+    def _begin(self, event: h11.Response | h11.InformationalResponse, rest: bytes) -> None:
+        if not event.http_version.startswith(b"1."):
+            version = event.http_version.decode("ascii")
+            raise httpx.RemoteProtocolError(f"the answer is HTTP/{version}, which was not asked for")
+        self.rest = rest
         self.status = event.status_code
-        self.headers: Headers = event.headers.raw_items()
+        self.headers: list[tuple[bytes, bytes]] = event.headers.raw_items()
         known = _values(event)
         self.body = _body(self._method, event.status_code, known)
-        self.keeps = event.http_version >= b"1.1" and b"close" not in known.get(b"connection", ())
-        return True
+        both = b"content-length" in known and b"transfer-encoding" in known
+        old = event.http_version < b"1.1"
+        self.keeps = not (old or both or b"close" in known.get(b"connection", ()))
 
 
-def _values(event: h11.Response) -> dict[bytes, list[bytes]]:
+def _joined(head: bytes, body: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces to send; a head and what fits beside it make one packet."""
+    pieces = iter(body)
+    first = next(pieces, b"")
+    if len(first) > WRITE_SIZE:
+        yield head
+        yield first
+    else:
+        yield head + first
+    yield from pieces
+
+
+def _values(event: h11.Response | h11.InformationalResponse) -> dict[bytes, list[bytes]]:
     """The headers that say where the body ends; h11 has checked them."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in event.headers:
@@ -96,25 +166,23 @@ def _values(event: h11.Response) -> dict[bytes, list[bytes]]:
 
 def _body(method: bytes, status: int, known: dict[bytes, list[bytes]]) -> Body:
     """RFC 9112, section 6.3."""
-    if status in (204, 304) or method == b"HEAD":
-        return _Sized(0)
+    if status in (204, 304) or method in (b"HEAD", b"CONNECT"):
+        return Body(finished=True, clean=True)
     if b"transfer-encoding" in known:
         return _Chunked()
     if b"content-length" in known:
         return _Sized(int(known[b"content-length"][0]))
-    return _UntilClose()
+    return Body()
 
 
-class _Sized:
+class _Sized(Body):
     """A body whose length was announced."""
 
-    __slots__ = ("_left", "clean", "error", "finished")
+    __slots__ = ("_left",)
 
     def __init__(self, length: int) -> None:
+        super().__init__(finished=length == 0, clean=True)
         self._left = length
-        self.finished = length == 0
-        self.clean = True
-        self.error: httpx.RemoteProtocolError | None = None
 
     def feed(self, data: bytes) -> bytes:
         left = self._left - len(data)
@@ -132,38 +200,19 @@ class _Sized:
         )
 
 
-class _UntilClose:
-    """A body that ends with the connection."""
-
-    __slots__ = ("clean", "error", "finished")
-
-    def __init__(self) -> None:
-        self.finished = False
-        self.clean = False
-        self.error: httpx.RemoteProtocolError | None = None
-
-    def feed(self, data: bytes) -> bytes:
-        return data
-
-    def end(self) -> None:
-        self.finished = True
-
-
-class _Chunked:
+class _Chunked(Body):
     """A body in chunks."""
 
-    __slots__ = ("_ending", "_held", "_left", "_trailers", "clean", "error", "finished")
+    __slots__ = ("_ending", "_held", "_left", "_trailers")
 
     def __init__(self) -> None:
+        super().__init__(clean=True)
         self._held = b""
         # Bytes of the chunk still to come; then its line break.
         self._left = 0
         self._ending = False
         # Bytes of trailers so far, -1 before the last chunk.
         self._trailers = -1
-        self.finished = False
-        self.clean = True
-        self.error: httpx.RemoteProtocolError | None = None
 
     def feed(self, data: bytes) -> bytes:
         if self._held:
@@ -202,25 +251,29 @@ class _Chunked:
         """Keep what is half a line, unless it can become none."""
         self._held = data[at:]
         if not possible:
-            self.error = httpx.RemoteProtocolError(
-                f"a chunk of the body is framed wrongly: {self._held[:_SHOWN]!r}"
-            )
+            self._break(f"a chunk of the body is framed wrongly: {self._held[:_SHOWN]!r}")
 
     def _end_with_trailers(self, data: bytes, at: int) -> None:
-        """Read past the fields after the last chunk; nobody needs them."""
-        while not self.finished:
+        """Read past the fields after the last chunk, which are checked and not used."""
+        while True:
             end = data.find(b"\r\n", at)
-            self._trailers += (len(data) if end < 0 else end) - at
-            if self._trailers > _TRAILER_LIMIT:
-                self.error = httpx.RemoteProtocolError("the fields after the body do not end")
-                return
+            size = (len(data) if end < 0 else end) - at
+            if self._trailers + size > _TRAILER_LIMIT:
+                return self._break("the fields after the body do not end")
             if end < 0:
-                self._trailers -= len(data) - at
                 self._held = data[at:]
-                return
-            self.finished = end == at
+                return None
+            if not size:
+                self.finished = True
+                self.clean = end + 2 == len(data)
+                return None
+            if _TRAILER.fullmatch(data, at, end) is None:
+                return self._break(f"a field after the body is malformed: {data[at:end][:_SHOWN]!r}")
+            self._trailers += size
             at = end + 2
-        self.clean = at == len(data)
+
+    def _break(self, why: str) -> None:
+        self.error = httpx.RemoteProtocolError(why)
 
     def end(self) -> None:
         raise httpx.RemoteProtocolError(
@@ -230,6 +283,6 @@ class _Chunked:
 
 def _may_become_size(start: bytes) -> bool:
     """Whether more bytes can make this the line of a chunk's size."""
-    if len(start) > _CHUNK_LINE_LIMIT or b"\n" in start:
+    if len(start) > _CHUNK_LINE_LIMIT:
         return False
-    return not start or re.fullmatch(rb"[0-9A-Fa-f]{1,20}[ \t]*(?:;[^\r]*)?\r?", start) is not None
+    return not start or _PART_OF_CHUNK.fullmatch(start) is not None

@@ -19,12 +19,13 @@ from urllib.parse import urljoin
 
 import httpx
 
+from ..address import without_credentials
 from ..errors import UnsupportedContentError
 from ..media.urls import ParsedUrl, check_image_url, check_public_address
-from .connection import Target
+from .connection import Target, target_of
 from .endpoint import system_tls
-from .exchange import Exchange, current
-from .pool import AsyncPool, Pool, target_of
+from .exchange import Exchange, send_under
+from .pool import AsyncPool, Pool
 
 __all__ = ["download", "fetch", "fetch_async", "resolve", "resolve_async"]
 
@@ -119,10 +120,9 @@ async def resolve_async(step: Resolve) -> list[str]:
 
 def fetch(step: FetchPinned) -> Fetched:
     """GET an image; a redirect is given back, not followed."""
-    with _not_fetched(step), _timed(step.within), Pool(_target(step), ()) as pool:
+    with _not_fetched(step), _timed(step.within), Pool(_target(step)) as pool:
         image = _Download(step)
-        current.set(image.exchange)
-        response = pool.handle_request(_request(step))
+        response = pool.handle_request(send_under(image.exchange, _request(step)))
         try:
             image.begin(response)
             for piece in () if image.location else response.stream:  # type: ignore[union-attr]  # sync
@@ -136,10 +136,9 @@ async def fetch_async(step: FetchPinned) -> Fetched:
     """The async twin of `fetch`."""
     await asyncio.to_thread(system_tls)  # reads files the first time
     with _not_fetched(step), _timed(step.within):
-        async with AsyncPool(_target(step), ()) as pool:
+        async with AsyncPool(_target(step)) as pool:
             image = _Download(step)
-            current.set(image.exchange)
-            response = await pool.handle_async_request(_request(step))
+            response = await pool.handle_async_request(send_under(image.exchange, _request(step)))
             try:
                 image.begin(response)
                 if not image.location:
@@ -179,7 +178,7 @@ class _Download:
         return Fetched(b"".join(self._pieces), self.location)
 
     def _refused(self, what: str) -> UnsupportedContentError:
-        return UnsupportedContentError(f"The image at {self._step.target.url[:120]} {what}.")
+        return UnsupportedContentError(f"The image at {without_credentials(self._step.target.url)} {what}.")
 
 
 def _target(step: FetchPinned) -> Target:
@@ -235,7 +234,8 @@ def _not_fetched(step: FetchPinned) -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        shown, why = without_credentials(step.target.url), str(error) or type(error).__name__
         raise UnsupportedContentError(
-            f"The image at {step.target.url[:120]} could not be fetched: {error or type(error).__name__}.",
+            f"The image at {shown} could not be fetched: {why}.",
             hint="Fetch it yourself and send its bytes.",
         ) from error

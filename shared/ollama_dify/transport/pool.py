@@ -1,88 +1,69 @@
 """Connections to one server, kept for reuse: the newest idle one first, else a new one.
 
-How many there may be is the business of the semaphore in front. httpcore's pool looks at all connections at
-every start and end of a request, and keeps a place for ever for a connection whose request was cancelled
-between connecting and sending; for proxies it is used all the same.
+How many there may be is the business of the semaphore in front.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from typing import Any
+import weakref
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Generic
 
 import httpx
 
-from .async_connection import AsyncConnection, connect
-from .connection import READ_SIZE, Connection, Target
-from .exchange import current
-from .http1 import Dialogue
+from .async_socket import AsyncSocket
+from .blocking_socket import BlockingSocket
+from .connection import READ_SIZE, Connection, S, Target
+from .exchange import exchange_of
+from .http1 import Http1Exchange
+from .network import run
 
-__all__ = ["AsyncPool", "Pool", "target_of"]
+__all__ = ["AsyncPool", "Pool"]
 
 KEEP_S = 30.0
 
 
-def target_of(url: httpx.URL, tls: ssl.SSLContext) -> Target:
-    """Where a URL leads to."""
-    host = url.raw_host.decode("ascii")
-    if url.scheme == "http":
-        return Target(host, url.port or 80, None, host)
-    tls.set_alpn_protocols(["http/1.1"])
-    return Target(host, url.port or 443, tls, host)
+class _Connections(Generic[S]):
+    """What both pools have in common. Idle connections are held here, those in use by who uses them."""
 
-
-class _Body(httpx.SyncByteStream):
-    """A response's body, which gives its connection back when it is closed."""
-
-    def __init__(self, body: Iterator[bytes], connection: Connection, pool: Pool) -> None:
-        self._body = body
-        self._connection = connection
-        self._pool = pool
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._body
-
-    def close(self) -> None:
-        self._pool.give_back(self._connection)
-
-
-class Pool(httpx.BaseTransport):
-    """Connections to one server; safe between threads. A socket for each, until `close`."""
-
-    def __init__(self, target: Target, socket_options: Any) -> None:
+    def __init__(self, target: Target, socket_options: Sequence[Any] = ()) -> None:
         self._target = target
         self._options = list(socket_options)
         # Changed by single operations only, which no other thread can come between.
-        self._idle: list[Connection] = []
-        self._busy: set[Connection] = set()
+        self._idle: list[Connection[S]] = []
+        self._alive: set[weakref.ref[Connection[S]]] = set()
         self._closed = False
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = current.get()
-        self._check_open()
+    def _new_socket(self) -> S:
+        raise NotImplementedError
+
+    async def _respond(self, request: httpx.Request) -> tuple[Connection[S], Http1Exchange]:
+        """Send a request on a connection; the response's head is read."""
+        exchange = exchange_of(request)
         connection = None if exchange.fresh else self._take()
+        is_new = connection is None
         if connection is None:
-            connect_s = request.extensions["timeout"]["connect"]
-            connection = Connection(self._target, self._options, exchange, connect_s)
-        self._busy.add(connection)
+            connection = Connection(self._new_socket(), self._target)
+            self._alive.add(weakref.ref(connection, self._alive.discard))
         try:
-            self._check_open()  # else `close` may have come before it could see this connection
-            dialogue = connection.begin(request, exchange)
-        except BaseException:
-            self._busy.discard(connection)
+            self._check_open()  # after `close` could see this connection
+            if is_new:
+                await connection.open(self._options, exchange, request.extensions["timeout"]["connect"])
+                self._check_open()
+            return connection, await connection.begin(request, exchange)
+        except BaseException as error:
             connection.close()
+            if isinstance(error, httpx.NetworkError):
+                self._check_open()
             raise
-        body = _Body(connection.body(dialogue, request, exchange), connection, self)
-        return httpx.Response(dialogue.status, headers=dialogue.headers, stream=body)
 
     def _check_open(self) -> None:
         if self._closed:
             raise httpx.LocalProtocolError("the pool is closed")
 
-    def _take(self) -> Connection | None:
+    def _take(self) -> Connection[S] | None:
         while self._idle:
             with contextlib.suppress(IndexError):  # another thread was faster
                 connection = self._idle.pop()
@@ -91,104 +72,142 @@ class Pool(httpx.BaseTransport):
                 connection.close()
         return None
 
-    def give_back(self, connection: Connection) -> None:
-        if connection in self._busy:
-            self._busy.discard(connection)
-            if connection.is_idle:
-                self._idle.append(connection)
-            else:
-                connection.close()
-            if self._closed:  # asked last: another thread may close at any moment
-                self.close()
+    def give_back(self, connection: Connection[S]) -> None:
+        """To be called once by who used it."""
+        if connection.is_idle:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        if self._closed:  # asked last: another thread may close at any moment
+            self._close_idle()
+
+    def _all(self) -> list[Connection[S]]:
+        return [it for known in list(self._alive) if (it := known()) is not None]
 
     def drop(self) -> None:
-        """Let go of what a fork inherited: `Connection.close` leaves the parent's connection alone."""
-        for connection in [*self._idle, *self._busy]:
+        """Let go of what a fork inherited: closing leaves the parent's connections alone."""
+        for connection in self._all():
             connection.close()
 
-    def close(self) -> None:
-        self._closed = True
+    def _close_idle(self) -> None:
         while self._idle:
             with contextlib.suppress(IndexError):
                 self._idle.pop().close()
+
+
+class _Body(Generic[S]):
+    """A response's body as it comes, which gives its connection back when it is closed."""
+
+    def __init__(
+        self, pool: _Connections[S], request: httpx.Request, answered: tuple[Connection[S], Http1Exchange]
+    ) -> None:
+        self._pool = pool
+        connection, self._http = answered
+        self._connection: Connection[S] | None = connection
+        self._socket = connection.socket
+        self._exchange = exchange_of(request)
+        # The wait between pieces is another than that for the head: the caller changes it in between.
+        self._phases = request.extensions["timeout"]
+
+    def _first(self) -> bytes:
+        """What came with the head."""
+        data, self._http.rest = self._http.rest, b""
+        return self._http.body.feed(data) if data else data
+
+    def _is_over(self) -> bool:
+        """Whether the body is complete, so that the connection may be idle. Raises what broke it."""
+        body = self._http.body
+        if body.error is not None:
+            raise body.error
+        if body.finished and self._connection is not None:
+            self._connection.end(self._http)
+        return body.finished or self._connection is None
+
+    def _limit(self) -> float | None:
+        return self._exchange.limit(self._phases["read"])
+
+    def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.give_back(connection)
+
+
+class _SyncBody(_Body[BlockingSocket], httpx.SyncByteStream):
+    def __iter__(self) -> Iterator[bytes]:
+        body, receive, limit = self._http.body, self._socket.receive, self._limit
+        if data := self._first():
+            yield data
+        while not self._is_over():
+            data = receive(limit())
+            if not data:
+                body.end()
+            elif data := body.feed(data):
+                yield data
+
+    def close(self) -> None:
+        self._give_back()
+
+
+class _AsyncBody(_Body[AsyncSocket], httpx.AsyncByteStream):
+    """No async generator, which would outlive a loop that was left."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        body = self._http.body
+        if self._http.rest and (data := self._first()):
+            return data
+        while not self._is_over():
+            data = await self._socket.read(self._limit())
+            if not data:
+                body.end()
+            elif data := body.feed(data):
+                return data
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._give_back()
+
+
+class Pool(_Connections[BlockingSocket], httpx.BaseTransport):
+    """Connections to one server; safe between threads."""
+
+    def _new_socket(self) -> BlockingSocket:
+        return BlockingSocket()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answered = run(self._respond(request))
+        http = answered[1]
+        return httpx.Response(http.status, headers=http.headers, stream=_SyncBody(self, request, answered))
+
+    def close(self) -> None:
+        self._closed = True
+        self._close_idle()
         # Who uses it closes it: a number of a socket freed under a reading thread may be another's by then.
-        for connection in list(self._busy):
+        for connection in self._all():
             connection.abort()
 
 
-class _AsyncBody(httpx.AsyncByteStream):
-    """The async twin of `_Body`."""
-
-    def __init__(
-        self, body: AsyncGenerator[bytes, None], connection: AsyncConnection, pool: AsyncPool
-    ) -> None:
-        self._body = body
-        self._connection = connection
-        self._pool = pool
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._body
-
-    async def aclose(self) -> None:
-        try:
-            await self._body.aclose()
-        finally:
-            self._pool.give_back(self._connection)
-
-
-class AsyncPool(httpx.AsyncBaseTransport):
+class AsyncPool(_Connections[AsyncSocket], httpx.AsyncBaseTransport):
     """The async twin of `Pool`, for one event loop."""
 
-    def __init__(self, target: Target, socket_options: Any) -> None:
-        self._target = target
-        self._options = list(socket_options)
+    def __init__(self, target: Target, socket_options: Sequence[Any] = ()) -> None:
+        super().__init__(target, socket_options)
         self._buffer = bytearray(READ_SIZE)
-        self._idle: list[AsyncConnection] = []
-        self._busy: set[AsyncConnection] = set()
-        self._closed = False
+
+    def _new_socket(self) -> AsyncSocket:
+        return AsyncSocket(self._buffer)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = current.get()
-        self._check_open()
-        connection = None if exchange.fresh else self._take()
-        if connection is None:
-            connect_s = request.extensions["timeout"]["connect"]
-            connection = await connect(self._target, self._options, exchange, connect_s, self._buffer)
-        self._busy.add(connection)
-        try:
-            self._check_open()
-            dialogue: Dialogue = await connection.begin(request, exchange)
-        except BaseException:
-            self._busy.discard(connection)
-            connection.close()
-            raise
-        body = _AsyncBody(connection.body(dialogue, request, exchange), connection, self)
-        return httpx.Response(dialogue.status, headers=dialogue.headers, stream=body)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise httpx.LocalProtocolError("the pool is closed")
-
-    def _take(self) -> AsyncConnection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_stale(KEEP_S):
-                return connection
-            connection.close()
-        return None
-
-    def give_back(self, connection: AsyncConnection) -> None:
-        if connection in self._busy:
-            self._busy.discard(connection)
-            if self._closed or not connection.is_idle:
-                connection.close()
-            else:
-                self._idle.append(connection)
+        answered = await self._respond(request)
+        http = answered[1]
+        return httpx.Response(http.status, headers=http.headers, stream=_AsyncBody(self, request, answered))
 
     async def aclose(self) -> None:
         self._closed = True
-        for connection in [*self._idle, *self._busy]:
-            connection.close()
         self._idle.clear()
+        for connection in self._all():
+            connection.close()
         # The event loop closes the sockets in its next round.
         await asyncio.sleep(0)

@@ -1,0 +1,158 @@
+"""Through a proxy: CONNECT for https, the whole address for http; what it refuses is said of it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+import ollama_dify as od
+from ollama_dify import ChatSettings, Timeouts
+from ollama_dify.client import retry
+
+from .rows import shown_by_frames
+from .server import End, FaultServer, Script, whole
+from .test_connections import MODES, TLS, ask, serving_tls
+from .test_transport import proxied
+
+BASIC = "Basic " + base64.b64encode(b"me:p@ss").decode()
+
+
+def chat(url: str, proxy: str, **values: Any) -> ChatSettings:
+    return ChatSettings(model="m", base_url=url, proxy=proxy, **{"max_retries": 0, **values})
+
+
+class Tunnel:
+    """A proxy that connects every CONNECT to one place; heads: what it was sent."""
+
+    def __init__(self, port: int, reply: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> None:
+        self._port, self._reply = port, reply
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self.heads: list[bytes] = []
+
+    def __enter__(self) -> Tunnel:
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._thread.join(5)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._server.accept()[0],)).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        self.heads.append(head)
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
+            client.sendall(self._reply)
+            back = threading.Thread(target=_pump, args=(server, client))
+            back.start()
+            _pump(client, server)
+            back.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+@MODES
+@pytest.mark.parametrize("userinfo", ["", "me:p%40ss@"])
+def test_https_goes_through_a_tunnel(mode: str, userinfo: str) -> None:
+    with FaultServer(tls=serving_tls()) as secure, Tunnel(secure.port) as proxy:
+        settings = chat(
+            f"https://localhost:{secure.port}",
+            f"http://{userinfo}127.0.0.1:{proxy.port}",
+            verify=str(TLS / "ca.pem"),
+            api_key="k",
+        )
+        assert ask(mode, settings, times=2) == ["Hello"] * 4
+        assert secure.wait(lambda counts: counts.open == 0, 1.0)
+    (head,) = proxy.heads
+    place = f"localhost:{secure.port}"
+    sent = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
+    sent += [f"Proxy-Authorization: {BASIC}"] if userinfo else []
+    assert head.decode().removesuffix("\r\n\r\n").split("\r\n") == sent
+    # The proxy's credentials are its own, the server's stay inside the tunnel.
+    assert {request.headers["authorization"] for request in secure.requests} == {"Bearer k"}
+    assert not any("proxy-authorization" in request.headers for request in secure.requests)
+
+
+@MODES
+def test_http_goes_with_the_whole_address(mode: str) -> None:
+    with FaultServer(proxied) as proxy:
+        url = f"http://me:p%40ss@127.0.0.1:{proxy.port}"
+        assert ask(mode, chat("http://server.invalid:81", url), times=2) == ["Hello"] * 4
+        assert {request.path for request in proxy.requests} == {"http://server.invalid:81/api/chat"}
+        assert {request.headers["host"] for request in proxy.requests} == {"server.invalid:81"}
+        assert {request.headers["proxy-authorization"] for request in proxy.requests} == {BASIC}
+        assert proxy.counts.connections == 1
+
+
+def refusing(status: int) -> Script:
+    return lambda request: [whole(b"no", status)]
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("script", "tries", "told"),
+    [
+        (refusing(403), 1, "it answers 403 Forbidden"),
+        (refusing(407), 1, "proxy=http://name:password@host:port"),
+        (refusing(502), 3, "it answers 502 Bad Gateway"),
+        (lambda request: [b"SSH-2.0-dropbear\r\n\r\n"], 3, "illegal status line"),
+        (lambda request: [End.FIN], 3, "Server disconnected"),
+        (lambda request: [End.STALL], 3, "limit for connect"),
+        (lambda request: [b"HTTP/1.1 200 OK\r\n\r\nmore"], 3, "before the server could"),
+    ],
+    ids=["403", "407", "502", "another protocol", "closes", "silent", "bytes before the server's"],
+)
+def test_a_proxy_that_does_not_connect(
+    mode: str, script: Script, tries: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BASE_S", 0.001)
+    with FaultServer(script) as proxy:
+        url = proxy.url.replace("//", "//me:secret@")
+        settings = chat("https://server.invalid", url, max_retries=2, timeout=Timeouts(connect=0.3))
+        with pytest.raises(od.ConnectionFailedError) as caught:
+            ask(mode, settings)
+        assert f"127.0.0.1:{proxy.port}" in str(caught.value)
+        assert told in str(caught.value)
+        assert "Ollama" not in str(caught.value)
+        for secret in ("secret", base64.b64encode(b"me:secret").decode()):
+            assert shown_by_frames(caught.value, secret, '"hi"') == []
+        assert [request.method for request in proxy.requests] == ["CONNECT"] * tries
+        assert proxy.wait(lambda counts: counts.open == 0, 1.0)
+
+
+@MODES
+def test_a_proxy_that_is_not_there(mode: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(od.ConnectionFailedError, match=f"the proxy http://127.0.0.1:{port} .*refused"):
+        ask(mode, chat("http://server.invalid", f"http://127.0.0.1:{port}"))
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("scheme", ["https", "socks5", "socks5h", "ftp"])
+def test_proxies_that_are_not_supported(mode: str, scheme: str) -> None:
+    with pytest.raises(od.ConfigurationError, match=r"http://proxy\.example:3128") as caught:
+        ask(mode, chat("http://server.invalid", f"{scheme}://me:secret@127.0.0.1:9"))
+    assert shown_by_frames(caught.value, "secret", "secret") == []
+    assert "secret" not in str(caught.value)
+    assert (f"{scheme}://" in str(caught.value)) is (scheme != "ftp")
