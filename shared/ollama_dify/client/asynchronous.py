@@ -19,6 +19,7 @@ from ..wire.requests import Prompt
 from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .blocking import mark_begun
 from .calls import Calls
+from .request import Request
 from .session import Stream
 
 if TYPE_CHECKING:
@@ -149,6 +150,14 @@ class AsyncOllamaClient:
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> AsyncChatStream:
         """Complete a prompt, piece by piece."""
         return AsyncChatStream(self, self._calls.generate_stream(prompt, call))
+
+    async def ask(self, request: Request) -> ChatResult:
+        """Answer a request that was made before, in one piece."""
+        return await self._transport().run(self._calls.ask(request))
+
+    def ask_stream(self, request: Request) -> AsyncChatStream:
+        """Answer a request that was made before with `streamed=True`, piece by piece."""
+        return AsyncChatStream(self, self._calls.ask_stream(request))
 
     async def embed(
         self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None

@@ -16,6 +16,7 @@ from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt
 from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .calls import Calls
+from .request import Request
 from .session import Stream
 
 if TYPE_CHECKING:
@@ -159,6 +160,14 @@ class OllamaClient:
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> ChatStream:
         """Complete a prompt, piece by piece."""
         return ChatStream(self, self._calls.generate_stream(prompt, call))
+
+    def ask(self, request: Request) -> ChatResult:
+        """Answer a request that was made before, in one piece."""
+        return self._transport().run(self._calls.ask(request))
+
+    def ask_stream(self, request: Request) -> ChatStream:
+        """Answer a request that was made before with `streamed=True`, piece by piece."""
+        return ChatStream(self, self._calls.ask_stream(request))
 
     def embed(
         self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None

@@ -28,7 +28,8 @@ from ..wire.responses import (
     read_version,
 )
 from . import session as flows
-from .chat import ask, chat_question, known_counter, prompt_question
+from .chat import ask, known_counter
+from .request import Request
 from .retry import quota_for
 from .session import Context, Lookups, Stream
 
@@ -56,6 +57,12 @@ class Calls:
         settings = self.settings if settings is None else settings
         return Context(settings.max_retries, quota_for(url), self._lookups)
 
+    def ask(self, request: Request) -> Flow[ChatResult]:
+        return ask(self.context(request.settings), request, flows.complete)
+
+    def ask_stream(self, request: Request) -> Flow[Stream]:
+        return ask(self.context(request.settings), request, flows.begin)
+
     def chat(
         self,
         messages: Sequence[Message],
@@ -63,8 +70,8 @@ class Calls:
         tool_choice: str | None,
         call: Mapping[str, Any],
     ) -> Flow[ChatResult]:
-        question = chat_question(self._chat_settings(), messages, tools, tool_choice, call, streamed=False)
-        return ask(self.context(question.settings), question, flows.complete)
+        request = Request.chat(self._chat_settings(), messages, tools, tool_choice, call, streamed=False)
+        return self.ask(request)
 
     def chat_stream(
         self,
@@ -73,16 +80,16 @@ class Calls:
         tool_choice: str | None,
         call: Mapping[str, Any],
     ) -> Flow[Stream]:
-        question = chat_question(self._chat_settings(), messages, tools, tool_choice, call, streamed=True)
-        return ask(self.context(question.settings), question, flows.begin)
+        request = Request.chat(self._chat_settings(), messages, tools, tool_choice, call, streamed=True)
+        return self.ask_stream(request)
 
     def generate(self, prompt: str | Prompt, call: Mapping[str, Any]) -> Flow[ChatResult]:
-        question = prompt_question(self._chat_settings(), prompt, call, streamed=False)
-        return ask(self.context(question.settings), question, flows.complete)
+        request = Request.generate(self._chat_settings(), prompt, call, streamed=False)
+        return self.ask(request)
 
     def generate_stream(self, prompt: str | Prompt, call: Mapping[str, Any]) -> Flow[Stream]:
-        question = prompt_question(self._chat_settings(), prompt, call, streamed=True)
-        return ask(self.context(question.settings), question, flows.begin)
+        request = Request.generate(self._chat_settings(), prompt, call, streamed=True)
+        return self.ask_stream(request)
 
     def count_tokens(
         self, counted: str | Sequence[Message], tools: Sequence[Tool], call: Mapping[str, Any]
