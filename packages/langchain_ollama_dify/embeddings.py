@@ -7,15 +7,16 @@ from typing import cast
 
 from langchain_core.embeddings import Embeddings
 
-from ollama_dify import Connected, EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify import EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify.adapter import ClientOwner
 
-from .citizen import Citizen
 from .errors import langchain_errors
+from .serialization import LangChainSerializable
 
 __all__ = ["OllamaDifyEmbeddings"]
 
 
-class OllamaDifyEmbeddings(Citizen, Embeddings, Connected, EmbeddingSettings):
+class OllamaDifyEmbeddings(LangChainSerializable, Embeddings, ClientOwner, EmbeddingSettings):
     """An embedding model of an Ollama server, by the settings of Dify's form.
 
     `OllamaDifyEmbeddings(model="nomic-embed-text")`, or `from_settings(settings)`. Texts go in batches of

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import IOBase
 from pathlib import Path
 from typing import Any, Literal
 
-from llama_index.core.base.llms.generic_utils import messages_to_prompt as own_prompt_format
 from llama_index.core.base.llms.types import (
     CachePoint,
     ChatMessage,
@@ -22,21 +20,19 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.tools.types import BaseTool
 
 from ollama_dify import (
-    CapabilityError,
     ChatSettings,
     ConfigurationError,
     Image,
     ImageUrl,
     Message,
-    Prompt,
     TextPart,
     Tool,
     ToolCall,
     UnsupportedContentError,
-    read_image,
 )
+from ollama_dify.adapter import read_arguments, read_image
 
-__all__ = ["to_arguments", "to_messages", "to_prompt", "to_tool", "to_tool_choice", "tool_dict"]
+__all__ = ["ROLES", "to_messages", "to_tool", "tool_dict"]
 
 ROLES: Mapping[MessageRole, Literal["system", "user", "assistant", "tool"]] = {
     MessageRole.SYSTEM: "system",
@@ -66,35 +62,6 @@ def to_messages(messages: Sequence[ChatMessage], settings: ChatSettings) -> list
     return converted
 
 
-def to_prompt(
-    messages: Sequence[ChatMessage],
-    settings: ChatSettings,
-    messages_to_prompt: Callable[[Sequence[ChatMessage]], str],
-) -> Prompt:
-    """The conversation as one prompt for /api/generate: system apart, the other turns by LlamaIndex's prompt
-    format.
-
-    messages_to_prompt: that format. A lone user turn goes as it is under LlamaIndex's own format, because
-    the server puts the model's template around it. Raises CapabilityError for tool calls.
-    """
-    converted = to_messages(messages, settings)
-    if any(turn.role == "tool" or turn.tool_calls for turn in converted):
-        raise CapabilityError(
-            'The conversation holds tool calls, which mode="completion" cannot express.',
-            hint='Use mode="chat" for tools.',
-        )
-    system = [turn.text for turn in converted if turn.role == "system"]
-    turns = [turn for turn in converted if turn.role != "system"]
-    if messages_to_prompt is own_prompt_format and [turn.role for turn in turns] == ["user"]:
-        text = turns[0].text
-    elif turns:
-        text = messages_to_prompt([message for message in messages if ROLES[message.role] != "system"])
-    else:
-        text = ""
-    images = tuple(part for turn in converted for part in turn.content if not isinstance(part, TextPart))
-    return Prompt(text, system="\n\n".join(system) if system else None, images=images)
-
-
 def _message(
     message: ChatMessage, index: int, tool_names: Mapping[str, str], settings: ChatSettings
 ) -> Message:
@@ -113,7 +80,9 @@ def _message(
                 thoughts.append(block.content)
         elif isinstance(block, ToolCallBlock):
             calls.append(
-                ToolCall(block.tool_name, to_arguments(block.tool_kwargs, where), block.tool_call_id or None)
+                ToolCall(
+                    block.tool_name, read_arguments(block.tool_kwargs, where), block.tool_call_id or None
+                )
             )
         elif not isinstance(block, CachePoint):  # The server reuses a common beginning without being told.
             raise _unsupported(block, where)
@@ -164,26 +133,6 @@ def _unsupported(block: ContentBlock, where: str) -> UnsupportedContentError:
     )
 
 
-def to_arguments(value: Mapping[str, Any] | str | None, where: str) -> Mapping[str, Any]:
-    """Arguments as an object; other models' histories hold them as JSON text."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else {}
-        except ValueError as error:
-            raise UnsupportedContentError(
-                f"{where}: the tool call's arguments are not JSON ({error}).\n"
-                "Give tool_kwargs as a dictionary."
-            ) from error
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise UnsupportedContentError(
-            f"{where}: the tool call's arguments are of type {type(value).__name__}.\n"
-            "Give tool_kwargs as a dictionary."
-        )
-    return value
-
-
 def _written_call(call: Any, where: str) -> ToolCall:
     """A call as older LlamaIndex histories hold it: OpenAI's shape, Ollama's, or a flat one."""
     if not isinstance(call, Mapping):
@@ -194,7 +143,7 @@ def _written_call(call: Any, where: str) -> ToolCall:
     if not isinstance(name, str):
         raise UnsupportedContentError(f"{where}: a tool call without a name.\nUse a ToolCallBlock instead.")
     arguments = function.get("arguments", function.get("tool_kwargs"))
-    return ToolCall(name, to_arguments(arguments, where), call.get("id") or call.get("tool_id") or None)
+    return ToolCall(name, read_arguments(arguments, where), call.get("id") or call.get("tool_id") or None)
 
 
 def tool_dict(tool: BaseTool) -> dict[str, Any]:
@@ -227,21 +176,4 @@ def to_tool(tool: Any) -> Tool:
             f"A tool of type {type(tool).__name__} has no name.\n"
             'Pass a LlamaIndex tool (FunctionTool.from_defaults(…)) or {"type": "function", "function": {…}}.'
         )
-    parameters = function.get("parameters")
-    if parameters is None:
-        parameters = {"type": "object", "properties": {}}
-    return Tool(name, function.get("description") or "", parameters)
-
-
-def to_tool_choice(choice: Any) -> str | None:
-    """A choice in the core's words; LlamaIndex passes OpenAI's objects on, which name a tool."""
-    if isinstance(choice, Mapping):
-        function = choice.get("function", choice)
-        name = function.get("name") if isinstance(function, Mapping) else None
-        if isinstance(name, str):
-            return name
-    elif choice is None or isinstance(choice, str):
-        return choice
-    raise ConfigurationError(
-        f'tool_choice={choice!r} names no tool: use "auto", "none", "required" or a tool\'s name.'
-    )
+    return Tool(name, function.get("description") or "", function.get("parameters") or {})

@@ -13,10 +13,11 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent,
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from ollama_dify import ConfigurationError, Connected, EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify import ConfigurationError, EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify.adapter import ClientOwner
 
 from .batches import CACHE_COLLECTION, BatchJob, Progress
-from .portable import Portable
+from .pickling import PickleMixin
 
 __all__ = ["OllamaDifyEmbedding"]
 
@@ -26,7 +27,7 @@ dispatcher = get_dispatcher(__name__)
 _THEIR_WORDS = {"model_name": "model", "embed_batch_size": "batch_size", "num_workers": "max_concurrency"}
 
 
-class OllamaDifyEmbedding(Portable, BaseEmbedding, Connected, EmbeddingSettings):
+class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSettings):
     """An Ollama embedding model with the fields of Dify's form, for LlamaIndex.
 
         Settings.embed_model = OllamaDifyEmbedding(model="nomic-embed-text", context_size=2048)

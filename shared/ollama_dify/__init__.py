@@ -10,12 +10,9 @@ Adapters: `langchain_ollama_dify`, `llamaindex_ollama_dify`.
 
 from typing import TYPE_CHECKING, Any
 
-from .adapter.quick_models import quick_constructor
 from .address import Address
 from .client.asynchronous import AsyncChatStream, AsyncOllamaClient
 from .client.blocking import ChatStream, OllamaClient
-from .client.images import read_image
-from .client.owner import Connected
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -41,7 +38,6 @@ from .media.image import Image, ImageLimits
 from .settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
 from .wire.json_schema import inline_refs
 from .wire.messages import ImageUrl, Message, TextPart, Tool, ToolCall, assistant, system, user
-from .wire.repair import correction
 from .wire.requests import Prompt
 from .wire.responses import (
     ChatChunk,
@@ -70,7 +66,6 @@ __all__ = [
     "ChatSettings",
     "ChatStream",
     "ConfigurationError",
-    "Connected",
     "ConnectionFailedError",
     "ConnectionSettings",
     "ContextOverflowError",
@@ -108,10 +103,7 @@ __all__ = [
     "UnsupportedContentError",
     "Usage",
     "assistant",
-    "correction",
     "inline_refs",
-    "quick_constructor",
-    "read_image",
     "system",
     "user",
 ]

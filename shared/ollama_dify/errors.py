@@ -190,7 +190,8 @@ class ProtocolError(OllamaError):
 
 
 class IncompleteResponseError(ProtocolError):
-    """The answer ended before `done:true`; `partial` holds what had arrived."""
+    """The answer ended before `done:true`, or at a limit under `on_length="error"`; `partial` holds what had
+    arrived."""
 
 
 class EmptyResponseError(ProtocolError):

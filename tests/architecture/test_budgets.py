@@ -32,7 +32,8 @@ import ollama_dify
 from langchain_ollama_dify import ChatOllamaDify, answers
 from llamaindex_ollama_dify import OllamaDify
 from llamaindex_ollama_dify.answers import GrowingAnswer
-from ollama_dify import ChatChunk, ChatSettings, OllamaClient, quick_constructor, user
+from ollama_dify import ChatChunk, ChatSettings, OllamaClient, user
+from ollama_dify.adapter import quick_constructor
 
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / part) for part in ("shared", "packages"))
@@ -63,18 +64,18 @@ ADVICE = ("advice", "advice_texts")
 # An adapter is imported into a program that has its framework's class already. The numbers are those of
 # modules today and three more; of the framework's own, a sixth one tells of a part that is not needed by all.
 IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
-    "core": ("", "import ollama_dify", HEAVY, 36),
+    "core": ("", "import ollama_dify", HEAVY, 41),
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",
         ("httpcore", "anyio", "aiohttp", "tokenizers", "yaml", "tenacity"),
-        47,
+        52,
     ),
     "llamaindex": (
         "from llama_index.core.llms.function_calling import FunctionCallingLLM",
         "import llamaindex_ollama_dify",
         ("httpcore", "httpx", "rich", "tokenizers"),
-        45,
+        50,
     ),
 }
 

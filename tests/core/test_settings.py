@@ -20,12 +20,12 @@ from pydantic import SecretStr
 from ollama_dify import (
     ChatSettings,
     ConfigurationError,
-    Connected,
     ConnectionSettings,
     EmbeddingSettings,
     ModelSettings,
     Timeouts,
 )
+from ollama_dify.adapter import ClientOwner
 from ollama_dify.settings.model import SAMPLING_OPTIONS
 from ollama_dify.settings.names import FOREIGN_NAMES
 
@@ -75,6 +75,7 @@ CHAT: dict[str, Any] = {
     **dict.fromkeys(("logprobs", "top_logprobs", "max_image_edge")),
     "mode": "chat",
     "context_overflow": "error",
+    "on_length": "warn",
     "allow_image_paths": True,
     "allow_image_urls": False,
     "convert_images": False,
@@ -619,7 +620,7 @@ def test_dify_names_what_is_wrong() -> None:
         ChatSettings.from_dify("llava", {"context_size": "many"})
 
 
-class Framework(Connected, ChatSettings):
+class Framework(ClientOwner, ChatSettings):
     """What an adapter is, less its framework."""
 
     extra_field: int = 5

@@ -342,7 +342,7 @@ PROMPTS: dict[str, tuple[list[ChatMessage], dict[str, Any]]] = {
             ChatMessage(role="assistant", content="Hello."),
             ChatMessage(content="Bye"),
         ],
-        {"prompt": "user: Hi\nassistant: Hello.\nuser: Bye\nassistant: ", "system": "A."},
+        {"prompt": "user: Hi\nassistant: Hello.\nuser: Bye\nassistant:", "system": "A."},
     ),
 }
 

@@ -1,1 +1,24 @@
 """Names that only authors of adapters need."""
+
+from ..client.images import read_image
+from ..client.owner import ClientOwner
+from ..client.request import Request, as_prompt
+from ..settings.answer_format import answer_format
+from ..wire.messages import read_arguments
+from ..wire.repair import correction, read_json, schema_request
+from ..wire.tool_choice import read_tool_choice
+from .quick_models import quick_constructor
+
+__all__ = [
+    "ClientOwner",
+    "Request",
+    "answer_format",
+    "as_prompt",
+    "correction",
+    "quick_constructor",
+    "read_arguments",
+    "read_image",
+    "read_json",
+    "read_tool_choice",
+    "schema_request",
+]

@@ -40,7 +40,7 @@ def ask(
     warn_of_disagreement(context, request.settings)
     while True:
         try:
-            return (yield from run(context, request.wire, request.decoder))
+            return (yield from run(context, request.wire, partial(request.decoder, context.lookups.warned)))
         except ContextOverflowError as error:
             smaller = request.smaller(error)
             if smaller is None:

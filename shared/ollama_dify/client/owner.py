@@ -21,18 +21,18 @@ else:
     # What counts is imported when it is needed; the name stays known to `typing.get_type_hints`.
     Counter = Any
 
-__all__ = ["Connected"]
+__all__ = ["ClientOwner"]
 
-_A = TypeVar("_A", bound="Connected")
+_A = TypeVar("_A", bound="ClientOwner")
 _T = TypeVar("_T")
 
 
-class Connected(BaseModel):
+class ClientOwner(BaseModel):
     """A settings object with clients.
 
     The clients are made on first use and are left out of pickles and copies, so that an object may move to
     another process and connects there by itself. Mixed in before the settings class:
-    `class ChatOllamaDify(BaseChatModel, Connected, ChatSettings)`.
+    `class ChatOllamaDify(BaseChatModel, ClientOwner, ChatSettings)`.
     """
 
     _sync_client: OllamaClient | None = PrivateAttr(None)
@@ -90,6 +90,15 @@ class Connected(BaseModel):
             "Counting tokens needs the model's vocabulary, and fetching it here would block the event loop.\n"
             "Call `await model.awarmup()` once before."
         )
+
+    def ignores_format(self, *, noticed: bool = False) -> bool:
+        """Whether the server was seen to ignore `format` for this model; noticed: it was just now."""
+        model = self.known_model()
+        name = str(getattr(self, "model", "")) if model is None else model.digest or model.name
+        known = self.client._calls.context().lookups.ignoring_format
+        if noticed:
+            known.add(name)
+        return name in known
 
     async def _off_loop(self, read: Callable[[], _T], call: Mapping[str, Any]) -> _T:
         """Read the framework's messages; in a thread where that converts images, which takes long."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, MutableSet, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CapabilityError, ConfigurationError, ContextOverflowError
+from ..errors import CapabilityError, ConfigurationError, ContextOverflowError, IncompleteResponseError
 from ..settings.model import ChatSettings
 from ..wire.messages import Content, ImageUrl, Message, TextPart, Tool
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
+from ..wire.responses import ChatChunk, ChatResult, CutBy, Finish
 from ..wire.streaming import ChatDecoder, ChunkFilter
 from ..wire.think_tags import ThinkTags, thinking_apart
 from ..wire.tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from .count import Counter
 
 __all__ = ["Asked", "Request", "as_prompt"]
+
+logger = logging.getLogger("ollama_dify")
 
 # What is asked: a conversation for /api/chat, a prompt for /api/generate.
 Asked = Sequence[Message] | Prompt
@@ -38,6 +43,7 @@ class Request:
     prompt: what /api/generate is asked instead.
     dropped: positions of messages that are left out of the request.
     expected: the tokens of what is asked, where they were counted.
+    own_limit: whether the call itself said how long the answer may be.
     """
 
     settings: ChatSettings
@@ -49,6 +55,7 @@ class Request:
     dropped: tuple[int, ...] = ()
     expected: TokenCount | None = None
     counter: Counter | None = None
+    own_limit: bool = False
 
     @classmethod
     def of_call(
@@ -78,7 +85,7 @@ class Request:
                     f"{min(extra)!r} belongs to /api/generate, and mode='chat' uses /api/chat.",
                     hint='Use mode="completion", or leave it out.',
                 )
-            return cls._chat(of_call, asked, tools, tool_choice, streamed=streamed)
+            return cls._chat(of_call, asked, tools, tool_choice, call, streamed=streamed)
         if tools or tool_choice not in (None, "auto", "none"):
             raise CapabilityError(
                 f'{len(tools)} tool(s) given, but mode="completion" uses /api/generate, which takes none.',
@@ -86,7 +93,7 @@ class Request:
                 hint='Use mode="chat" for tools.',
             )
         prompt = asked if isinstance(asked, Prompt) else as_prompt(asked)
-        return cls._generate(of_call, replace(prompt, **extra), streamed=streamed)
+        return cls._generate(of_call, replace(prompt, **extra), call, streamed=streamed)
 
     @classmethod
     def chat(
@@ -100,7 +107,7 @@ class Request:
         streamed: bool,
     ) -> Request:
         """A conversation for /api/chat; call: what overrides the settings."""
-        return cls._chat(check_call(settings, call), messages, tools, tool_choice, streamed=streamed)
+        return cls._chat(check_call(settings, call), messages, tools, tool_choice, call, streamed=streamed)
 
     @classmethod
     def generate(
@@ -108,7 +115,7 @@ class Request:
     ) -> Request:
         """A prompt for /api/generate; call: what overrides the settings."""
         prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
-        return cls._generate(check_call(settings, call), prompt, streamed=streamed)
+        return cls._generate(check_call(settings, call), prompt, call, streamed=streamed)
 
     @classmethod
     def _chat(
@@ -117,6 +124,7 @@ class Request:
         messages: Sequence[Message],
         tools: Sequence[Tool],
         tool_choice: str | None,
+        call: Mapping[str, Any],
         *,
         streamed: bool,
     ) -> Request:
@@ -133,16 +141,19 @@ class Request:
         _check_addresses(settings, [part for message in messages for part in message.content])
         wire = chat_request(settings, messages, tools=plan.tools, streamed=streamed)
         has_images = any(not isinstance(part, TextPart) for message in messages for part in message.content)
-        return cls(settings, wire, plan, has_images, tuple(messages))
+        return cls(settings, wire, plan, has_images, tuple(messages), own_limit=_says_limit(call))
 
     @classmethod
-    def _generate(cls, settings: ChatSettings, prompt: Prompt, *, streamed: bool) -> Request:
+    def _generate(
+        cls, settings: ChatSettings, prompt: Prompt, call: Mapping[str, Any], *, streamed: bool
+    ) -> Request:
         _check_addresses(settings, prompt.images)
         wire = generate_request(settings, prompt, streamed=streamed)
-        return cls(settings, wire, ToolPlan(), bool(prompt.images), prompt=prompt)
+        has_images = bool(prompt.images)
+        return cls(settings, wire, ToolPlan(), has_images, prompt=prompt, own_limit=_says_limit(call))
 
-    def decoder(self) -> ChatDecoder:
-        """A fresh decoder for one attempt."""
+    def decoder(self, warned: MutableSet[tuple[str, str]]) -> ChatDecoder:
+        """A fresh decoder for one attempt; warned: what this object was warned of already."""
         settings = self.settings
         filters: list[ChunkFilter] = []
         if self.plan.forced:
@@ -162,8 +173,47 @@ class Request:
             generated=self.wire.path == "/api/generate",
             model=settings.model,
             filters=filters,
-            last=report.feed,
+            last=lambda chunk: report.feed(self._with_cut(chunk)),
+            check=partial(self._check_length, warned),
         )
+
+    def _with_cut(self, chunk: ChatChunk) -> ChatChunk:
+        finish = chunk.finish
+        if finish is None or finish.reason != "length":
+            return chunk
+        return chunk._replace(finish=replace(finish, cut_by=self._cut_by(finish)))
+
+    def _cut_by(self, finish: Finish) -> CutBy | None:
+        """Which limit ended the answer; None where the numbers do not tell."""
+        written, limit = finish.usage.output_tokens, self.settings.answer_limit
+        if not written or limit is None:
+            return None
+        return "max_tokens" if written >= limit else "context_size"
+
+    def _check_length(self, warned: MutableSet[tuple[str, str]], result: ChatResult) -> None:
+        """Tell of an answer that ended at a limit, as `on_length` says."""
+        finish, settings = result.finish, self.settings
+        if finish is None or finish.reason != "length" or settings.on_length == "return":
+            return
+        what = {
+            "max_tokens": f"its limit of {settings.answer_limit} tokens (max_tokens, num_predict)",
+            "context_size": f"the end of the context (context_size={settings.context_size})",
+        }.get(finish.cut_by or "", "a limit")
+        if settings.on_length == "error":
+            raise IncompleteResponseError(
+                f"The answer of {settings.model!r} reached {what}.",
+                partial=result,
+                hint="Raise the limit, or take the answer as it is with on_length='return'. What had arrived "
+                "is in the error's `partial`.",
+            )
+        if not self.own_limit and ("", "length") not in warned:
+            warned.add(("", "length"))
+            logger.warning(
+                "The answer of %r reached %s and may end in the middle of a sentence. Raise the limit, or "
+                "set on_length='return' or 'error'. This is said once.",
+                settings.model,
+                what,
+            )
 
     def without(self, dropped: tuple[int, ...]) -> Request:
         """The same request without these messages."""
@@ -192,12 +242,17 @@ class Request:
             self.counter.learn(sent, self.plan.tools, self.settings.think, prompt_tokens)
 
 
+def _says_limit(call: Mapping[str, Any]) -> bool:
+    return call.get("num_predict") is not None or call.get("max_tokens") is not None
+
+
 def as_prompt(messages: Sequence[Message], write: Callable[[], str] | None = None) -> Prompt:
     """A conversation as one prompt for /api/generate: system apart, the other turns line by line.
 
     A lone user turn goes as it is, because the server puts the model's template around it. Several become
     `user: …`, `assistant: …`, and a last `assistant:` that the model goes on from.
-    write: gives the text instead, in a prompt format of the user's own. Raises CapabilityError for tool calls.
+    write: gives the text instead, in a prompt format of the user's own.
+    Raises CapabilityError for tool calls.
     """
     if any(turn.role == "tool" or turn.tool_calls for turn in messages):
         raise CapabilityError(

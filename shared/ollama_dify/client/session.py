@@ -56,6 +56,8 @@ class Lookups:
     counters: dict[str, Counter] = field(default_factory=dict)
     counter_names: dict[str, str] = field(default_factory=dict)
     warned: set[tuple[str, str]] = field(default_factory=set)
+    # Digests, or names, of models whose server does not hold answers to `format`.
+    ignoring_format: set[str] = field(default_factory=set)
 
 
 class Context(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from .answer_format import answer_format
 from .connection import ConnectionSettings, Timeouts
 
 __all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSettings", "Timeouts"]
@@ -141,6 +142,11 @@ class ChatSettings(ModelSettings):
         "error",
         description="A prompt that does not fit: an error, drop the oldest turns, or let the server cut it.",
     )
+    on_length: Literal["return", "warn", "error"] = Field(
+        "warn",
+        description="An answer that ended at a limit: given as it is, with one log warning per object, or an "
+        "IncompleteResponseError that holds it.",
+    )
     num_predict: int | None = Field(
         None, ge=-2, description="Fewer tokens than the upper bound; 0, -1 and -2 mean the bound."
     )
@@ -163,7 +169,7 @@ class ChatSettings(ModelSettings):
     think: bool | Literal["low", "medium", "high", "max"] | None = Field(
         None, description="Reasoning of thinking models: on, off, or a level. Unset: on where the model can."
     )
-    format: Literal["json"] | dict[str, Any] | None = Field(
+    format: Annotated[Literal["json"] | dict[str, Any] | None, BeforeValidator(answer_format)] = Field(
         None, description='"json", or a JSON schema that the answer must satisfy.'
     )
     logprobs: bool | None = Field(None, description="Log probabilities of the answer's tokens.")

@@ -15,11 +15,12 @@ import orjson
 
 from ..errors import CapabilityError, ConfigurationError, UnsupportedContentError
 from ..media.image import Image, check_image_count
-from ..settings.model import LOAD_OPTIONS, ChatSettings, EmbeddingSettings, Timeouts
+from ..settings.model import LOAD_OPTIONS, ChatSettings, ConnectionSettings, EmbeddingSettings, Timeouts
 from ..settings.names import unknown_name
 from .image_places import placed_text
 from .json_schema import inline_refs
 from .messages import ImageUrl, Message, TextPart, Tool
+from .think_tags import thinking_apart
 
 __all__ = [
     "Prompt",
@@ -35,31 +36,16 @@ __all__ = [
 ]
 
 # Settings of the object, not of a call: the first would make the server load the model again,
-# the rest belong to the connection.
+# the rest belong to the connection, but for how long and how often a call tries.
 _NOT_PER_CALL: Mapping[str, str] = {
+    **dict.fromkeys(
+        set(ConnectionSettings.model_fields) - {"timeout", "max_retries"}, "it belongs to the connection"
+    ),
     **dict.fromkeys(
         ("context_size", "num_ctx", *LOAD_OPTIONS), "changing it makes the server load the model again"
     ),
-    **dict.fromkeys(
-        (
-            "base_url",
-            "api_key",
-            "api_key_from_env",
-            "headers",
-            "verify",
-            "proxy",
-            "trust_env",
-            "max_connections",
-            "follow_redirects",
-            "http_backend",
-            "http_client",
-            "http_async_client",
-        ),
-        "it belongs to the connection",
-    ),
     "mode": "it decides between /api/chat and /api/generate",
 }
-
 
 # Levels of lists and dictionaries in a request; orjson writes a few more.
 _MAX_DEPTH = 250
@@ -161,7 +147,7 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
                 f"{name!r} cannot change per call: {_NOT_PER_CALL[name]}. "
                 f"Set {field}= on the object, or make a second object."
             )
-        if name not in ChatSettings.model_fields:
+        if name not in ChatSettings.model_fields and name != "response_format":
             raise ConfigurationError(unknown_name(name, ChatSettings.model_fields))
     if "max_tokens" in values:
         if "num_predict" in values:
@@ -169,6 +155,11 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
                 "max_tokens and num_predict of one call mean the same: give one of them."
             )
         values["num_predict"] = values.pop("max_tokens")
+    if values.get("response_format") is not None:
+        if "format" in values:
+            raise ConfigurationError("format= and response_format= say the same thing; leave one out.")
+        values["format"] = values["response_format"]
+    values.pop("response_format", None)
     if "options" in values:
         values["options"] = {**settings.options, **(values["options"] or {})}
     explicit = settings.explicit(fields=ChatSettings)
@@ -197,7 +188,7 @@ def chat_request(
     _check_images(settings, images)
     body: dict[str, Any] = {
         "model": settings.model,
-        "messages": [wire_message(message, with_images=images > 0) for message in messages],
+        "messages": [wire_message(thinking_apart(message), with_images=images > 0) for message in messages],
         "stream": streamed,
     }
     if tools:
@@ -290,11 +281,12 @@ def wire_message(message: Message, *, with_images: bool | None = None) -> dict[s
 
 
 def wire_tool(tool: Tool) -> dict[str, Any]:
-    """Ollama's tool definition; `$ref` is inlined because the server keeps no `$defs`."""
+    """Ollama's tool definition; `$ref` is inlined because the server keeps no `$defs`. A tool without
+    parameters takes an empty object."""
     function = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": inline_refs(tool.parameters),
+        "parameters": inline_refs({"type": "object", "properties": {}, **tool.parameters}),
     }
     return {"type": "function", "function": function}
 

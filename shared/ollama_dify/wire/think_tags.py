@@ -40,6 +40,10 @@ class ThinkTags:
         self._thought = False
         self._after = False
 
+    @property
+    def held(self) -> str:
+        return self._held
+
     def feed(self, chunk: ChatChunk) -> ChatChunk:
         """The chunk with its text divided into text and thinking."""
         text, thinking, calls, _, finish = chunk
