@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 from langchain_core.embeddings import Embeddings
 
@@ -14,6 +14,8 @@ from .errors import langchain_errors
 from .serialization import LangChainSerializable
 
 __all__ = ["OllamaDifyEmbeddings"]
+
+Kind = Literal["query", "document"]
 
 
 class OllamaDifyEmbeddings(LangChainSerializable, Embeddings, ClientOwner, EmbeddingSettings):
@@ -30,7 +32,7 @@ class OllamaDifyEmbeddings(LangChainSerializable, Embeddings, ClientOwner, Embed
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question."""
         with langchain_errors():
-            return _only_vector(self.client.embed([text], kind="query"))
+            return _only_vector(self.embed([text], kind="query"))
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """The vectors of documents, in order; None in the place of a failed one (`skip_failed` only)."""
@@ -39,17 +41,18 @@ class OllamaDifyEmbeddings(LangChainSerializable, Embeddings, ClientOwner, Embed
     async def aembed_query(self, text: str) -> list[float]:
         """The vector of a question."""
         with langchain_errors():
-            return _only_vector(await self.async_client.embed([text], kind="query"))
+            return _only_vector(await self.aembed([text], kind="query"))
 
-    def embed(self, texts: Sequence[str]) -> EmbedResult:
-        """The documents' vectors with what LangChain's own methods have no place for: tokens, durations."""
+    def embed(self, texts: Sequence[str], *, kind: Kind = "document") -> EmbedResult:
+        """The vectors with what LangChain's own methods have no place for: tokens, and which texts were cut,
+        split or failed."""
         with langchain_errors():
-            return self.client.embed(texts, kind="document")
+            return self.client.embed(texts, kind=kind)
 
-    async def aembed(self, texts: Sequence[str]) -> EmbedResult:
+    async def aembed(self, texts: Sequence[str], *, kind: Kind = "document") -> EmbedResult:
         """The async twin of `embed`."""
         with langchain_errors():
-            return await self.async_client.embed(texts, kind="document")
+            return await self.async_client.embed(texts, kind=kind)
 
 
 def _only_vector(result: EmbedResult) -> list[float]:

@@ -152,14 +152,17 @@ def tool_dict(tool: BaseTool) -> dict[str, Any]:
     LlamaIndex's `to_openai_tool` changes names the agents then do not find, and keeps a part of the schema.
     """
     metadata = tool.metadata
+    parameters = metadata.get_parameters_dict()
     whole = {} if metadata.fn_schema is None else metadata.fn_schema.model_json_schema()
-    beside = {key: value for key, value in whole.items() if key not in ("title", "description")}
+    if parameters.get("properties") == whole.get("properties"):
+        beside = {key: value for key, value in whole.items() if key not in ("title", "description")}
+        parameters = {**beside, **parameters}
     return {
         "type": "function",
         "function": {
             "name": metadata.get_name(),
             "description": metadata.description,
-            "parameters": {**beside, **metadata.get_parameters_dict()},
+            "parameters": parameters,
         },
     }
 

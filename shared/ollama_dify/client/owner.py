@@ -106,6 +106,11 @@ class ClientOwner(BaseModel):
             return await asyncio.to_thread(read)
         return read()
 
+    def share_clients(self, copy: _A) -> _A:
+        """Have a copy of this object use its connections; gives the copy."""
+        copy._sync_client, copy._awaited_client = self.client, self.async_client
+        return copy
+
     def close(self) -> None:
         """Close the sync connections; the object connects again when it is used again."""
         if self._sync_client is not None:

@@ -18,7 +18,7 @@ from ..media.image import Image, check_image_count
 from ..settings.model import LOAD_OPTIONS, ChatSettings, ConnectionSettings, EmbeddingSettings, Timeouts
 from ..settings.names import unknown_name
 from .image_places import placed_text
-from .json_schema import inline_refs
+from .json_schema import tool_parameters
 from .messages import ImageUrl, Message, TextPart, Tool
 from .think_tags import thinking_apart
 
@@ -281,12 +281,11 @@ def wire_message(message: Message, *, with_images: bool | None = None) -> dict[s
 
 
 def wire_tool(tool: Tool) -> dict[str, Any]:
-    """Ollama's tool definition; `$ref` is inlined because the server keeps no `$defs`. A tool without
-    parameters takes an empty object."""
+    """Ollama's tool definition; `$ref` is inlined because the server keeps no `$defs`."""
     function = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": inline_refs({"type": "object", "properties": {}, **tool.parameters}),
+        "parameters": tool_parameters(tool.parameters),
     }
     return {"type": "function", "function": function}
 

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from ..errors import ConfigurationError, IncompleteResponseError, ProtocolError
-from .json_schema import inline_refs
+from .json_schema import inline_refs, tool_parameters
 from .messages import Tool, ToolCall
 from .responses import ChatChunk, ChatResult
 
@@ -118,7 +118,7 @@ def _forms(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     return [
         {
             "type": "object",
-            "properties": {tool.name: inline_refs(tool.parameters)},
+            "properties": {tool.name: tool_parameters(tool.parameters)},
             "required": [tool.name],
             "additionalProperties": False,
         }
