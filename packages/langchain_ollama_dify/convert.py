@@ -17,6 +17,7 @@ from langchain_core.messages import (
 )
 
 from ollama_dify import (
+    Audio,
     ChatSettings,
     Image,
     ImageUrl,
@@ -25,7 +26,7 @@ from ollama_dify import (
     ToolCall,
     UnsupportedContentError,
 )
-from ollama_dify.adapter import read_arguments, read_image
+from ollama_dify.adapter import load_audio, load_image, read_arguments
 
 __all__ = ["core_messages"]
 
@@ -70,7 +71,7 @@ class _Turn:
         self._where = where
         self._names = names
         self._settings = settings
-        self._contents: list[TextPart | Image | ImageUrl] = []
+        self._contents: list[TextPart | Image | ImageUrl | Audio] = []
         self._thoughts: list[str] = []
         self._calls: list[ToolCall] = []
         self._results: list[Message] = []
@@ -108,6 +109,8 @@ class _Turn:
             self._contents.append(TextPart(block["text"]))
         elif _is_image(block):
             self._contents.append(_image(block, self._settings, where))
+        elif _is_audio(block):
+            self._contents.append(_audio(block, self._settings, where))
         elif kind in ("reasoning", "thinking"):
             self._thoughts += _thoughts(block)
         elif kind in _CALL_TYPES:
@@ -179,7 +182,7 @@ def _refused(block: Mapping[str, Any], where: str) -> UnsupportedContentError:
     label = f" ({media})" if isinstance(media, str) else ""
     return UnsupportedContentError(
         f"{where}: Ollama takes no block of type {kind!r}{label}.",
-        hint="Texts, images, reasoning and tool calls can be sent. Put a document's text into a text "
+        hint="Texts, images, sounds, reasoning and tool calls can be sent. Put a document's text into a text "
         "block; send the frames of a video as images.",
     )
 
@@ -206,7 +209,7 @@ def _image(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Imag
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
     if isinstance(source, (Image, Path, bytes, str)):
-        return read_image(source, settings, where=where)
+        return load_image(source, settings, where=where)
     if _file_id(block):
         raise UnsupportedContentError(
             f"{where}: this image is the id of a file that another provider keeps.",
@@ -220,12 +223,33 @@ def _image(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Imag
     )
 
 
+def _is_audio(block: Mapping[str, Any]) -> bool:
+    """Whether a content block is meant as a sound."""
+    if block.get("type") == "media":
+        return str(block.get("mime_type", "")).startswith("audio/")
+    return block.get("type") in ("audio", "input_audio")
+
+
+def _audio(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Audio:
+    """The sound of a block: LangChain's, OpenAI's (`input_audio`), Google's (`media`) or ours (`path`)."""
+    inner = block.get("input_audio")
+    source = _source(inner if isinstance(inner, Mapping) else block)
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    if isinstance(source, (Audio, Path, bytes, str)):
+        return load_audio(source, settings, where=where)
+    raise UnsupportedContentError(
+        f"{where}: this {block['type']!r} block holds no sound; its keys are {', '.join(map(repr, block))}.",
+        hint='Write {"type": "audio", "base64": …, "mime_type": "audio/wav"}.',
+    )
+
+
 def _source(block: Mapping[str, Any]) -> Any:
     """Where the image is in the block; None when it is nowhere."""
     for key in ("base64", "data", "path", "url"):
         if block.get(key) is not None:
             return block[key]
-    for key in ("image_url", "image", "source"):
+    for key in ("image_url", "image", "audio", "source"):
         inner = block.get(key)
         if isinstance(inner, Mapping):
             return _source(inner) if key != "source" else _inner_source(inner)

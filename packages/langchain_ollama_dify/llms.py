@@ -22,7 +22,7 @@ from ollama_dify import (
     TextPart,
     UnsupportedContentError,
 )
-from ollama_dify.adapter import ClientOwner, Request, read_image
+from ollama_dify.adapter import ClientOwner, Request, load_image
 
 from .answers import facts, usage
 from .convert import core_messages
@@ -161,7 +161,7 @@ def _request(
     images = call.pop("images", None) or ()
 
     def read(settings: ChatSettings) -> Prompt:
-        taken = [read_image(one, settings, where=f"images[{n}]") for n, one in enumerate(images)]
+        taken = [load_image(one, settings, where=f"images[{n}]") for n, one in enumerate(images)]
         return Prompt(text, images=tuple(taken))
 
     return Request.of_call(model, read, call, streamed=streamed)

@@ -109,7 +109,7 @@ def model_profile(model: ChatSettings, known: ModelInfo | None = None) -> ModelP
         "structured_output": True,
         "image_url_inputs": model.allow_image_urls and vision is True,
         "pdf_inputs": False,
-        "audio_inputs": False,
+        "audio_inputs": known is not None and known.can("audio") is True,
         "video_inputs": False,
         "image_outputs": False,
         "audio_outputs": False,

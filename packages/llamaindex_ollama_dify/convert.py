@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llama_index.core.base.llms.types import (
+    AudioBlock,
     CachePoint,
     ChatMessage,
     ContentBlock,
@@ -20,6 +21,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.tools.types import BaseTool
 
 from ollama_dify import (
+    Audio,
     ChatSettings,
     ConfigurationError,
     Image,
@@ -30,7 +32,7 @@ from ollama_dify import (
     ToolCall,
     UnsupportedContentError,
 )
-from ollama_dify.adapter import read_arguments, read_image
+from ollama_dify.adapter import load_audio, load_image, read_arguments
 
 __all__ = ["ROLES", "to_messages", "to_tool", "tool_dict"]
 
@@ -65,7 +67,7 @@ def to_messages(messages: Sequence[ChatMessage], settings: ChatSettings) -> list
 def _message(
     message: ChatMessage, index: int, tool_names: Mapping[str, str], settings: ChatSettings
 ) -> Message:
-    content: list[TextPart | Image | ImageUrl] = []
+    content: list[TextPart | Image | ImageUrl | Audio] = []
     thoughts: list[str] = []
     calls: list[ToolCall] = []
     for number, block in enumerate(message.blocks):
@@ -75,6 +77,8 @@ def _message(
                 content.append(TextPart(block.text))
         elif isinstance(block, ImageBlock):
             content.append(_image(block, where, settings))
+        elif isinstance(block, AudioBlock):
+            content.append(_audio(block, where, settings))
         elif isinstance(block, ThinkingBlock):
             if block.content:
                 thoughts.append(block.content)
@@ -102,18 +106,38 @@ def _message(
 
 def _image(block: ImageBlock, where: str, settings: ChatSettings) -> Image | ImageUrl:
     if block.image:
-        data = block.image if isinstance(block.image, bytes) else _read(block.image)
-        # LlamaIndex keeps the bytes it is given as base64; an open file holds an image, or base64 too.
-        # What Ollama reads has a byte beyond ASCII or a zero byte near its beginning; text has neither.
-        is_text = b"\0" not in data[:512] and data.isascii()
-        return read_image(data, settings, encoded=is_text, where=where)
+        data, is_text = _bytes(block.image)
+        return load_image(data, settings, encoded=is_text, where=where)
     if block.path is not None:
-        return read_image(Path(block.path), settings, where=where)
+        return load_image(Path(block.path), settings, where=where)
     if block.url is not None:
-        return read_image(str(block.url), settings, where=where)
+        return load_image(str(block.url), settings, where=where)
     raise UnsupportedContentError(
         f"{where}: the ImageBlock holds no image.\nGive it image= (bytes), path= or url= (a data: URL)."
     )
+
+
+def _audio(block: AudioBlock, where: str, settings: ChatSettings) -> Audio:
+    if block.audio:
+        data, is_text = _bytes(block.audio)
+        return load_audio(data, settings, encoded=is_text, where=where)
+    if block.path is not None:
+        return load_audio(Path(block.path), settings, where=where)
+    if block.url is not None:
+        return load_audio(str(block.url), settings, where=where)
+    raise UnsupportedContentError(
+        f"{where}: the AudioBlock holds no sound.\nGive it audio= (bytes), path= or url= (a data: URL)."
+    )
+
+
+def _bytes(source: bytes | IOBase) -> tuple[bytes, bool]:
+    """What a block holds, and whether that is base64.
+
+    LlamaIndex keeps the bytes it is given as base64; an open file holds either. What Ollama reads has a byte
+    beyond ASCII or a zero byte near its beginning; text has neither.
+    """
+    data = source if isinstance(source, bytes) else _read(source)
+    return data, b"\0" not in data[:512] and data.isascii()
 
 
 def _read(file: IOBase) -> bytes:
@@ -128,8 +152,8 @@ def _read(file: IOBase) -> bytes:
 def _unsupported(block: ContentBlock, where: str) -> UnsupportedContentError:
     return UnsupportedContentError(
         f"{where}: Ollama takes no {type(block).__name__}.\n"
-        "Texts, images, thinking and tool calls can be sent: TextBlock, ImageBlock, ThinkingBlock, "
-        "ToolCallBlock. Put a document's text into a TextBlock."
+        "Texts, images, sounds, thinking and tool calls can be sent: TextBlock, ImageBlock, AudioBlock, "
+        "ThinkingBlock, ToolCallBlock. Put a document's text into a TextBlock."
     )
 
 

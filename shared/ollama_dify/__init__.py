@@ -34,10 +34,12 @@ from .errors import (
     ServerError,
     UnsupportedContentError,
 )
-from .media.image import Image, ImageLimits
+from .media.audio import Audio
+from .media.file import ImageLimits
+from .media.image import Image, ImageUrl
 from .settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
 from .wire.json_schema import inline_refs
-from .wire.messages import ImageUrl, Message, TextPart, Tool, ToolCall, assistant, system, user
+from .wire.messages import Message, TextPart, Tool, ToolCall, assistant, system, user
 from .wire.requests import Prompt
 from .wire.responses import (
     ChatChunk,
@@ -58,6 +60,7 @@ __all__ = [
     "Address",
     "AsyncChatStream",
     "AsyncOllamaClient",
+    "Audio",
     "AuthenticationError",
     "CapabilityError",
     "CapabilityWarning",

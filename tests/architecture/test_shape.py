@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ollama_dify import AsyncChatStream, AsyncOllamaClient, ChatStream, OllamaClient, errors
-from ollama_dify.transport.asynchronous import AsyncTransport
-from ollama_dify.transport.blocking import Transport
+from ollama_dify.transport.asynchronous import AsyncNetwork, AsyncTransport
+from ollama_dify.transport.blocking import BlockingNetwork, Transport
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "shared").rglob("*.py"), *(ROOT / "packages").rglob("*.py")])
@@ -23,6 +23,7 @@ TWINS = (
     pytest.param(OllamaClient, AsyncOllamaClient, id="client"),
     pytest.param(ChatStream, AsyncChatStream, id="stream"),
     pytest.param(Transport, AsyncTransport, id="transport"),
+    pytest.param(BlockingNetwork, AsyncNetwork, id="network"),
 )
 
 

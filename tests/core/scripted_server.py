@@ -1,4 +1,4 @@
-"""A driver of flows whose server is a function: no sockets, no waiting."""
+"""A network whose server is a function: no sockets, no waiting."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from ollama_dify import EmbeddingSettings, OllamaError
-from ollama_dify.client.embed import embed
-from ollama_dify.client.retry import RetryQuota
-from ollama_dify.client.session import Context, Lookups
-from ollama_dify.transport.network import Answer, Flow, Parallel, Send, Sleep
+from ollama_dify.client.retry import RetryBudget
+from ollama_dify.client.session import ModelCache, Session
+from ollama_dify.transport.network import Answer, run
+from ollama_dify.wire.requests import WireRequest
 from ollama_dify.wire.server_errors import error_from_response
 
 TOO_LONG = "the input length exceeds the context length"
@@ -46,7 +46,7 @@ def refused(status: int, text: str) -> OllamaError:
 
 
 class Server:
-    """Drives flows: `handle` answers a request's texts with a body to send, or raises."""
+    """A `Network`: `handle` answers a request's texts with a body to send, or raises."""
 
     def __init__(self, handle: Handler) -> None:
         self.handle = handle
@@ -54,27 +54,8 @@ class Server:
         self.bodies: list[Body] = []
         self.slept = 0
 
-    def run(self, flow: Flow[Any]) -> Any:
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    result = self._perform(step)
-                except OllamaError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
-        except StopIteration as stop:
-            return stop.value
-
-    def _perform(self, step: object) -> Any:
-        if isinstance(step, Parallel):
-            return [self._settle(flow) for flow in step.flows]
-        if isinstance(step, Sleep):
-            self.slept += 1
-            return None
-        assert isinstance(step, Send)
-        body = dict(step.request.body or {})
+    async def send(self, request: WireRequest, limit: int = 0) -> Answer:
+        body = dict(request.body or {})
         if "input" not in body:
             return Answer(b'{"models":[]}', {})
         self.asked.append(body["input"])
@@ -82,13 +63,16 @@ class Server:
         answer = self.handle(body["input"], body)
         return Answer(answer if isinstance(answer, bytes) else orjson.dumps(answer), {})
 
-    def _settle(self, flow: Flow[Any]) -> Any:
-        try:
-            return self.run(flow)
-        except OllamaError as error:
-            return error
+    async def sleep(self, seconds: float) -> None:
+        self.slept += 1
+
+    async def gather(self, jobs: Sequence[Callable[[], Any]], limit: int) -> list[Any]:
+        return [await job() for job in jobs]
+
+    def session(self, settings: EmbeddingSettings) -> Session:
+        network: Any = self  # nothing is streamed, fetched or computed
+        return Session(settings, network, ModelCache(), RetryBudget())
 
     def embed(self, texts: Sequence[str], *, progress: Any = None, kind: Any = None, **fields: Any) -> Any:
         settings = EmbeddingSettings(**{"model": "m", **fields})
-        context = Context(settings.max_retries, RetryQuota(), Lookups())
-        return self.run(embed(context, settings, texts, progress=progress, kind=kind))
+        return run(self.session(settings).embed(texts, progress=progress, kind=kind))

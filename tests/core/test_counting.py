@@ -1,4 +1,4 @@
-"""Counting through the client's own flows, against the prompts and counts of a real server."""
+"""Counting as the client does, against the prompts and counts of a real server."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import pytest
 
 from ollama_dify import ChatSettings, Image, ImageUrl, Message, TextPart, TokenCount, Tool, ToolCall, user
-from ollama_dify.client.count import Counter, count_conversation, known_counter, load_counter
-from ollama_dify.client.retry import RetryQuota
-from ollama_dify.client.session import Context, Lookups
-from ollama_dify.errors import ConfigurationError, InvalidRequestError, OllamaError
+from ollama_dify.client.count import Counter, count_conversation, load_counter
+from ollama_dify.client.retry import RetryBudget
+from ollama_dify.client.session import ModelCache, Session
+from ollama_dify.errors import ConfigurationError, InvalidRequestError
 from ollama_dify.testing import SimulatedOllama
-from ollama_dify.transport.network import Answer, Compute, Flow, Send
+from ollama_dify.transport.network import Answer, run
+from ollama_dify.wire.requests import WireRequest
 
+T = TypeVar("T")
 DATA = Path(__file__).parent.parent / "data"
 MODELS: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokens" / "chats.json.gz").read_bytes()))[
     "models"
@@ -43,36 +46,24 @@ def _information(model: str) -> dict[str, Any]:
 
 
 class Server:
-    """Drives flows; renders as the recorded server did, or not at all."""
+    """A `Network`: renders as the recorded server did, or not at all."""
 
     def __init__(self, model: str, rendered: str | None) -> None:
         self.model = model
         self.rendered = rendered
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.context = Context(0, RetryQuota(), Lookups())
+        network: Any = self  # nothing is streamed, fetched or slept
+        self.session = Session(ChatSettings(model=model, max_retries=0), network, ModelCache(), RetryBudget())
 
-    def run(self, flow: Flow[Any]) -> Any:
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    result = self._perform(step)
-                except OllamaError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
-        except StopIteration as stop:
-            return stop.value
+    async def compute(self, work: Callable[[], T]) -> T:
+        return work()
 
-    def _perform(self, step: object) -> Any:
-        if isinstance(step, Compute):
-            return step.work()
-        assert isinstance(step, Send)
-        body = dict(step.request.body or {})
-        self.asked.append((step.request.path, body))
-        if step.request.path == "/api/tags":
+    async def send(self, request: WireRequest, limit: int = 0) -> Answer:
+        body = dict(request.body or {})
+        self.asked.append((request.path, body))
+        if request.path == "/api/tags":
             return Answer(b'{"models":[]}', {})
-        if step.request.path == "/api/show":
+        if request.path == "/api/show":
             return Answer(orjson.dumps(show(self.model)), {})
         assert body["_debug_render_only"] is True
         assert body["truncate"] is False
@@ -106,7 +97,7 @@ def count(model: str, talk: dict[str, Any], rendered: str | None) -> tuple[Token
     settings = ChatSettings(model=model, think=talk.get("think"))
     messages = [message(turn) for turn in talk["messages"]]
     tools = [tool(given) for given in talk.get("tools", ())]
-    return server.run(count_conversation(server.context, settings, messages, tools)), server
+    return run(count_conversation(server.session, settings, messages, tools)), server
 
 
 def talks(model: str) -> list[dict[str, Any]]:
@@ -147,8 +138,8 @@ def test_the_server_is_looked_at_once() -> None:
     settings = ChatSettings(model="tiny-chat", context_size=2048)
     messages = [message(turn) for turn in talk["messages"]]
     for _ in range(3):
-        server.run(count_conversation(server.context, settings, messages, ()))
-        server.run(load_counter(server.context, "tiny-chat"))
+        run(count_conversation(server.session, settings, messages, ()))
+        run(load_counter(server.session, "tiny-chat"))
     paths = [path for path, _ in server.asked]
     # Without a digest in /api/tags the model is described anew, the vocabulary is not.
     assert sum(bool(body.get("verbose")) for _, body in server.asked) == 1
@@ -158,17 +149,17 @@ def test_the_server_is_looked_at_once() -> None:
 
 def test_a_counter_is_known_once_it_was_loaded() -> None:
     server = Server("tiny-chat", None)
-    assert known_counter(server.context, "tiny-chat") is None
-    loaded = server.run(load_counter(server.context, "tiny-chat"))
-    assert known_counter(server.context, "tiny-chat") is loaded
+    assert server.session.cache.counter("tiny-chat") is None
+    loaded = run(load_counter(server.session, "tiny-chat"))
+    assert server.session.cache.counter("tiny-chat") is loaded
 
 
 def test_a_image_still_to_be_fetched_is_counted_and_not_fetched() -> None:
     server = Server("tiny-vision", "[img-0]a")
     settings = ChatSettings(model="tiny-vision", allow_image_urls=True)
     address = ImageUrl("https://example.com/cat.png")
-    plain = server.run(count_conversation(server.context, settings, [user("a")], ()))
-    counted = server.run(count_conversation(server.context, settings, [user("a", address)], ()))
+    plain = run(count_conversation(server.session, settings, [user("a")], ()))
+    counted = run(count_conversation(server.session, settings, [user("a", address)], ()))
     assert not counted.exact
     assert counted.tokens >= plain.tokens + 16
     assert sum(path == "/api/chat" for path, _ in server.asked) == 1
@@ -189,7 +180,7 @@ def test_what_answers_report_makes_the_bound_tighter() -> None:
 def test_an_exact_count_makes_the_bound_tighter_too() -> None:
     talk = next(talk for talk in talks("tiny-native") if len(talk["messages"]) > 6)
     _, server = count("tiny-native", talk, talk["rendered"])
-    counter = known_counter(server.context, "tiny-native")
+    counter = server.session.cache.counter("tiny-native")
     assert counter is not None
     tools = [tool(given) for given in talk.get("tools", ())]
     longer = [*map(message, talk["messages"]), user("Go on.")]

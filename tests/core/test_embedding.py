@@ -1,4 +1,4 @@
-"""Embedding as pure flows: retries, halving, limits, checks, against a scripted server."""
+"""Embedding: retries, halving, limits, checks, against a scripted server."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from ollama_dify import (
     ServerBusyError,
     ServerError,
 )
-from ollama_dify.client.embed import embed
-from ollama_dify.client.retry import RetryQuota
-from ollama_dify.client.session import Context, Lookups
+from ollama_dify.transport.network import run
 
 from .scripted_server import END_OF_FILE, NAN, STOPPED, TOO_LONG, Body, Server, good, refused, vector_of
 
@@ -71,6 +69,7 @@ POISONS: dict[str, tuple[Callable[[list[str], set[str]], Any], str]] = {
     "zeros": (spoil(lambda vector: [0.0] * len(vector)), "the server sent a vector that is all zero"),
     "null": (spoil(lambda vector: [None, *vector[1:]]), "holds what is no finite number"),
     "NaN in the JSON": (spoil_text(b"NaN"), "holds what is no finite number"),
+    "a boolean in the JSON": (spoil_text(b"true"), "holds what is no finite number"),
     "-Infinity in the JSON": (spoil_text(b"-Infinity"), "holds what is no finite number"),
     "1e999 in the JSON": (spoil_text(b"1e999"), "holds what is no finite number"),
     "text": (spoil(lambda vector: "1.0"), "is empty"),
@@ -249,10 +248,10 @@ def test_calls_against_a_server_that_always_fails_stay_bounded() -> None:
     """A thousand calls, each failing in the way that is tried once more with a harmless text."""
     server = poisoned("runner crash", {"x", "a"})
     settings = EmbeddingSettings(model="m")
-    context = Context(settings.max_retries, RetryQuota(), Lookups())
+    session = server.session(settings)
     for _ in range(1000):
         with pytest.raises(ServerError):
-            server.run(embed(context, settings, ["x"]))
+            run(session.embed(["x"]))
     assert len(server.asked) <= 1100
 
 

@@ -16,8 +16,10 @@ import pytest
 from PIL import Image as Pillow
 
 from ollama_dify.errors import UnsupportedContentError
-from ollama_dify.media.image import Image, ImageLimits, check_image_count
-from ollama_dify.media.load import read_image_file
+from ollama_dify.media.file import ImageLimits
+from ollama_dify.media.file import check_file_count as check_image_count
+from ollama_dify.media.image import Image
+from ollama_dify.media.sources import read_file as read_image_file
 
 FILES = Path(__file__).parent.parent / "data" / "images"
 # HTTP status of three real servers for each file, sent alone to a vision model
@@ -143,6 +145,15 @@ GIF = (FILES / "gif_animated.gif").read_bytes()
 WEBP = (FILES / "webp_lossy.webp").read_bytes()
 MADE: dict[str, tuple[bytes, str]] = {
     "PNG of 50 MP and a bit": (png(10_000, 5_001, b"x"), "megapixels"),
+    "PNG with a second, larger header": (
+        png(2, 2)[:33] + png(10_000, 5_001, b"x")[8:33] + png(2, 2, b"x")[33:],
+        "megapixels",
+    ),
+    "JPEG with a second, larger frame": (jpeg(frame(), frame(width=9_000, height=9_000)), "megapixels"),
+    "GIF with a frame larger than its screen": (
+        GIF[: GIF.index(b"\x2c\0\0\0\0") + 5] + b"\xff\xff\xff\xff" + GIF[GIF.index(b"\x2c\0\0\0\0") + 9 :],
+        "megapixels",
+    ),
     "PNG without data": (png(2, 2), "no image data"),
     "PNG without header": (PNG[:8] + chunk(b"IDAT", b"x") + chunk(b"IEND", b""), "header"),
     "PNG with 65,537 chunks": (png(2, 2, *[b"x"] * 65_537), "chunks"),

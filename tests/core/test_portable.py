@@ -44,6 +44,7 @@ each_way = pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 
 VALUES: dict[str, Any] = {
     "Address": od.ConnectionSettings(base_url="http://me:secret@gpu:1234/ollama").address,
+    "Audio": od.Audio.from_bytes(b"ID3" + bytes(20)),
     "ChatChunk": od.ChatChunk("Hi", finish=FINISH),
     "ChatResult": RESULT,
     "EmbedResult": od.EmbedResult([[0.5, -1.0], None], "m", failed=(1,), reasons={1: "NaN"}),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_dify.client.retry import RetryQuota, retry_delay
+from ollama_dify.client.retry import RetryBudget, retry_delay
 from ollama_dify.errors import ServerError
 
 
@@ -38,35 +38,35 @@ def test_delay(
     assert retry_delay(error, attempt=attempt, max_retries=max_retries, spread=spread) == seconds
 
 
-def test_the_quota_bounds_retries() -> None:
-    quota = RetryQuota()
-    assert sum(quota.take() for _ in range(1000)) == 100
+def test_the_budget_bounds_retries() -> None:
+    budget = RetryBudget()
+    assert sum(budget.take() for _ in range(1000)) == 100
 
 
 def test_a_retry_that_succeeds_gives_back_what_it_cost() -> None:
-    quota = RetryQuota()
+    budget = RetryBudget()
     for _ in range(1000):
-        assert quota.take()
-        quota.refund(retried=True)
+        assert budget.take()
+        budget.refund(retried=True)
 
 
 def test_successes_refill_slowly_and_not_beyond_the_top() -> None:
-    quota = RetryQuota()
-    quota.refund(retried=False)
-    assert sum(quota.take() for _ in range(1000)) == 100
+    budget = RetryBudget()
+    budget.refund(retried=False)
+    assert sum(budget.take() for _ in range(1000)) == 100
     for _ in range(4):
-        quota.refund(retried=False)
-    assert not quota.take()
-    quota.refund(retried=False)
-    assert quota.take()
-    assert not quota.take()
+        budget.refund(retried=False)
+    assert not budget.take()
+    budget.refund(retried=False)
+    assert budget.take()
+    assert not budget.take()
 
 
-def test_threads_share_one_quota() -> None:
-    quota, taken = RetryQuota(), []
+def test_threads_share_one_budget() -> None:
+    budget, taken = RetryBudget(), []
 
     def work() -> None:
-        taken.append(sum(quota.take() for _ in range(50)))
+        taken.append(sum(budget.take() for _ in range(50)))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:

@@ -20,9 +20,9 @@ import pytest
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
 from ollama_dify.transport.async_connection import connect
-from ollama_dify.transport.blocking import Transport
 from ollama_dify.transport.connection import Connection, Target
 from ollama_dify.transport.exchange import Exchange
+from ollama_dify.transport.slots import Slots
 
 from .server import LAST, End, FaultServer, Request, Step, answer, chunk, head, last_line, line
 from .test_connections import MODES, run
@@ -112,10 +112,10 @@ def test_a_late_abort_spares_the_next_exchange(server: FaultServer, mode: str) -
         async with AsyncOllamaClient(chat(server.url)) as client:
             streams = [client.chat_stream([user("hi")]) for _ in "ab"]
             await streams[0].__anext__()
-            ended = streams[0]._stop
+            ended = streams[0]._token
             [_ async for _ in streams[0]]
             first = await streams[1].__anext__()
-            ended.now()
+            ended.cancel()
             return "".join([first.text, *[it.text async for it in streams[1]]])
 
     server.script(paused)
@@ -125,10 +125,10 @@ def test_a_late_abort_spares_the_next_exchange(server: FaultServer, mode: str) -
         with OllamaClient(chat(server.url)) as client:
             streams = [client.chat_stream([user("hi")]) for _ in "ab"]
             next(streams[0])
-            ended = streams[0]._stop
+            ended = streams[0]._token
             list(streams[0])
             first = next(streams[1])
-            ended.now()
+            ended.cancel()
             assert "".join([first.text, *[it.text for it in streams[1]]]) == "Hello"
     assert server.counts.connections == 1
 
@@ -211,26 +211,25 @@ def test_a_socket_that_takes_no_options_is_closed(server: FaultServer, mode: str
     assert server.wait(lambda counts: counts.connections == 1 and counts.open == 0, 1.0)
 
 
-def test_a_slot_may_come_free_in_the_midst_of_waiting_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when garbage collection, which runs anywhere, closes an abandoned stream."""
-    slots = Transport(chat("http://127.0.0.1:1", max_connections=1)).slots
-    got: list[bool] = []
-    locks = threading._allocate_lock  # type: ignore[attr-defined]  # called with threading's own locks held
+class Owner:
+    place = 0
 
-    def release_and_allocate() -> Any:
-        if threading.current_thread() is waiter:
-            slots.release()
-        return locks()
+    def __init__(self) -> None:
+        self.woken = 0
 
-    def wait() -> None:
-        got.append(slots.acquire(0.05))
-        slots.release()
-        got.append(slots.acquire(0.05))
+    def wake(self) -> None:
+        self.woken += 1
 
-    assert slots.acquire(0.05)
-    waiter = threading.Thread(target=wait, daemon=True)
-    monkeypatch.setattr(threading, "_allocate_lock", release_and_allocate)
-    waiter.start()
-    waiter.join(5)
-    assert not waiter.is_alive(), "waits for its own lock"
-    assert got[-1] is True
+
+def test_slots_go_in_order_and_with_their_owners() -> None:
+    slots, owners = Slots(1), [Owner() for _ in range(4)]
+    for owner in owners:
+        slots.enter(owner)
+    assert [slots.has_turn(owner) for owner in owners] == [True, False, False, False]
+    del owners[1], owner  # an interrupt took it while it waited
+    slots.leave(owners[0])
+    slots.leave(owners[0])
+    assert [(slots.has_turn(owner), owner.woken) for owner in owners[1:]] == [(True, 1), (False, 0)]
+    del owners[1]
+    gc.collect()
+    assert slots.has_turn(owners[1])

@@ -1,8 +1,8 @@
 """Names that only authors of adapters need."""
 
-from ..client.images import read_image
 from ..client.owner import ClientOwner
 from ..client.request import Request, as_prompt
+from ..media.load import load_audio, load_image
 from ..settings.answer_format import answer_format
 from ..wire.messages import read_arguments
 from ..wire.repair import correction, read_json, schema_request
@@ -15,9 +15,10 @@ __all__ = [
     "answer_format",
     "as_prompt",
     "correction",
+    "load_audio",
+    "load_image",
     "quick_constructor",
     "read_arguments",
-    "read_image",
     "read_json",
     "read_tool_choice",
     "schema_request",

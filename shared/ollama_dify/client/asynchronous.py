@@ -1,4 +1,4 @@
-"""The awaiting client: the twin of `client`."""
+"""The awaiting client: the twin of `blocking`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import asyncio
 import os
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ..errors import OllamaError
 from ..settings.model import ConnectionSettings
-from ..transport.cancel import Stop
-from ..transport.network import Flow
+from ..transport.cancel import CancelToken
 from ..wire.messages import Message, Tool
-from ..wire.requests import Prompt
+from ..wire.requests import Prompt, check_call
 from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .blocking import mark_begun
-from .calls import Calls
+from .chat import ask
 from .request import Request
-from .session import Stream
+from .session import ModelCache, OpenedStream, Session, chat_settings
 
 if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
-    from ..transport.asynchronous import AsyncTransport
+    from ..transport.asynchronous import AsyncNetwork, AsyncStream, AsyncTransport
     from .count import Counter
     from .embed import Kind, Progress
 else:
@@ -37,11 +37,11 @@ __all__ = ["AsyncChatStream", "AsyncOllamaClient"]
 class AsyncChatStream:
     """The async twin of `ChatStream`."""
 
-    def __init__(self, client: AsyncOllamaClient, flow: Flow[Stream]) -> None:
-        self._begun: list[Stream] = []
-        self._stop = Stop()
+    def __init__(self, client: AsyncOllamaClient, request: Request) -> None:
+        self._begun: list[OpenedStream[AsyncStream]] = []
+        self._token = CancelToken()
         self._chunks: AsyncGenerator[ChatChunk, None] | None = _async_chunks(
-            client, flow, self._begun, self._stop
+            client, request, self._begun, self._token
         )
         self._known = weakref.ref(self._chunks)
 
@@ -69,7 +69,7 @@ class AsyncChatStream:
             if chunks is not None:
                 await chunks.aclose()
         except RuntimeError:  # the other task is inside the generator
-            self._stop.now()
+            self._token.cancel()
 
     async def __aenter__(self) -> AsyncChatStream:
         return self
@@ -81,38 +81,43 @@ class AsyncChatStream:
 
 
 async def _async_chunks(
-    client: AsyncOllamaClient, flow: Flow[Stream], begun: list[Stream], stop: Stop
+    client: AsyncOllamaClient,
+    request: Request,
+    begun: list[OpenedStream[AsyncStream]],
+    token: CancelToken,
 ) -> AsyncGenerator[ChatChunk, None]:
-    stream = await client._transport().run(flow, stop)
-    begun.append(stream)
-    decoder = stream.decoder
+    network = client._network(request.settings, token)
+    session = client._session(request.settings, network)
+    opened = await ask(session, request, partial(session.begin, network.open))
+    begun.append(opened)
+    stream, decoder = opened.stream, opened.decoder
     try:
-        for chunk in stream.chunks:
+        for chunk in opened.chunks:
             yield chunk
         if decoder.finished:
-            stream.opened.finish()
-        async for data in stream.opened:
+            stream.finish()
+        async for data in stream:
             for chunk in decoder.feed(data):
                 yield chunk
             if decoder.error is not None:
                 break
             if decoder.finished:
-                stream.opened.finish()
+                stream.finish()
         for chunk in decoder.close():
             yield chunk
     except OllamaError as error:
-        mark_begun(error, stream)
+        mark_begun(error, opened)
         raise
     finally:
-        await stream.opened.close()
+        await stream.aclose()
 
 
 class AsyncOllamaClient:
     """The async twin of `OllamaClient`; usable from several event loops, each with its own connections."""
 
-    def __init__(self, settings: ConnectionSettings, *, calls: Calls | None = None) -> None:
+    def __init__(self, settings: ConnectionSettings, *, caches: dict[str, ModelCache] | None = None) -> None:
         self.settings = settings
-        self._calls = Calls(settings) if calls is None else calls
+        self._caches = {} if caches is None else caches
         self._transports: WeakKeyDictionary[
             asyncio.AbstractEventLoop, dict[tuple[int, int], AsyncTransport]
         ] = WeakKeyDictionary()
@@ -130,7 +135,8 @@ class AsyncOllamaClient:
         tool_choice: None or "auto", "none", "required", or a tool's name.
         call: settings for this call only, such as temperature=0 or num_predict=64.
         """
-        return await self._transport().run(self._calls.chat(messages, tools, tool_choice, call))
+        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=False)
+        return await self.ask(request)
 
     def chat_stream(
         self,
@@ -141,23 +147,25 @@ class AsyncOllamaClient:
         **call: Any,
     ) -> AsyncChatStream:
         """Answer a conversation, piece by piece."""
-        return AsyncChatStream(self, self._calls.chat_stream(messages, tools, tool_choice, call))
+        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=True)
+        return self.ask_stream(request)
 
     async def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
-        return await self._transport().run(self._calls.generate(prompt, call))
+        return await self.ask(Request.generate(self.settings, prompt, call, streamed=False))
 
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> AsyncChatStream:
         """Complete a prompt, piece by piece."""
-        return AsyncChatStream(self, self._calls.generate_stream(prompt, call))
+        return self.ask_stream(Request.generate(self.settings, prompt, call, streamed=True))
 
     async def ask(self, request: Request) -> ChatResult:
         """Answer a request that was made before, in one piece."""
-        return await self._transport().run(self._calls.ask(request))
+        session = self._session(request.settings)
+        return await ask(session, request, session.complete)
 
     def ask_stream(self, request: Request) -> AsyncChatStream:
         """Answer a request that was made before with `streamed=True`, piece by piece."""
-        return AsyncChatStream(self, self._calls.ask_stream(request))
+        return AsyncChatStream(self, request)
 
     async def embed(
         self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
@@ -168,52 +176,51 @@ class AsyncOllamaClient:
         batch with how many more texts are done.
         Raises EmbeddingError naming the positions of texts without a usable vector.
         """
-        return await self._transport().run(self._calls.embed(texts, kind, progress))
+        return await self._session().embed(texts, kind=kind, progress=progress)
 
     async def embedding_fingerprint(self) -> str:
         """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
 
         Asks the server for the model's digest and for one vector.
         """
-        return await self._transport().run(self._calls.embedding_fingerprint())
+        return await self._session().embedding_fingerprint()
 
     async def model_info(self, model: str | None = None) -> ModelInfo:
         """What the server says of a model, looked up once per digest."""
-        return await self._transport().run(self._calls.model_info(model))
+        return await self._session().model_info(model)
 
     async def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
         """The server's own description of a model; verbose adds its vocabulary."""
-        return await self._transport().run(self._calls.show(model, verbose=verbose))
+        return await self._session().show(model, verbose=verbose)
 
     async def tags(self) -> list[LocalModel]:
         """The models the server has."""
-        return await self._transport().run(self._calls.tags())
+        return await self._session().tags()
 
     async def ps(self) -> list[RunningModel]:
         """The models that are loaded."""
-        return await self._transport().run(self._calls.ps())
+        return await self._session().ps()
 
     async def version(self) -> str:
         """The server's version."""
-        return await self._transport().run(self._calls.version())
+        return await self._session().version()
 
     async def count_tokens(
         self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
     ) -> TokenCount:
         """Tokens as the model counts them: of a text sent raw, or of a conversation's whole prompt."""
-        return await self._transport().run(self._calls.count_tokens(counted, tools, call))
+        settings = self.settings
+        if not isinstance(counted, str):
+            settings = check_call(chat_settings(settings), call)
+        return await self._session(settings).count_tokens(counted, tools)
 
     async def counter(self) -> Counter:
         """The model's counter: counts texts, and bounds conversations, without network."""
-        return await self._transport().run(self._calls.counter())
-
-    def known_counter(self) -> Counter | None:
-        """The counter if it is there already; asks nobody."""
-        return self._calls.known_counter()
+        return await self._session().counter()
 
     async def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
-        return await self._transport().run(self._calls.warmup())
+        return await self._session().warmup()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle or a copy holds the settings, and connects by itself."""
@@ -232,6 +239,25 @@ class AsyncOllamaClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def _network(self, settings: ConnectionSettings, token: CancelToken) -> AsyncNetwork:
+        """The network of one call, which begins now."""
+        timeouts = settings.timeouts
+        token.start(timeouts.total)
+        return self._transport().network(timeouts, token)
+
+    def _session(
+        self, settings: ConnectionSettings | None = None, network: AsyncNetwork | None = None
+    ) -> Session:
+        """The server as one call sees it. settings: those of the call."""
+        settings = self.settings if settings is None else settings
+        network = self._network(settings, CancelToken()) if network is None else network
+        return Session(settings, network, self.cache)
+
+    @property
+    def cache(self) -> ModelCache:
+        """What was looked up of the server, by this client and its twin."""
+        return self._caches.setdefault(self.settings.address.url, ModelCache())
 
     def _transport(self) -> AsyncTransport:
         """The transport of this event loop in this process."""

@@ -1,27 +1,28 @@
-"""The clients: `OllamaClient` calls, `AsyncOllamaClient` awaits; both drive the flows of `calls`."""
+"""The blocking client; `asynchronous` is its twin. Both give the same logic their network."""
 
 from __future__ import annotations
 
 import os
 import weakref
 from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OllamaError
 from ..settings.model import ConnectionSettings
-from ..transport.cancel import Stop
-from ..transport.network import Flow
+from ..transport.cancel import CancelToken
+from ..transport.network import run
 from ..wire.messages import Message, Tool
-from ..wire.requests import Prompt
+from ..wire.requests import Prompt, check_call
 from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
-from .calls import Calls
+from .chat import ask
 from .request import Request
-from .session import Stream
+from .session import ModelCache, OpenedStream, Session, chat_settings
 
 if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
-    from ..transport.blocking import Transport
+    from ..transport.blocking import BlockingNetwork, BlockingStream, Transport
     from .count import Counter
     from .embed import Kind, Progress
 else:
@@ -38,11 +39,13 @@ class ChatStream:
     the way carries what had arrived in `partial`.
     """
 
-    def __init__(self, client: OllamaClient, flow: Flow[Stream]) -> None:
-        self._begun: list[Stream] = []
-        self._stop = Stop()
-        # It knows nothing of this object, so that it ends with the loop that holds it.
-        self._chunks: Generator[ChatChunk, None, None] | None = _chunks(client, flow, self._begun, self._stop)
+    def __init__(self, client: OllamaClient, request: Request) -> None:
+        self._begun: list[OpenedStream[BlockingStream]] = []
+        self._token = CancelToken()
+        # The generator holds no reference to this object, so it is closed when the loop that holds it ends.
+        self._chunks: Generator[ChatChunk, None, None] | None = _chunks(
+            client, request, self._begun, self._token
+        )
         self._known = weakref.ref(self._chunks)
 
     @property
@@ -70,7 +73,7 @@ class ChatStream:
             if chunks is not None:
                 chunks.close()
         except ValueError:  # the other thread is inside the generator
-            self._stop.now()
+            self._token.cancel()
 
     def __enter__(self) -> ChatStream:
         return self
@@ -82,33 +85,38 @@ class ChatStream:
 
 
 def _chunks(
-    client: OllamaClient, flow: Flow[Stream], begun: list[Stream], stop: Stop
+    client: OllamaClient,
+    request: Request,
+    begun: list[OpenedStream[BlockingStream]],
+    token: CancelToken,
 ) -> Generator[ChatChunk, None, None]:
-    stream = client._transport().run(flow, stop)
-    begun.append(stream)
-    decoder = stream.decoder
+    network = client._network(request.settings, token)
+    session = client._session(request.settings, network)
+    opened = run(ask(session, request, partial(session.begin, network.open)))
+    begun.append(opened)
+    stream, decoder = opened.stream, opened.decoder
     try:
-        yield from stream.chunks
+        yield from opened.chunks
         if decoder.finished:
-            stream.opened.finish()
-        for data in stream.opened:
+            stream.finish()
+        for data in stream:
             yield from decoder.feed(data)
             if decoder.error is not None:
                 break
             if decoder.finished:
-                stream.opened.finish()
+                stream.finish()
         yield from decoder.close()
     except OllamaError as error:
-        mark_begun(error, stream)
+        mark_begun(error, opened)
         raise
     finally:
-        stream.opened.close()
+        stream.close()
 
 
-def mark_begun(error: OllamaError, stream: Stream) -> None:
+def mark_begun(error: OllamaError, opened: OpenedStream[Any]) -> None:
     """Add what had arrived to an error on the way."""
     if error.partial is None:
-        error.partial = stream.decoder.result()
+        error.partial = opened.decoder.result()
     # The caller has seen chunks, so the same request would repeat them.
     error.retryable = False
     error.attempts = max(error.attempts, 1)
@@ -118,13 +126,13 @@ class OllamaClient:
     """A client for one server: `with OllamaClient(ChatSettings(model="llava")) as client: …`.
 
     settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, any of them for the rest.
-    calls: of a twin client, to share what it looked up.
+    caches: of a twin client, to share what it looked up.
     Safe to share between threads and to use after a fork. Raises the errors of `ollama_dify.errors`.
     """
 
-    def __init__(self, settings: ConnectionSettings, *, calls: Calls | None = None) -> None:
+    def __init__(self, settings: ConnectionSettings, *, caches: dict[str, ModelCache] | None = None) -> None:
         self.settings = settings
-        self._calls = Calls(settings) if calls is None else calls
+        self._caches = {} if caches is None else caches
         self._transports: dict[tuple[int, int], Transport] = {}
 
     def chat(
@@ -140,7 +148,8 @@ class OllamaClient:
         tool_choice: None or "auto", "none", "required", or a tool's name.
         call: settings for this call only, such as temperature=0 or num_predict=64.
         """
-        return self._transport().run(self._calls.chat(messages, tools, tool_choice, call))
+        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=False)
+        return self.ask(request)
 
     def chat_stream(
         self,
@@ -151,23 +160,25 @@ class OllamaClient:
         **call: Any,
     ) -> ChatStream:
         """Answer a conversation, piece by piece."""
-        return ChatStream(self, self._calls.chat_stream(messages, tools, tool_choice, call))
+        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=True)
+        return self.ask_stream(request)
 
     def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
-        return self._transport().run(self._calls.generate(prompt, call))
+        return self.ask(Request.generate(self.settings, prompt, call, streamed=False))
 
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> ChatStream:
         """Complete a prompt, piece by piece."""
-        return ChatStream(self, self._calls.generate_stream(prompt, call))
+        return self.ask_stream(Request.generate(self.settings, prompt, call, streamed=True))
 
     def ask(self, request: Request) -> ChatResult:
         """Answer a request that was made before, in one piece."""
-        return self._transport().run(self._calls.ask(request))
+        session = self._session(request.settings)
+        return run(ask(session, request, session.complete))
 
     def ask_stream(self, request: Request) -> ChatStream:
         """Answer a request that was made before with `streamed=True`, piece by piece."""
-        return ChatStream(self, self._calls.ask_stream(request))
+        return ChatStream(self, request)
 
     def embed(
         self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
@@ -178,34 +189,34 @@ class OllamaClient:
         batch with how many more texts are done, one call at a time, in this or a worker thread.
         Raises EmbeddingError naming the positions of texts without a usable vector.
         """
-        return self._transport().run(self._calls.embed(texts, kind, progress))
+        return run(self._session().embed(texts, kind=kind, progress=progress))
 
     def embedding_fingerprint(self) -> str:
         """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
 
         Asks the server for the model's digest and for one vector.
         """
-        return self._transport().run(self._calls.embedding_fingerprint())
+        return run(self._session().embedding_fingerprint())
 
     def model_info(self, model: str | None = None) -> ModelInfo:
         """What the server says of a model, looked up once per digest."""
-        return self._transport().run(self._calls.model_info(model))
+        return run(self._session().model_info(model))
 
     def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
         """The server's own description of a model; verbose adds its vocabulary."""
-        return self._transport().run(self._calls.show(model, verbose=verbose))
+        return run(self._session().show(model, verbose=verbose))
 
     def tags(self) -> list[LocalModel]:
         """The models the server has."""
-        return self._transport().run(self._calls.tags())
+        return run(self._session().tags())
 
     def ps(self) -> list[RunningModel]:
         """The models that are loaded."""
-        return self._transport().run(self._calls.ps())
+        return run(self._session().ps())
 
     def version(self) -> str:
         """The server's version."""
-        return self._transport().run(self._calls.version())
+        return run(self._session().version())
 
     def count_tokens(
         self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
@@ -215,22 +226,21 @@ class OllamaClient:
         A text is counted offline once the vocabulary is there. A conversation is exact where the server
         renders its prompt for us and it holds no image, else an upper bound.
         """
-        return self._transport().run(self._calls.count_tokens(counted, tools, call))
+        settings = self.settings
+        if not isinstance(counted, str):
+            settings = check_call(chat_settings(settings), call)
+        return run(self._session(settings).count_tokens(counted, tools))
 
     def counter(self) -> Counter:
         """The model's counter: counts texts, and bounds conversations, without network."""
-        return self._transport().run(self._calls.counter())
-
-    def known_counter(self) -> Counter | None:
-        """The counter if it is there already; asks nobody."""
-        return self._calls.known_counter()
+        return run(self._session().counter())
 
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick.
 
         Sees a model that was pulled anew under the same name.
         """
-        return self._transport().run(self._calls.warmup())
+        return run(self._session().warmup())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle or a copy holds the settings, and connects by itself."""
@@ -249,6 +259,25 @@ class OllamaClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _network(self, settings: ConnectionSettings, token: CancelToken) -> BlockingNetwork:
+        """The network of one call, which begins now."""
+        timeouts = settings.timeouts
+        token.start(timeouts.total)
+        return self._transport().network(timeouts, token)
+
+    def _session(
+        self, settings: ConnectionSettings | None = None, network: BlockingNetwork | None = None
+    ) -> Session:
+        """The server as one call sees it. settings: those of the call."""
+        settings = self.settings if settings is None else settings
+        network = self._network(settings, CancelToken()) if network is None else network
+        return Session(settings, network, self.cache)
+
+    @property
+    def cache(self) -> ModelCache:
+        """What was looked up of the server, by this client and its twin."""
+        return self._caches.setdefault(self.settings.address.url, ModelCache())
 
     def _transport(self) -> Transport:
         """This process's transport: what a fork inherited is left alone, what an assignment made stale is

@@ -1,46 +1,44 @@
-"""How a request gets its answer: capabilities, images, context, retries."""
+"""How a request is answered: capabilities, images, context, retries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ContextOverflowError
+from ..media.file import DEFAULT_LIMITS
+from ..media.image import ImageUrl
+from ..media.load import load_image
 from ..settings.model import ChatSettings
-from ..transport.network import Compute, Flow
-from ..wire.messages import Content, ImageUrl, Message, system, user
+from ..wire.messages import Content, Message, system, user
 from ..wire.requests import WireRequest, generate_request
-from .images import fetch_image
 from .request import Request
-from .session import Context, Decoding, check_capability, warn_of_disagreement
+from .session import Decoding, Session
 from .trim import drop_oldest, kept, prompt_limit, with_numbers
 
 if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
-    from .count import Counter
 
-__all__ = ["ask", "known_counter"]
+__all__ = ["ask"]
 
 T = TypeVar("T")
 
 
-def ask(
-    context: Context, request: Request, run: Callable[[Context, WireRequest, Decoding], Flow[T]]
-) -> Flow[T]:
-    """Get a request answered; run: `flows.complete` or `flows.begin`.
+async def ask(session: Session, request: Request, run: Callable[[WireRequest, Decoding], Awaitable[T]]) -> T:
+    """Get a request answered; run: the session's `complete`, or its `begin` with the network's `open`.
 
     With `context_overflow="trim"` the oldest exchanges are dropped until the prompt fits: first by our own
     count, so that the answer's reserve stays free, and again should the server refuse what is left.
     """
-    yield from _check_capabilities(context, request)
-    request = yield from _fetched(request)
-    request = yield from _counted(context, request)
-    warn_of_disagreement(context, request.settings)
+    await _check_capabilities(session, request)
+    request = await _fetched(session, request)
+    request = await _counted(session, request)
+    session.warn_of_disagreement(request.settings)
     while True:
         try:
-            return (yield from run(context, request.wire, partial(request.decoder, context.lookups.warned)))
+            return await run(request.wire, partial(request.decoder, session.cache.warned))
         except ContextOverflowError as error:
             smaller = request.smaller(error)
             if smaller is None:
@@ -49,58 +47,72 @@ def ask(
             request = smaller
 
 
-def _fetched(request: Request) -> Flow[Request]:
+async def _fetched(session: Session, request: Request) -> Request:
     """Replace image addresses by the images."""
     settings, prompt = request.settings, request.prompt
     if prompt is not None and any(isinstance(part, ImageUrl) for part in prompt.images):
-        images = yield from _with_images(prompt.images, settings)
+        images: tuple[Any, ...] = await _with_images(session, prompt.images, settings)
         prompt = replace(prompt, images=images)
         wire = generate_request(settings, prompt, streamed=request.wire.streamed)
         return replace(request, prompt=prompt, wire=wire)
     if not any(isinstance(part, ImageUrl) for message in request.messages for part in message.content):
         return request
-    messages = []
-    for message in request.messages:
-        content = yield from _with_images(message.content, settings)
-        messages.append(replace(message, content=content))
-    return replace(request, messages=tuple(messages)).without(request.dropped)
+    messages = tuple(
+        [
+            replace(message, content=await _with_images(session, message.content, settings))
+            for message in request.messages
+        ]
+    )
+    return replace(request, messages=messages).without(request.dropped)
 
 
-def _with_images(parts: Sequence[Content], settings: ChatSettings) -> Flow[tuple[Any, ...]]:
+async def _with_images(
+    session: Session, parts: Sequence[Content], settings: ChatSettings
+) -> tuple[Content, ...]:
     """The parts with what the addresses among them lead to."""
-    found: list[Content] = []
-    for part in parts:
-        found.append((yield from fetch_image(part, settings)) if isinstance(part, ImageUrl) else part)
-    return tuple(found)
+    return tuple(
+        [
+            await _fetch_image(session, part, settings) if isinstance(part, ImageUrl) else part
+            for part in parts
+        ]
+    )
 
 
-def _check_capabilities(context: Context, request: Request) -> Flow[None]:
+async def _fetch_image(session: Session, address: ImageUrl, settings: ChatSettings) -> Content:
+    network, where = session.network, address.where
+    body = await network.fetch_image(address.url, limit=DEFAULT_LIMITS.max_bytes, where=where)
+    return await network.compute(partial(load_image, body, settings, where=where))
+
+
+async def _check_capabilities(session: Session, request: Request) -> None:
     """Ask the server about what the settings leave open, when it comes up."""
     settings = request.settings
-    if request.has_images and settings.vision_support is None:
-        yield from check_capability(context, settings.model, "vision", "vision_support")
+    if "vision" in request.needs and settings.vision_support is None:
+        await session.check_capability(settings.model, "vision", "vision_support")
+    if "audio" in request.needs:
+        await session.check_capability(settings.model, "audio")
     if request.plan.tools and settings.function_call_support is None:
-        yield from check_capability(context, settings.model, "tools", "function_call_support")
+        await session.check_capability(settings.model, "tools", "function_call_support")
 
 
-def _counted(context: Context, request: Request) -> Flow[Request]:
+async def _counted(session: Session, request: Request) -> Request:
     """Count the prompt where the settings need that; by default nothing is counted before sending."""
     settings = request.settings
     if settings.context_overflow == "error" or settings.context_size is None:
-        return replace(request, counter=known_counter(context, settings.model))
+        return replace(request, counter=session.cache.counter(settings.model))
     # Most calls count nothing, so they do not import what counts either.
     from .count import load_counter
 
-    request = replace(request, counter=(yield from load_counter(context, settings.model)))
+    request = replace(request, counter=await load_counter(session, settings.model))
     if settings.context_overflow == "truncate":
-        return replace(request, expected=(yield from _tokens(context, request, settings.context_size - 1)))
+        return replace(request, expected=await _tokens(session, request, settings.context_size - 1))
     limit = prompt_limit(settings.context_size, settings.answer_reserve)
     while request.messages and limit is not None:
-        expected = yield from _tokens(context, request, limit)
+        expected = await _tokens(session, request, limit)
         request = replace(request, expected=expected)
         if expected is None or expected.tokens <= limit:
             break
-        dropped = yield Compute(partial(_next_dropped, request, expected.tokens - limit))
+        dropped = await session.network.compute(partial(_next_dropped, request, expected.tokens - limit))
         if dropped is None:
             break
         request = request.without(dropped)
@@ -114,7 +126,7 @@ def _next_dropped(request: Request, excess: int) -> tuple[int, ...] | None:
     return drop_oldest(request.messages, request.dropped, excess, size)
 
 
-def _tokens(context: Context, request: Request, limit: int) -> Flow[TokenCount | None]:
+async def _tokens(session: Session, request: Request, limit: int) -> TokenCount | None:
     """The tokens of a request's prompt; None where nothing tells.
 
     Our own upper bound settles it where that is within the limit. Else the server is asked to render the
@@ -132,18 +144,9 @@ def _tokens(context: Context, request: Request, limit: int) -> Flow[TokenCount |
         before = [] if prompt.system is None else [system(prompt.system)]
         messages = [*before, user(prompt.text, *prompt.images)]
     # Off the event loop: a text that is far too long takes longer than others may wait.
-    bound: TokenCount = yield Compute(lambda: counter.bound(messages, request.plan.tools, settings.think))
+    bound = await session.network.compute(lambda: counter.bound(messages, request.plan.tools, settings.think))
     if bound.tokens <= limit:
         return bound
     from .count import count_conversation
 
-    return (yield from count_conversation(context, settings, messages, request.plan.tools))
-
-
-def known_counter(context: Context, model: str) -> Counter | None:
-    """The counter if it was loaded before; asks nobody, and imports what counts only if something did."""
-    if not context.lookups.counter_names:
-        return None
-    from . import count as counting
-
-    return counting.known_counter(context, model)
+    return await count_conversation(session, settings, messages, request.plan.tools)

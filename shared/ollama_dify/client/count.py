@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..errors import ConfigurationError, InvalidRequestError, ServerError
-from ..media.image import Image
+from ..media.audio import Audio
+from ..media.image import Image, ImageUrl
 from ..settings.model import ChatSettings
 from ..tokens.cache import TokenizerCache
 from ..tokens.chat_bound import ChatOverhead, count_rendered, image_tokens
@@ -22,12 +24,11 @@ from ..tokens.tokenizer import (
     tokenizer_from_show,
     tokenizer_part_of_show,
 )
-from ..transport.network import Compute, Flow
-from ..wire.messages import ImageUrl, Message, TextPart, Tool
+from ..wire.messages import Message, TextPart, Tool
 from ..wire.requests import WireRequest, chat_request, show_request, wire_message, wire_tool
-from .session import Context, fetch, model_info
+from .session import Session
 
-__all__ = ["Counter", "count_conversation", "known_counter", "load_counter"]
+__all__ = ["Counter", "count_conversation", "load_counter"]
 
 _KEPT_ANSWERS = 16
 
@@ -96,7 +97,7 @@ class Counter:
         ]
 
 
-def _images(messages: Sequence[Message]) -> list[Image | ImageUrl]:
+def _images(messages: Sequence[Message]) -> list[Image | Audio | ImageUrl]:
     return [part for message in messages for part in message.content if not isinstance(part, TextPart)]
 
 
@@ -109,31 +110,31 @@ def _wire(messages: Sequence[Message]) -> list[dict[str, Any]]:
     ]
 
 
-def load_counter(context: Context, model: str) -> Flow[Counter]:
+async def load_counter(session: Session, model: str) -> Counter:
     """The counter of a model: from memory, from the disk by the model's digest, else from the server."""
-    info = yield from model_info(context, model)
+    info = await session.model_info(model)
     key = info.digest or model
-    known = context.lookups.counters
+    known, network = session.cache.counters, session.network
     if key not in known:
         cache = TokenizerCache()
         digest = info.digest
-        show = None if digest is None else (yield Compute(lambda: cache.load(digest)))
+        show = None if digest is None else await network.compute(partial(cache.load, digest))
         if show is None:
-            verbose = yield from fetch(context, show_request(model, verbose=True))
+            verbose = await session.fetch(show_request(model, verbose=True))
             show = tokenizer_part_of_show(verbose if isinstance(verbose, dict) else {})
             if digest is not None:
-                yield Compute(lambda: cache.store(digest, show))
+                await network.compute(partial(cache.store, digest, show))
         # Building takes up to a second or two for large vocabularies: not on an event loop.
-        known[key] = yield Compute(lambda: Counter.from_show(show))
-    context.lookups.counter_names[model] = key
+        known[key] = await network.compute(partial(Counter.from_show, show))
+    session.cache.counter_names[model] = key
     return known[key]
 
 
-def count_conversation(
-    context: Context, settings: ChatSettings, messages: Sequence[Message], tools: Sequence[Tool]
-) -> Flow[TokenCount]:
+async def count_conversation(
+    session: Session, settings: ChatSettings, messages: Sequence[Message], tools: Sequence[Tool]
+) -> TokenCount:
     """Tokens of the conversation's prompt: exact where the server renders it for us, else the bound."""
-    counter = yield from load_counter(context, settings.model)
+    counter = await load_counter(session, settings.model)
     if any(isinstance(image, ImageUrl) for image in _images(messages)):
         # Nothing is fetched to be counted.
         return counter.bound(messages, tools, settings.think)
@@ -141,7 +142,7 @@ def count_conversation(
     # Without truncate:false the server would render what it would keep, not what was sent.
     body = {**(request.body or {}), "_debug_render_only": True, "truncate": False}
     try:
-        shown = yield from fetch(context, WireRequest("POST", request.path, body, settings.model))
+        shown = await session.fetch(WireRequest("POST", request.path, body, settings.model))
         rendered = shown["_debug_info"]["rendered_template"]
     except (InvalidRequestError, ServerError, KeyError, TypeError):
         # A server without this aid, or a prompt it will not even render.
@@ -152,9 +153,3 @@ def count_conversation(
     if counted.exact:
         counter.learn(messages, tools, settings.think, counted.tokens)
     return counted
-
-
-def known_counter(context: Context, model: str) -> Counter | None:
-    """The counter if it was loaded before; asks nobody."""
-    key = context.lookups.counter_names.get(model)
-    return None if key is None else context.lookups.counters.get(key)

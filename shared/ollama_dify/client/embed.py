@@ -1,4 +1,4 @@
-"""Embedding many texts: batches in flight together, every vector checked, the bad texts named. Pure flows."""
+"""Embedding many texts: batches in flight together, every vector checked, the bad texts named."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from ..errors import ConfigurationError, EmbeddingError, ModelNotFoundError, OllamaError
 from ..settings.model import EmbeddingSettings
-from ..transport.network import Flow, Parallel
 from ..wire.responses import EmbedResult
 from .embed_batch import Batch, Job, trouble_of
 from .prefixes import Kind, prefix_of, prefixes_of
-from .session import Context, model_info
+from .session import Session
 
 __all__ = ["Kind", "Progress", "embed", "embedding_fingerprint", "fingerprint"]
 
@@ -24,14 +24,14 @@ Progress = Callable[[int], object]
 _SHOWN = 20
 
 
-def embed(
-    context: Context,
+async def embed(
+    session: Session,
     settings: EmbeddingSettings,
     texts: Sequence[str],
     *,
     kind: Kind | None = None,
     progress: Progress | None = None,
-) -> Flow[EmbedResult]:
+) -> EmbedResult:
     """The vectors of all texts, in order.
 
     Raises EmbeddingError naming the positions of texts without a usable vector and why, with the others'
@@ -50,13 +50,14 @@ def embed(
         positions = [index for index in positions if index not in reasons]
     size = settings.batch_size
     parts = [positions[start : start + size] for start in range(0, len(positions), size)]
-    job = Job(context, settings, prefix)
+    job = Job(session, settings, prefix)
     batches = [Batch(job, [texts[index] for index in part]) for part in parts]
     advance = _one_at_a_time(progress)
     if reasons:
         advance(len(reasons))
     if batches:
-        yield Parallel([_settled(batch, advance) for batch in batches], settings.max_concurrency)
+        jobs = [partial(_settled, batch, advance) for batch in batches]
+        await session.network.gather(jobs, settings.max_concurrency)
     return _gathered(job, len(texts), parts, batches, reasons)
 
 
@@ -79,26 +80,26 @@ def fingerprint(settings: EmbeddingSettings, digest: str, dimension: int) -> str
     return f"ollama-dify-1:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def embedding_fingerprint(context: Context, settings: EmbeddingSettings) -> Flow[str]:
+async def embedding_fingerprint(session: Session, settings: EmbeddingSettings) -> str:
     """The `fingerprint` of the model as the server has it now; embeds one short text for the dimension."""
     prefixes_of(settings)
-    context.lookups.digests.clear()  # the model may have been pulled anew
-    info = yield from model_info(context, settings.model)
+    session.cache.digests.clear()  # the model may have been pulled anew
+    info = await session.model_info(settings.model)
     if info.digest is None:
         raise ModelNotFoundError(
             f"The server does not list {settings.model!r}, so its digest is unknown.",
             model=settings.model,
             hint=f"Get it: ollama pull {settings.model}",
         )
-    (vector,) = yield from Batch(Job(context, settings, prefix=""), ["a"]).embed(["a"])
+    (vector,) = await Batch(Job(session, settings, prefix=""), ["a"]).embed(["a"])
     if isinstance(vector, OllamaError):
         raise vector
     return fingerprint(settings, info.digest, len(vector))
 
 
-def _settled(batch: Batch, advance: Callable[[int], None]) -> Flow[None]:
+async def _settled(batch: Batch, advance: Callable[[int], None]) -> None:
     try:
-        yield from batch.run()
+        await batch.run()
     except OllamaError as error:
         if batch.job.stopped is None:
             batch.job.stopped = error

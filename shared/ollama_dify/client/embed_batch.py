@@ -1,4 +1,4 @@
-"""One batch of texts: asked, checked, and on trouble halved until the bad texts stand alone. Pure flows."""
+"""One batch of texts: asked, checked, and on trouble halved until the bad texts stand alone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from ..errors import (
     ServerError,
 )
 from ..settings.model import EmbeddingSettings
-from ..transport.network import Flow, Send
 from ..wire.requests import embed_request
 from ..wire.responses import EmbedResult
 from ..wire.vectors import mean_vector, parse_answer, read_vectors
-from .session import Context, with_retries
+from .session import Session
 from .split_text import split_text
 
 __all__ = ["Batch", "Job", "Outcome", "Trouble", "trouble_of"]
@@ -67,7 +66,7 @@ class _Abandoned(OllamaError):
 class Job:
     """What the batches of one call share. stopped: the error that ended it; the others then give up."""
 
-    context: Context
+    session: Session
     settings: EmbeddingSettings
     prefix: str
     stopped: OllamaError | None = None
@@ -90,27 +89,27 @@ class Batch:
     total_duration: int = 0
     load_duration: int = 0
 
-    def run(self) -> Flow[None]:
+    async def run(self) -> None:
         """Fill in `outcomes`. Raises what is no text's fault.
 
         Texts over the limit are found by the server's refusal, which costs milliseconds; only they are cut
         or split, so it is known which.
         """
-        outcomes = self.outcomes = yield from self.embed(self.texts)
+        outcomes = self.outcomes = await self.embed(self.texts)
         over = [index for index, outcome in enumerate(outcomes) if _is_over_limit(outcome)]
         if over and self.job.settings.overflow == "truncate":
-            cut = yield from self.embed([self.texts[index] for index in over], cut=True)
+            cut = await self.embed([self.texts[index] for index in over], cut=True)
             for index, outcome in zip(over, cut, strict=True):
                 outcomes[index] = outcome
                 if not isinstance(outcome, OllamaError):
                     self.truncated.append(index)
         elif over and self.job.settings.overflow == "split":
             for index in over:
-                outcome = outcomes[index] = yield from self._averaged(self.texts[index], outcomes[index])
+                outcome = outcomes[index] = await self._averaged(self.texts[index], outcomes[index])
                 if not isinstance(outcome, OllamaError):
                     self.split.append(index)
 
-    def embed(self, texts: Sequence[str], *, cut: bool = False, first: bool = True) -> Flow[list[Outcome]]:
+    async def embed(self, texts: Sequence[str], *, cut: bool = False, first: bool = True) -> list[Outcome]:
         """The outcome of each text. cut: whether the server may cut. first: no larger batch failed before.
 
         Raises what is no text's fault. Between the whole batch and the single text nothing dubious is
@@ -118,35 +117,35 @@ class Batch:
         """
         alone = len(texts) == 1
         try:
-            return (yield from self._ask(texts, cut=cut, patient=first or alone))
+            return await self._ask(texts, cut=cut, patient=first or alone)
         except OllamaError as error:
             trouble = trouble_of(error)
             if trouble is None:
                 raise
             failure = error.with_traceback(None)  # it is kept, and its frames would hold the batch
         if (first and trouble == "vectors") or ((first or alone) and trouble == "crash"):
-            yield from self._check_server(failure)
+            await self._check_server(failure)
         # It is the texts, so what their retries cost says nothing about the server.
         for _ in range(failure.attempts - 1):
-            self.job.context.quota.refund(retried=True)
+            self.job.session.budget.refund(retried=True)
         if alone:
             return [failure]
         middle = (len(texts) + 1) // 2
-        left = yield from self.embed(texts[:middle], cut=cut, first=False)
-        return left + (yield from self.embed(texts[middle:], cut=cut, first=False))
+        left = await self.embed(texts[:middle], cut=cut, first=False)
+        return left + await self.embed(texts[middle:], cut=cut, first=False)
 
-    def _ask(self, texts: Sequence[str], *, cut: bool = False, patient: bool = True) -> Flow[list[Outcome]]:
+    async def _ask(self, texts: Sequence[str], *, cut: bool = False, patient: bool = True) -> list[Outcome]:
         """One request, retried. patient: also what may be a text's fault."""
         job = self.job
         request = embed_request(job.settings, [job.prefix + text for text in texts] if job.prefix else texts)
         request = replace(request, body={**(request.body or {}), "truncate": cut})
         limit = len(texts) * _MOST_NUMBERS * _NUMBER_BYTES + 65_536
 
-        def attempt() -> Flow[EmbedResult]:
+        async def attempt() -> EmbedResult:
             if job.stopped is not None:
                 raise _Abandoned("Another batch failed.")
             try:
-                answer = yield Send(request, limit=limit)
+                answer = await job.session.network.send(request, limit)
                 result = read_vectors(parse_answer(answer.body), len(texts))
             except OllamaError as error:
                 if not patient and trouble_of(error) is not None:
@@ -155,29 +154,29 @@ class Batch:
             _check_dimensions(job.settings, result)
             return result
 
-        result = yield from with_retries(job.context, attempt)
+        result = await job.session.retried(attempt)
         self.model = result.model
         self.input_tokens += result.input_tokens
         self.total_duration += result.total_duration or 0
         self.load_duration += result.load_duration or 0
         return list[Outcome](vector for vector in result.vectors if vector is not None)
 
-    def _check_server(self, failure: OllamaError) -> Flow[None]:
+    async def _check_server(self, failure: OllamaError) -> None:
         """Raise the failure unless the server can embed a harmless text.
 
-        Paid from the retry quota, so that a dead server is not asked twice as often.
+        Paid from the retry budget, so that a dead server is not asked twice as often.
         """
-        quota = self.job.context.quota
-        tried = quota.take()
+        budget = self.job.session.budget
+        tried = budget.take()
         if tried:
             probe = Batch(self.job, [_HARMLESS])
             try:
-                yield from probe._ask(probe.texts)
+                await probe._ask(probe.texts)
             except OllamaError as error:
                 if trouble_of(error) is None:
                     raise
             else:
-                quota.refund(retried=True)
+                budget.refund(retried=True)
                 return
         if not isinstance(failure, EmbeddingError):
             raise failure
@@ -189,9 +188,9 @@ class Batch:
             f"it, or get the model again: ollama pull {self.job.settings.model}",
         )
 
-    def _averaged(self, text: str, failure: Outcome) -> Flow[Outcome]:
+    async def _averaged(self, text: str, failure: Outcome) -> Outcome:
         """The mean of a long text's pieces, weighted by their length, as a unit vector."""
-        pieces = yield from self._pieces(text, failure)
+        pieces = await self._pieces(text, failure)
         if isinstance(pieces, OllamaError):
             return pieces
         weights, vectors = zip(*pieces, strict=True)
@@ -200,7 +199,7 @@ class Batch:
         mean = mean_vector(vectors, weights)
         return EmbeddingError("The vectors of its pieces cancel each other out") if mean is None else mean
 
-    def _pieces(self, text: str, failure: Outcome) -> Flow[list[tuple[int, list[float]]] | OllamaError]:
+    async def _pieces(self, text: str, failure: Outcome) -> list[tuple[int, list[float]]] | OllamaError:
         """Lengths and vectors of the pieces of a text that was refused whole, or why a piece has none.
 
         The size is halved until the server takes the first piece; the others are cut to the same size and
@@ -213,18 +212,18 @@ class Batch:
             head = next(pieces, "") if len(text) > 1 else ""
             if not head:
                 break
-            failure = (yield from self.embed([head]))[0]
+            failure = (await self.embed([head]))[0]
             if size == 1:
                 break
         if isinstance(failure, OllamaError):
             return failure
         found = [(len(head), failure)]
         while batch := list(islice(pieces, self.job.settings.batch_size)):
-            for piece, outcome in zip(batch, (yield from self.embed(batch)), strict=True):
+            for piece, outcome in zip(batch, await self.embed(batch), strict=True):
                 if not isinstance(outcome, OllamaError):
                     found.append((len(piece), outcome))
                     continue
-                deeper = yield from self._pieces(piece, outcome)
+                deeper = await self._pieces(piece, outcome)
                 if isinstance(deeper, OllamaError):
                     return deeper
                 found += deeper

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import BaseModel, PrivateAttr
 
 from ..errors import ConfigurationError
-from ..settings.model import ConnectionSettings
+from ..settings.model import ConnectionSettings, ModelSettings
 from ..wire.responses import ModelInfo
 from .asynchronous import AsyncOllamaClient
 from .blocking import OllamaClient
@@ -44,7 +44,7 @@ class ClientOwner(BaseModel):
         if self._sync_client is None:
             twin = self._awaited_client
             self._sync_client = OllamaClient(
-                cast(ConnectionSettings, self), calls=None if twin is None else twin._calls
+                cast(ConnectionSettings, self), caches=None if twin is None else twin._caches
             )
         return self._sync_client
 
@@ -54,7 +54,7 @@ class ClientOwner(BaseModel):
         if self._awaited_client is None:
             twin = self._sync_client
             self._awaited_client = AsyncOllamaClient(
-                cast(ConnectionSettings, self), calls=None if twin is None else twin._calls
+                cast(ConnectionSettings, self), caches=None if twin is None else twin._caches
             )
         return self._awaited_client
 
@@ -70,16 +70,16 @@ class ClientOwner(BaseModel):
         return await self.async_client.warmup()
 
     def known_model(self) -> ModelInfo | None:
-        """What the server said of the model, if it was asked already; asks nobody."""
+        """What the server said of the model, if it was asked already; cached only, no network."""
         client = self._sync_client or self._awaited_client
-        return None if client is None else client._calls.known_model()
+        return None if client is None else client.cache.model(cast(ModelSettings, self).model)
 
     def counter(self) -> Counter:
         """The model's token counter; the first time this asks the server.
 
         Raises ConfigurationError on an event loop, where asking would block it, unless it is there already.
         """
-        known = self.client.known_counter()
+        known = self.client.cache.counter(cast(ModelSettings, self).model)
         if known is not None:
             return known
         try:
@@ -95,7 +95,7 @@ class ClientOwner(BaseModel):
         """Whether the server was seen to ignore `format` for this model; noticed: it was just now."""
         model = self.known_model()
         name = str(getattr(self, "model", "")) if model is None else model.digest or model.name
-        known = self.client._calls.context().lookups.ignoring_format
+        known = self.client.cache.ignoring_format
         if noticed:
             known.add(name)
         return name in known

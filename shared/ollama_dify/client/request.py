@@ -9,14 +9,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CapabilityError, ConfigurationError, ContextOverflowError, IncompleteResponseError
-from ..settings.model import ChatSettings
-from ..wire.messages import Content, ImageUrl, Message, TextPart, Tool
+from ..media.audio import Audio
+from ..media.image import Image, ImageUrl
+from ..media.load import check_fetching_allowed
+from ..settings.model import ChatSettings, ConnectionSettings
+from ..wire.messages import Content, Message, TextPart, Tool
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
 from ..wire.responses import ChatChunk, ChatResult, CutBy, Finish
 from ..wire.streaming import ChatDecoder, ChunkFilter
 from ..wire.think_tags import ThinkTags, thinking_apart
 from ..wire.tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
-from .images import check_fetching_allowed
+from .session import chat_settings
 from .trim import ContextReport, drop_oldest, kept, length
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class Request:
     """What is asked, and all that is needed to read the answer.
 
     settings: those of this call. wire: what goes over HTTP.
+    needs: the model's capabilities that its contents ask for: "vision", "audio".
     messages: the caller's conversation; empty for a prompt, which cannot be trimmed.
     prompt: what /api/generate is asked instead.
     dropped: positions of messages that are left out of the request.
@@ -49,7 +53,7 @@ class Request:
     settings: ChatSettings
     wire: WireRequest
     plan: ToolPlan
-    has_images: bool
+    needs: frozenset[str]
     messages: tuple[Message, ...] = ()
     prompt: Prompt | None = None
     dropped: tuple[int, ...] = ()
@@ -98,7 +102,7 @@ class Request:
     @classmethod
     def chat(
         cls,
-        settings: ChatSettings,
+        settings: ConnectionSettings,
         messages: Sequence[Message],
         tools: Sequence[Tool],
         tool_choice: str | None,
@@ -107,15 +111,16 @@ class Request:
         streamed: bool,
     ) -> Request:
         """A conversation for /api/chat; call: what overrides the settings."""
-        return cls._chat(check_call(settings, call), messages, tools, tool_choice, call, streamed=streamed)
+        settings = check_call(chat_settings(settings), call)
+        return cls._chat(settings, messages, tools, tool_choice, call, streamed=streamed)
 
     @classmethod
     def generate(
-        cls, settings: ChatSettings, prompt: str | Prompt, call: Mapping[str, Any], *, streamed: bool
+        cls, settings: ConnectionSettings, prompt: str | Prompt, call: Mapping[str, Any], *, streamed: bool
     ) -> Request:
         """A prompt for /api/generate; call: what overrides the settings."""
         prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
-        return cls._generate(check_call(settings, call), prompt, call, streamed=streamed)
+        return cls._generate(check_call(chat_settings(settings), call), prompt, call, streamed=streamed)
 
     @classmethod
     def _chat(
@@ -140,8 +145,8 @@ class Request:
             settings = check_call(settings, {"format": plan.format})
         _check_addresses(settings, [part for message in messages for part in message.content])
         wire = chat_request(settings, messages, tools=plan.tools, streamed=streamed)
-        has_images = any(not isinstance(part, TextPart) for message in messages for part in message.content)
-        return cls(settings, wire, plan, has_images, tuple(messages), own_limit=_says_limit(call))
+        needs = _capabilities([part for message in messages for part in message.content])
+        return cls(settings, wire, plan, needs, tuple(messages), own_limit=_says_limit(call))
 
     @classmethod
     def _generate(
@@ -149,8 +154,8 @@ class Request:
     ) -> Request:
         _check_addresses(settings, prompt.images)
         wire = generate_request(settings, prompt, streamed=streamed)
-        has_images = bool(prompt.images)
-        return cls(settings, wire, ToolPlan(), has_images, prompt=prompt, own_limit=_says_limit(call))
+        needs = _capabilities(prompt.images)
+        return cls(settings, wire, ToolPlan(), needs, prompt=prompt, own_limit=_says_limit(call))
 
     def decoder(self, warned: MutableSet[tuple[str, str]]) -> ChatDecoder:
         """A fresh decoder for one attempt; warned: what this object was warned of already."""
@@ -240,6 +245,11 @@ class Request:
         if self.counter is not None and self.messages:
             sent = kept(self.messages, self.dropped)
             self.counter.learn(sent, self.plan.tools, self.settings.think, prompt_tokens)
+
+
+def _capabilities(parts: Sequence[Content]) -> frozenset[str]:
+    names = {Audio: "audio", Image: "vision", ImageUrl: "vision"}
+    return frozenset(names[type(part)] for part in parts if not isinstance(part, TextPart))
 
 
 def _says_limit(call: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""When to try again: one pure decision and a quota shared per server."""
+"""When to try again: one pure decision and a budget shared per server."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import threading
 
 from ..errors import OllamaError
 
-__all__ = ["RetryQuota", "quota_for", "retry_delay"]
+__all__ = ["RetryBudget", "budget_for", "retry_delay"]
 
 BASE_S = 0.5
 LONGEST_S = 8.0
 
 
-class RetryQuota:
+class RetryBudget:
     """Tokens that retries cost and successes give back, so that a dead server is not hammered.
 
     The scheme of botocore's standard mode: 500 tokens, a retry costs 5, what it cost comes back when it
@@ -35,7 +35,7 @@ class RetryQuota:
         return self._lock
 
     def take(self) -> bool:
-        """Pay for one retry; False when the quota is used up."""
+        """Pay for one retry; False when the budget is used up."""
         with self._alone():
             if self._tokens < self.COST:
                 return False
@@ -61,9 +61,9 @@ def retry_delay(error: OllamaError, *, attempt: int, max_retries: int, spread: f
     return spread * min(LONGEST_S, BASE_S * 2.0 ** (attempt - 1))
 
 
-_quotas: dict[str, RetryQuota] = {}
+_budgets: dict[str, RetryBudget] = {}
 
 
-def quota_for(url: str) -> RetryQuota:
-    """The retry quota of a server, shared by all clients of this process."""
-    return _quotas.setdefault(url, RetryQuota())
+def budget_for(url: str) -> RetryBudget:
+    """The retry budget of a server, shared by all clients of this process."""
+    return _budgets.setdefault(url, RetryBudget())

@@ -1,228 +1,319 @@
-"""Control flow with I/O in its middle, written once.
-
-A flow is a generator: it yields a step, the driver does it and sends the result back, or throws our
-error in. `OllamaClient` and `AsyncOllamaClient` drive the same flows, one by calling, one by awaiting.
-"""
+"""One server as one call sees it: what is retried, what was looked up, and what is asked of any server."""
 
 from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import CapabilityError, CapabilityWarning, EmptyResponseError, ModelNotFoundError, OllamaError
-from ..transport.network import Close, Flow, OpenStream, Send, Sleep
-from ..wire.requests import WireRequest
+from ..errors import (
+    CapabilityError,
+    CapabilityWarning,
+    ConfigurationError,
+    EmptyResponseError,
+    ModelNotFoundError,
+    OllamaError,
+    RequestTimeoutError,
+)
+from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
+from ..transport.network import Network, ResponseStream
+from ..wire.messages import Message, Tool
+from ..wire.requests import WireRequest, load_request, show_request
 from ..wire.responses import (
     ChatChunk,
     ChatResult,
+    EmbedResult,
+    LocalModel,
     ModelInfo,
+    RunningModel,
     load_json,
     read_local_models,
     read_model_info,
+    read_running_models,
+    read_version,
 )
 from ..wire.streaming import MAX_LINE, ChatDecoder
-from .retry import RetryQuota, retry_delay
+from .retry import RetryBudget, budget_for, retry_delay
 
 if TYPE_CHECKING:
-    from ..settings.model import ChatSettings
+    from ..tokens.tokenizer import TokenCount
     from .count import Counter
+    from .embed import Kind, Progress
 
-__all__ = [
-    "Context",
-    "Decoding",
-    "Lookups",
-    "Stream",
-    "begin",
-    "check_capability",
-    "complete",
-    "fetch",
-    "model_info",
-    "warn_of_disagreement",
-    "with_retries",
-]
+__all__ = ["Decoding", "ModelCache", "OpenedStream", "Session", "chat_settings"]
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Lookups:
-    """What one client knows of its server: looked up once per digest."""
-
-    digests: dict[str, str] = field(default_factory=dict)
-    models: dict[str, ModelInfo] = field(default_factory=dict)
-    counters: dict[str, Counter] = field(default_factory=dict)
-    counter_names: dict[str, str] = field(default_factory=dict)
-    warned: set[tuple[str, str]] = field(default_factory=set)
-    # Digests, or names, of models whose server does not hold answers to `format`.
-    ignoring_format: set[str] = field(default_factory=set)
-
-
-class Context(NamedTuple):
-    """What every flow of a client needs."""
-
-    max_retries: int
-    quota: RetryQuota
-    lookups: Lookups
-
-
-def with_retries(context: Context, attempt_flow: Callable[[], Flow[T]]) -> Flow[T]:
-    """Run a flow until it succeeds, fails for good, or the retries are used up.
-
-    attempt_flow: a function that makes a fresh flow for one attempt.
-    """
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            result = yield from attempt_flow()
-        except OllamaError as error:
-            delay = retry_delay(
-                error, attempt=attempt, max_retries=context.max_retries, spread=random.random()
-            )
-            error.attempts = attempt
-            if delay is None or not context.quota.take():
-                if isinstance(error, ModelNotFoundError):
-                    yield from _name_models(error)
-                raise
-        else:
-            context.quota.refund(retried=attempt > 1)
-            return result
-        yield Sleep(delay)
-
-
-def _name_models(error: ModelNotFoundError) -> Flow[None]:
-    """Put the names that the server does have into the advice; without them the error is good enough."""
-    try:
-        answer = yield Send(WireRequest("GET", "/api/tags"))
-        names = [model.name for model in read_local_models(load_json(answer.body))]
-    except OllamaError:
-        return
-    from ..advice import model_missing_advice  # what advises is imported when something went wrong
-
-    error.hint = model_missing_advice(error.model or "MODEL", names)
-
-
-def fetch(context: Context, request: WireRequest) -> Flow[Any]:
-    """Send a request, retried, and parse the JSON of its response."""
-
-    def attempt() -> Flow[Any]:
-        answer = yield Send(request)
-        return load_json(answer.body)
-
-    return (yield from with_retries(context, attempt))
-
-
+S = TypeVar("S", bound=ResponseStream)
 Decoding = Callable[[], ChatDecoder]
 
 
-def complete(context: Context, request: WireRequest, decoding: Decoding) -> Flow[ChatResult]:
-    """An answer in one piece. decoding: makes the decoder of one attempt."""
+class ModelCache:
+    """What was looked up of one server's models, once per digest."""
 
-    def attempt() -> Flow[ChatResult]:
-        # In one piece it is no longer than a line of a streamed answer may be.
-        answer = yield Send(request, MAX_LINE)
-        return decoding().whole(answer.body)
+    def __init__(self) -> None:
+        self.digests: dict[str, str] = {}
+        self.models: dict[str, ModelInfo] = {}
+        self.counters: dict[str, Counter] = {}
+        self.counter_names: dict[str, str] = {}
+        self.warned: set[tuple[str, str]] = set()
+        # Digests, or names, of models whose server does not hold answers to `format`.
+        self.ignoring_format: set[str] = set()
 
-    return (yield from with_retries(context, attempt))
+    def model(self, name: str) -> ModelInfo | None:
+        """What the server said of a model; cached only, no network."""
+        return self.models.get(self.digests.get(_full_name(name), ""))
+
+    def counter(self, name: str) -> Counter | None:
+        """A model's counter; cached only, no network."""
+        return self.counters.get(self.counter_names.get(name, ""))
 
 
-@dataclass(slots=True)
-class Stream:
+class OpenedStream(Generic[S]):
     """A streamed answer that has begun: chunks already decoded, and where the rest comes from."""
 
-    opened: Any
-    decoder: ChatDecoder
-    chunks: list[ChatChunk]
+    __slots__ = ("chunks", "decoder", "stream")
+
+    def __init__(self, stream: S, decoder: ChatDecoder, chunks: list[ChatChunk]) -> None:
+        self.stream = stream
+        self.decoder = decoder
+        self.chunks = chunks
 
 
-def begin(context: Context, request: WireRequest, decoding: Decoding) -> Flow[Stream]:
-    """Open a stream. What fails before the first chunk is retried; nothing after it is."""
+class Session:
+    """One server as one call sees it: its network, its retry budget, and what was looked up."""
 
-    def attempt() -> Flow[Stream]:
-        opened = yield OpenStream(request)
-        decoder = decoding()
-        try:
-            if not opened.first:
-                raise EmptyResponseError(
-                    "The server said 200 and sent nothing.",
-                    model=request.model,
-                    hint="The model may have failed to start, or a proxy swallowed the answer; see the "
-                    "server's log.",
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        network: Network,
+        cache: ModelCache,
+        budget: RetryBudget | None = None,
+    ) -> None:
+        self.settings = settings
+        self.network = network
+        self.cache = cache
+        self.budget = budget_for(settings.address.url) if budget is None else budget
+
+    async def retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until it succeeds, fails for good, or the retries are used up."""
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                result = await attempt()
+            except OllamaError as error:
+                delay = retry_delay(
+                    error, attempt=tried, max_retries=self.settings.max_retries, spread=random.random()
                 )
-            chunks = decoder.feed(opened.first)
+                error.attempts = tried
+                if delay is None or not self.budget.take():
+                    if isinstance(error, ModelNotFoundError):
+                        await self._name_models(error)
+                    raise
+                try:
+                    await self.network.sleep(delay)
+                except RequestTimeoutError as late:
+                    late.message += f" The last try failed: {error.message}"
+                    late.model, late.attempts = error.model, tried
+                    raise late from error
+            else:
+                self.budget.refund(retried=tried > 1)
+                return result
+
+    async def _name_models(self, error: ModelNotFoundError) -> None:
+        """Put the names that the server does have into the advice; without them the error is good enough."""
+        try:
+            answer = await self.network.send(WireRequest("GET", "/api/tags"))
+            names = [model.name for model in read_local_models(load_json(answer.body))]
         except OllamaError:
-            yield Close(opened)
-            raise
-        return Stream(opened, decoder, chunks)
+            return
+        from ..advice import model_missing_advice  # what advises is imported when something went wrong
 
-    return (yield from with_retries(context, attempt))
+        error.hint = model_missing_advice(error.model or "MODEL", names)
+
+    async def fetch(self, request: WireRequest) -> Any:
+        """Send a request, retried, and parse the JSON of its response."""
+
+        async def attempt() -> Any:
+            return load_json((await self.network.send(request)).body)
+
+        return await self.retried(attempt)
+
+    async def complete(self, request: WireRequest, decoding: Decoding) -> ChatResult:
+        """An answer in one piece. decoding: makes the decoder of one attempt."""
+
+        async def attempt() -> ChatResult:
+            # In one piece it is no longer than a line of a streamed answer may be.
+            return decoding().whole((await self.network.send(request, MAX_LINE)).body)
+
+        return await self.retried(attempt)
+
+    async def begin(
+        self, opening: Callable[[WireRequest], Awaitable[S]], request: WireRequest, decoding: Decoding
+    ) -> OpenedStream[S]:
+        """Open a stream; opening: the network's `open`. Retried is what fails before the first chunk."""
+
+        async def attempt() -> OpenedStream[S]:
+            stream = await opening(request)
+            decoder = decoding()
+            try:
+                if not stream.first:
+                    raise EmptyResponseError(
+                        "The server said 200 and sent nothing.",
+                        model=request.model,
+                        hint="The model may have failed to start, or a proxy swallowed the answer; see the "
+                        "server's log.",
+                    )
+                return OpenedStream(stream, decoder, decoder.feed(stream.first))
+            except BaseException:
+                await stream.aclose()
+                raise
+
+        return await self.retried(attempt)
+
+    def model_name(self, model: str | None = None) -> str:
+        """The model that is meant: the settings' one unless another is named."""
+        name = getattr(self.settings, "model", None) if model is None else model
+        if not isinstance(name, str):
+            raise ConfigurationError("Which model? Pass its name.")
+        return name
+
+    async def model_info(self, model: str | None = None) -> ModelInfo:
+        """What the server says of a model: /api/tags for the digest, /api/show once per digest."""
+        name = self.model_name(model)
+        info = await self._described(name)
+        self.warn_of_disagreement(self.settings)
+        return info
+
+    async def _described(self, name: str) -> ModelInfo:
+        known, full_name = self.cache, _full_name(name)
+        if full_name not in known.digests:
+            known.digests.update({model.name: model.digest for model in await self.tags()})
+        digest = known.digests.get(full_name)
+        if digest is not None and digest in known.models:
+            return known.models[digest]
+        info = read_model_info(await self.fetch(show_request(name)), name, digest)
+        if digest is not None:
+            known.models[digest] = info
+        return info
+
+    async def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
+        """The server's own description of a model."""
+        name = self.model_name(model)
+        shown: dict[str, Any] = await self.fetch(show_request(name, verbose=verbose))
+        read_model_info(shown, name)  # raises for what is no description
+        return shown
+
+    async def tags(self) -> list[LocalModel]:
+        return read_local_models(await self.fetch(WireRequest("GET", "/api/tags")))
+
+    async def ps(self) -> list[RunningModel]:
+        return read_running_models(await self.fetch(WireRequest("GET", "/api/ps")))
+
+    async def version(self) -> str:
+        return read_version(await self.fetch(WireRequest("GET", "/api/version")))
+
+    async def counter(self) -> Counter:
+        """The counter of the settings' model."""
+        # Chats neither count nor embed: what does is imported by the calls that need it.
+        from .count import load_counter
+
+        return await load_counter(self, self.model_name())
+
+    async def count_tokens(self, counted: str | Sequence[Message], tools: Sequence[Tool] = ()) -> TokenCount:
+        """Tokens of a text, or of a conversation's whole prompt."""
+        if isinstance(counted, str):
+            counter = await self.counter()
+            if isinstance(self.settings, EmbeddingSettings):
+                return counter.embedding(counted)
+            return counter.text(counted)
+        from .count import count_conversation
+
+        return await count_conversation(self, chat_settings(self.settings), counted, tools)
+
+    async def warmup(self) -> ModelInfo:
+        """Look up the model, get its vocabulary, and have the server load it with these settings.
+
+        The model may have been pulled anew under its name, so its digest is asked for again.
+        """
+        self.cache.digests.clear()
+        info = await self.model_info()
+        await self.counter()
+        if isinstance(self.settings, EmbeddingSettings):
+            await self.embed(["warm up"], kind="document")
+        else:
+            await self.fetch(load_request(chat_settings(self.settings)))
+        return info
+
+    async def embed(
+        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+    ) -> EmbedResult:
+        """The vectors of texts, in order."""
+        from .embed import embed
+
+        return await embed(self, _embedding_settings(self.settings), texts, kind=kind, progress=progress)
+
+    async def embedding_fingerprint(self) -> str:
+        """A short name for all that decides what vectors mean."""
+        from .embed import embedding_fingerprint
+
+        return await embedding_fingerprint(self, _embedding_settings(self.settings))
+
+    async def check_capability(self, model: str, capability: str, setting: str | None = None) -> None:
+        """Ask the server, once, whether the model can do what is about to be sent.
+
+        Raises CapabilityError when it says no. A server that does not say is believed able.
+        """
+        info = await self._described(model)
+        if info.can(capability) is False:
+            from ..advice import capability_advice
+
+            raise CapabilityError(
+                f"The server says that {model!r} cannot do this: it lacks the capability {capability!r} and "
+                f"has {', '.join(sorted(info.capabilities or ()))}.",
+                model=model,
+                hint=capability_advice(model, capability)
+                + (f"\nIf you know better, set {setting}=True." if setting else ""),
+            )
+
+    def warn_of_disagreement(self, settings: ConnectionSettings) -> None:
+        """Warn, once per model, of a capability that the settings claim and the server denies; cached only.
+
+        What the settings say is done all the same: the server may be wrong about its model.
+        """
+        info = self.cache.model(settings.model) if isinstance(settings, ChatSettings) else None
+        if info is None:
+            return
+        for setting, capability in (("vision_support", "vision"), ("function_call_support", "tools")):
+            key = (info.digest or info.name, setting)
+            if getattr(settings, setting) is not True or info.can(capability) is not False:
+                continue
+            if key in self.cache.warned:
+                continue
+            self.cache.warned.add(key)
+            warnings.warn(
+                f"The settings say {setting}=True, but the server says that {info.name!r} has "
+                f"{', '.join(sorted(info.capabilities or ()))} and lacks {capability!r}. Unset {setting} to "
+                "go by the server, or choose a model that can.",
+                CapabilityWarning,
+                stacklevel=2,
+            )
 
 
-def model_info(context: Context, name: str) -> Flow[ModelInfo]:
-    """What the server says of a model: /api/tags for the digest, /api/show once per digest."""
-    known = context.lookups
-    full_name = _full_name(name)
-    if full_name not in known.digests:
-        tags = yield from fetch(context, WireRequest("GET", "/api/tags"))
-        known.digests.update({model.name: model.digest for model in read_local_models(tags)})
-    digest = known.digests.get(full_name)
-    if digest is not None and digest in known.models:
-        return known.models[digest]
-    shown = yield from fetch(context, WireRequest("POST", "/api/show", {"model": name}, name))
-    info = read_model_info(shown, name, digest)
-    if digest is not None:
-        known.models[digest] = info
-    return info
+def chat_settings(settings: ConnectionSettings) -> ChatSettings:
+    if not isinstance(settings, ChatSettings):
+        raise ConfigurationError(f"chat() and generate() need ChatSettings, not {type(settings).__name__}.")
+    return settings
 
 
-def known_model(context: Context, name: str) -> ModelInfo | None:
-    """What `model_info` found out earlier; asks nobody."""
-    return context.lookups.models.get(context.lookups.digests.get(_full_name(name), ""))
+def _embedding_settings(settings: ConnectionSettings) -> EmbeddingSettings:
+    if not isinstance(settings, EmbeddingSettings):
+        raise ConfigurationError(
+            "embed() needs EmbeddingSettings; make the client from settings.for_embedding(model)."
+        )
+    return settings
 
 
 def _full_name(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
-
-
-def check_capability(context: Context, model: str, capability: str, setting: str) -> Flow[None]:
-    """Ask the server, once, whether the model can do what is about to be sent.
-
-    Raises CapabilityError when it says no. A server that does not say is believed able.
-    """
-    info = yield from model_info(context, model)
-    if info.can(capability) is False:
-        from ..advice import capability_advice
-
-        raise CapabilityError(
-            f"The server says that {model!r} cannot do this: it lacks the capability {capability!r} and has "
-            f"{', '.join(sorted(info.capabilities or ()))}.",
-            model=model,
-            hint=f"{capability_advice(model, capability)}\nIf you know better, set {setting}=True.",
-        )
-
-
-def warn_of_disagreement(context: Context, settings: ChatSettings) -> None:
-    """Warn, once per model, of a capability that the settings claim and the server denies; asks nobody.
-
-    What the settings say is done all the same: the server may be wrong about its model.
-    """
-    info = known_model(context, settings.model)
-    if info is None:
-        return
-    for setting, capability in (("vision_support", "vision"), ("function_call_support", "tools")):
-        key = (info.digest or info.name, setting)
-        if getattr(settings, setting) is not True or info.can(capability) is not False:
-            continue
-        if key in context.lookups.warned:
-            continue
-        context.lookups.warned.add(key)
-        warnings.warn(
-            f"The settings say {setting}=True, but the server says that {settings.model!r} has "
-            f"{', '.join(sorted(info.capabilities or ()))} and lacks {capability!r}. Unset {setting} to go "
-            "by the server, or choose a model that can.",
-            CapabilityWarning,
-            stacklevel=2,
-        )

@@ -6,9 +6,10 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, UnsupportedContentError
+from .file import DEFAULT_LIMITS, ImageLimits
 from .formats import refusal
-from .image import DEFAULT_LIMITS, Image, ImageLimits
-from .load import decode_text
+from .image import Image
+from .sources import decode_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage

@@ -1,52 +1,22 @@
-"""Tell what a file is by its content, and read an image's size from its header, without decoding it.
-
-What Ollama reads was recorded on 0.24, 0.32.15 and 0.33: PNG, JPEG, GIF, BMP everywhere, static WebP
-from 0.32. Also refused here although some server takes it: Radiance HDR, PPM and TGA (no reliable magic
-number, or no use for it) and a cut JPEG (the server invents the missing half).
-"""
+"""Tell what a file is by its content, never by its label."""
 
 from __future__ import annotations
 
 import binascii
-import struct
-import zlib
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from ..errors import UnsupportedContentError
 
 __all__ = [
     "ACCEPTED_FORMATS",
-    "CONVERTIBLE",
-    "ImageFacts",
     "Source",
     "count_padding",
     "identify",
-    "inspect_image",
     "refusal",
 ]
 
 ACCEPTED_FORMATS = "PNG, JPEG, static WebP, GIF or BMP"
-CONVERTIBLE = frozenset(
-    {"TIFF", "AVIF", "ICO", "ICNS", "JPEG 2000", "PPM", "TGA", "PCX", "Photoshop (PSD)", "animated WebP"}
-)
-"""Formats that `image_conversion` may turn into PNG or JPEG."""
-
-_READ_BY_SOME_SERVERS = frozenset({"Radiance HDR", "PPM", "TGA"})
 _PIECE_BYTES = 49_152
-_CRC_MAX_BYTES = 4 << 20
-_MAX_CHUNKS = 65_536
-_MAX_GIF_BLOCKS = 1 << 18
-
-Reader = Callable[["Source", str], "ImageFacts"]
-
-
-class ImageFacts(NamedTuple):
-    """What a header says; `width` and `height` in pixels."""
-
-    media_type: str
-    width: int
-    height: int
 
 
 class Source:
@@ -105,18 +75,6 @@ def refusal(where: str, problem: str, hint: str | None = None) -> UnsupportedCon
     return UnsupportedContentError(
         f"{where}: {problem}.", hint=f"Send {ACCEPTED_FORMATS}." if hint is None else hint
     )
-
-
-def _unsupported(kind: str, where: str) -> UnsupportedContentError:
-    hint = f"Send {ACCEPTED_FORMATS}."
-    if kind in CONVERTIBLE:
-        hint += ' Or set convert_images=True, which needs Pillow: pip install "ollama-dify[images]".'
-    verdict = "which is not taken" if kind in _READ_BY_SOME_SERVERS else "which Ollama does not read"
-    return refusal(where, f"this is {kind}, {verdict}", hint)
-
-
-def _damaged(kind: str, where: str, why: str) -> UnsupportedContentError:
-    return refusal(where, f"this {kind} is damaged: {why}", "Send the complete, undamaged file.")
 
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
@@ -194,207 +152,3 @@ def _identify_text(head: bytes) -> str:
     if text.startswith(("<!doctype html", "<html", "<head", "<body")):
         return "HTML"
     return "XML" if text.startswith("<?xml") else "text"
-
-
-def inspect_image(source: Source, where: str) -> ImageFacts:
-    """Check an image's format and completeness; its media type and size.
-
-    Raises UnsupportedContentError with what the file is and why it is refused.
-    """
-    if source.size <= 0:
-        raise refusal(where, "this is empty")
-    kind = identify(source)
-    if kind in _READERS:
-        return _READERS[kind](source, where)
-    if not kind:
-        head = source.read(0, 8).hex(" ")
-        raise refusal(where, f"this is not an image that can be recognised (it begins with {head})")
-    raise _unsupported(kind, where)
-
-
-def _read_png(source: Source, where: str) -> ImageFacts:
-    """Walk the chunks to IEND; verify their checksums, the dearest part, in files up to 4 MiB."""
-    offset, width, height, has_data = 8, 0, 0, False
-    for number in range(_MAX_CHUNKS):
-        header = source.read(offset, 8)
-        if len(header) < 8:
-            raise _damaged("PNG", where, "it ends before its end mark (IEND)")
-        length, kind = struct.unpack(">I4s", header)
-        if not kind.isalpha():
-            raise _damaged("PNG", where, f"byte {offset} does not begin a chunk")
-        end = offset + 8 + length
-        if end + 4 > source.size:
-            raise _damaged("PNG", where, "it ends inside a chunk")
-        if source.size <= _CRC_MAX_BYTES and _png_crc(source, offset + 4, end) != source.read(end, 4):
-            raise _damaged("PNG", where, f"the checksum of a {kind.decode()} chunk is wrong")
-        if kind == b"IHDR" and length == 13:
-            width, height = struct.unpack(">II", source.read(offset + 8, 8))
-        elif number == 0 and kind != b"CgBI":
-            raise _damaged("PNG", where, "it does not begin with its header (IHDR)")
-        has_data = has_data or (kind == b"IDAT" and length > 0)
-        if kind == b"IEND":
-            if not has_data:
-                raise _damaged("PNG", where, "it holds no image data (IDAT)")
-            return ImageFacts("image/png", width, height)
-        offset = end + 4
-    raise _damaged("PNG", where, f"it has more than {_MAX_CHUNKS:,} chunks")
-
-
-def _png_crc(source: Source, begin: int, end: int) -> bytes:
-    crc = 0
-    for piece in source.pieces(begin, end):
-        crc = zlib.crc32(piece, crc)
-    return crc.to_bytes(4, "big")
-
-
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-
-
-def _read_jpeg(source: Source, where: str) -> ImageFacts:
-    """Walk the segments to the first scan, then find the end mark behind it."""
-    offset, size = 2, None
-    for _ in range(_MAX_CHUNKS):
-        head = source.read(offset, 4)
-        if len(head) < 4:
-            raise _damaged("JPEG", where, "it ends before its image data")
-        if head[0] != 0xFF or head[1] in (0xFF, 0x00):
-            offset += 1
-            continue
-        marker, length = head[1], int.from_bytes(head[2:], "big")
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            offset += 2
-            continue
-        if marker == 0xD9 or length < 2:
-            raise _damaged("JPEG", where, f"segment {marker:02X} at byte {offset} is broken")
-        if marker in _JPEG_FRAMES:
-            size = _jpeg_frame(marker, source.read(offset + 4, 5), where)
-        offset += 2 + length
-        if marker == 0xDA:
-            break
-    if size is None:
-        raise _damaged("JPEG", where, "its size is missing")
-    if not source.contains_from_end(b"\xff\xd9", offset):
-        raise _damaged("JPEG", where, "it ends before its end mark (EOI)")
-    return ImageFacts("image/jpeg", *size)
-
-
-def _jpeg_frame(marker: int, frame: bytes, where: str) -> tuple[int, int]:
-    if len(frame) < 5:
-        raise _damaged("JPEG", where, "it ends inside its header")
-    precision, height, width = struct.unpack(">BHH", frame)
-    if marker not in _JPEG_READABLE_FRAMES or precision != 8:
-        raise refusal(
-            where,
-            f"this is a JPEG of a rare kind (frame {marker:02X}, {precision} bits: arithmetic, lossless or "
-            "more than 8 bits), which Ollama does not read",
-            "Save it as a baseline or progressive JPEG, or as PNG.",
-        )
-    return width, height
-
-
-def _read_webp(source: Source, where: str) -> ImageFacts:
-    end = int.from_bytes(source.read(4, 4), "little") + 8
-    if end > source.size:
-        raise _damaged("WebP", where, f"it has {source.size} of {end} bytes")
-    offset, width, height = 12, 0, 0
-    for _ in range(_MAX_CHUNKS):
-        head = source.read(offset, 18)
-        if offset + 8 > end or len(head) < 8:
-            break
-        kind, length, body = head[:4], int.from_bytes(head[4:8], "little"), head[8:]
-        if offset + 8 + length > end:
-            raise _damaged("WebP", where, "it ends inside a chunk")
-        if kind in (b"ANIM", b"ANMF") or (kind == b"VP8X" and body[:1] and body[0] & 2):
-            raise _unsupported("animated WebP", where)
-        if kind == b"VP8X" and len(body) == 10:
-            width, height = int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
-        if kind == b"VP8 " and len(body) == 10 and body[3:6] == b"\x9d\x01\x2a":
-            sizes = struct.unpack("<HH", body[6:10])
-            return ImageFacts("image/webp", max(width, sizes[0] & 0x3FFF), max(height, sizes[1] & 0x3FFF))
-        if kind == b"VP8L" and body[:1] == b"\x2f":
-            bits = int.from_bytes(body[1:5], "little")
-            return ImageFacts(
-                "image/webp", max(width, (bits & 0x3FFF) + 1), max(height, (bits >> 14 & 0x3FFF) + 1)
-            )
-        offset += 8 + length + (length & 1)
-    raise _damaged("WebP", where, "it holds no image data")
-
-
-class _Cursor:
-    """Reads forward through a buffer, for formats made of many tiny blocks."""
-
-    def __init__(self, source: Source, offset: int) -> None:
-        self._source, self._base, self._buffer = source, offset, b""
-        self.offset = offset
-
-    def byte(self) -> int:
-        """The next byte; -1 at the end."""
-        index = self.offset - self._base
-        if index >= len(self._buffer):
-            self._base, index = self.offset, 0
-            self._buffer = self._source.read(self.offset, _PIECE_BYTES)
-            if not self._buffer:
-                return -1
-        self.offset += 1
-        return self._buffer[index]
-
-
-def _read_gif(source: Source, where: str) -> ImageFacts:
-    """Walk the blocks to the trailer."""
-    head = source.read(6, 7)
-    if len(head) < 7:
-        raise _damaged("GIF", where, "it ends inside its header")
-    width, height, flags = struct.unpack("<HHB", head[:5])
-    cursor = _Cursor(source, 13 + _gif_palette(flags))
-    blocks, has_frame = 0, False
-    while blocks < _MAX_GIF_BLOCKS:
-        kind = cursor.byte()
-        if kind == 0x3B and has_frame:
-            return ImageFacts("image/gif", width, height)
-        if kind == 0x2C:
-            has_frame = True
-            cursor.offset += 8
-            flags = cursor.byte()
-            cursor.offset += max(0, _gif_palette(flags)) + 1
-        elif kind == 0x21:
-            cursor.offset += 1
-        else:
-            why = "it ends before its end mark" if kind < 0 else f"byte {cursor.offset - 1} begins no block"
-            raise _damaged("GIF", where, why)
-        while (length := cursor.byte()) > 0 and blocks < _MAX_GIF_BLOCKS:
-            cursor.offset += length
-            blocks += 1
-        blocks += 1
-    raise _damaged("GIF", where, f"it has more than {_MAX_GIF_BLOCKS:,} blocks")
-
-
-def _gif_palette(flags: int) -> int:
-    """Length in bytes of the colour table that `flags` announces."""
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-def _read_bmp(source: Source, where: str) -> ImageFacts:
-    """Read the header; uncompressed pixel data must be all there."""
-    head = source.read(0, 34).ljust(34, b"\0")
-    begin, header = struct.unpack("<II", head[10:18])
-    if header == 12:
-        width, height, _, depth = struct.unpack("<HHHH", head[18:26])
-        compression = 0
-    else:
-        width, height, _, depth, compression = struct.unpack("<iiHHI", head[18:34])
-        height = abs(height)
-    if compression not in (0, 3):
-        raise refusal(where, "this is a compressed BMP, which Ollama does not read")
-    if width > 0 and height > 0 and source.size < begin + (width * depth + 31) // 32 * 4 * height:
-        raise _damaged("BMP", where, "it ends before its last row")
-    return ImageFacts("image/bmp", max(0, width), height)
-
-
-_READERS: dict[str, Reader] = {
-    "PNG": _read_png,
-    "JPEG": _read_jpeg,
-    "WebP": _read_webp,
-    "GIF": _read_gif,
-    "BMP": _read_bmp,
-}

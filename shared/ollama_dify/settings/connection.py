@@ -32,17 +32,19 @@ _OWN_HEADERS = ("accept-encoding", "content-encoding", "content-length", "conten
 
 
 class Timeouts(BaseModel):
-    """Seconds each phase of an exchange may take; None means no limit.
+    """Seconds that each part of a call may take; None means no limit. Only after `connect` it is tried again.
 
-    connect: TCP and TLS. first_byte: from the request to the first byte of a streamed answer, which
-    includes the server's queue, loading the model and reading the prompt. idle: between two pieces of a
-    streamed answer. pool: waiting for a free connection. total: the whole exchange. An answer that is
-    not streamed sends its first byte at its end, so only `total` binds it.
+    connect: TCP and TLS. answer: an exchange that is not streamed, from the request to its last byte (for
+    look-ups such as /api/show a minute at most). first_byte: from the request to the end of a streamed
+    answer's head, which includes the server's queue, loading the model and reading the prompt. idle: between
+    two pieces of an answer. pool: waiting for a free connection. total: the whole call with its queue,
+    retries and batches.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     connect: float | None = Field(5.0, gt=0)
+    answer: float | None = Field(900.0, gt=0)
     first_byte: float | None = Field(600.0, gt=0)
     idle: float | None = Field(300.0, gt=0)
     pool: float | None = Field(60.0, gt=0)

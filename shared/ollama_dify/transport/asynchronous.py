@@ -1,141 +1,134 @@
-"""The network, awaited: the twin of `transport`, for one event loop."""
+"""The network, awaited: the twin of `blocking`, for one event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import httpx
 
 from ..errors import ConfigurationError, OllamaError
-from ..settings.model import ConnectionSettings
+from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest
-from .blocking import ERROR_BODY_LIMIT, ERROR_BODY_S, FIRST_LINE, LAST_BYTES_S, LOOK_UP_S, REDIRECTS
-from .cancel import Stop
+from .cancel import CancelToken
 from .endpoint import Endpoint, parsed
-from .errors import Translated
 from .exchange import Exchange, current
-from .image_download import fetch_async, resolve_async
-from .network import (
-    Answer,
-    Close,
-    Compute,
-    FetchPinned,
-    Flow,
-    OpenStream,
-    Parallel,
-    Resolve,
-    Send,
-    Sleep,
-    Step,
-)
+from .http_stream import HttpNetwork, HttpStream
+from .image_download import download, fetch_async, resolve_async
 from .pool import AsyncPool, target_of
+from .slots import Slots
 from .sockets import sweep, watch
 
-__all__ = ["AsyncTransport"]
+__all__ = ["AsyncNetwork", "AsyncStream", "AsyncTransport"]
 
 T = TypeVar("T")
 
 
-class AsyncOpened:
-    """The async twin of `Opened`."""
+class AsyncStream(HttpStream):
+    """The async twin of `BlockingStream`."""
 
-    def __init__(
-        self, transport: AsyncTransport, request: WireRequest, response: httpx.Response, exchange: Exchange
-    ) -> None:
+    _source: AsyncIterator[bytes]
+
+    def __init__(self, transport: AsyncTransport, request: WireRequest, token: CancelToken) -> None:
+        super().__init__(transport, request, token)
         self._transport = transport
-        self._response = response
-        self._translated = Translated(transport.endpoint.errors, request, exchange)
-        self._exchange = exchange
-        self._source = response.stream.__aiter__()  # type: ignore[union-attr]  # async client, async stream
-        self._closed = False
-        self._finished = False
-        self.first = b""
-
-    async def read_first(self) -> None:
-        """Read the first line, so that what fails before a chunk is there can still be retried."""
-        pieces, size = [], 0
-        async for data in self:
-            pieces.append(data)
-            size += len(data)
-            if b"\n" in data or size > FIRST_LINE:
-                break
-        self.first = b"".join(pieces)
+        self._turn: asyncio.Future[None] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            with self._translated:
+            with self._mapped:
                 data = await self._source.__anext__()
-                if self._exchange.is_late:
-                    raise httpx.ReadTimeout("total")
+                if self._seen.is_late:
+                    raise httpx.ReadTimeout(self._seen.phase)
                 return data
         except OllamaError:
             if self._finished:
                 raise StopAsyncIteration from None
             raise
 
-    def finish(self) -> None:
-        """The answer is complete: what follows is framing, and neither waited for long nor missed."""
-        self._finished = True
-        self._exchange.hurry(LAST_BYTES_S)
+    def wake(self) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
 
-    async def close(self) -> None:
-        """Give the connection back, or cut it when the answer is not at its end."""
-        if not self._closed:
-            self._closed = True
-            self._exchange.cut = None  # a late abort must not hit the connection's next exchange
-            try:
-                await self._response.aclose()
-            finally:
-                self._transport.slots.release()
-
-
-class _Slots:
-    """A semaphore with a time limit that costs no task, and loses no slot to a cancelled wait."""
-
-    def __init__(self, count: int) -> None:
-        self._free = count
-        self._waiting: deque[asyncio.Future[bool]] = deque()
-
-    async def acquire(self, timeout_s: float | None) -> bool:
-        """Take a slot, in order of arrival; False when there was none in time."""
-        if self._free:
-            self._free -= 1
-            return True
-        loop = asyncio.get_running_loop()
-        place: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(place)
-        timer = None if timeout_s is None else loop.call_later(timeout_s, _give_up, place)
+    async def aclose(self) -> None:
+        self._seen.end()
+        failed = self.response is None
         try:
-            return await place
-        except asyncio.CancelledError:
-            if not place.cancelled() and place.result():
-                self.release()
+            await self._close_response()
+            if failed:
+                await sweep(self._transport._pool)
+        finally:
+            self.slots.leave(self)
+
+    async def read(self) -> bytes | None:
+        try:
+            return await self.__anext__()
+        except StopAsyncIteration:
+            return None
+
+    async def _rest(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._turn = loop.create_future()
+        timer = loop.call_later(seconds, self.wake)
+        try:
+            await self._turn
+        finally:
+            timer.cancel()
+            self._turn = None
+
+    async def _hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
+        return await self._transport.hand_over(sent, exchange)
+
+    def _begin_body(self, response: httpx.Response) -> None:
+        self._source = response.stream.__aiter__()  # type: ignore[union-attr]  # async client, async stream
+
+    async def _close_response(self) -> None:
+        response, self.response = self.response, None
+        if response is not None:
+            await response.aclose()
+
+
+class AsyncNetwork(HttpNetwork[AsyncStream]):
+    """The network of one call."""
+
+    def __init__(self, transport: AsyncTransport, timeouts: Timeouts, token: CancelToken) -> None:
+        super().__init__(transport.endpoint, timeouts, token)
+        self._transport = transport
+
+    async def fetch_image(self, url: str, *, limit: int, where: str) -> bytes:
+        left = self.token.left()
+        return await download(url, limit, where, left, resolve=resolve_async, fetch=fetch_async)
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(work)
+
+    async def gather(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]], limit: int) -> list[T]:
+        gate = asyncio.Semaphore(limit)
+
+        async def gated(job: Callable[[], Coroutine[Any, Any, T]]) -> T:
+            async with gate:
+                return await job()
+
+        tasks = [asyncio.ensure_future(gated(job)) for job in jobs]
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            self.token.cancel()
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            for task in tasks:
+                task.cancel()
 
-    def release(self) -> None:
-        """Hand the slot to who waits longest."""
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(True)
-                return
-        self._free += 1
+    def _stream(self, request: WireRequest) -> AsyncStream:
+        return AsyncStream(self._transport, request, self.token)
 
-
-def _give_up(place: asyncio.Future[bool]) -> None:
-    if not place.done():
-        place.set_result(False)
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
 
 async def _closing(pool: httpx.AsyncBaseTransport) -> AsyncGenerator[None, None]:
@@ -152,11 +145,11 @@ def _let_go(pool: httpx.AsyncBaseTransport) -> None:
 
 
 class AsyncTransport:
-    """Drives flows by awaiting; belongs to one event loop."""
+    """The async twin of `Transport`; belongs to one event loop."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.endpoint = Endpoint(settings)
-        self.slots = _Slots(self.endpoint.max_connections)
+        self.slots = Slots(self.endpoint.max_connections)
         self._client: httpx.AsyncClient | None = settings.http_async_client
         self._uses_aiohttp = settings.http_backend == "aiohttp"
         self._pool: httpx.AsyncBaseTransport | None = None
@@ -191,165 +184,25 @@ class AsyncTransport:
         if self._guard is not None:
             await self._guard.aclose()
 
-    async def run(self, flow: Flow[T], stop: Stop | None = None) -> T:
-        """Drive a flow to its result; stop: ends it from elsewhere, with an error."""
-        try:
-            if self._client is None and self._pool is None:
-                await self._connect()
-            step = next(flow)
-            while True:
-                try:
-                    result = await self._perform(step, stop)
-                except OllamaError as error:
-                    if stop is not None and stop.asked:
-                        error.retryable = False
-                        raise
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]  # a generator's return value is untyped here
-        finally:
-            flow.close()
+    def network(self, timeouts: Timeouts, token: CancelToken) -> AsyncNetwork:
+        """The network as one call sees it."""
+        return AsyncNetwork(self, timeouts, token)
 
-    async def _perform(self, step: Step, stop: Stop | None) -> Any:
-        if isinstance(step, Send):
-            return await self._send(step, stop)
-        if isinstance(step, OpenStream):
-            return await self._open(step.request, stop)
-        if isinstance(step, Close):
-            return await step.opened.close()
-        if isinstance(step, Sleep):
-            return await _pause(step.seconds, stop)
-        if isinstance(step, Compute):
-            return await asyncio.to_thread(step.work)
-        if isinstance(step, Resolve):
-            return await resolve_async(step)
-        if isinstance(step, FetchPinned):
-            return await fetch_async(step)
-        return await self._parallel(step)
-
-    async def _parallel(self, step: Parallel) -> list[Any]:
-        gate = asyncio.Semaphore(step.limit)
-
-        async def settle(flow: Flow[Any]) -> Any:
-            async with gate:
-                try:
-                    return await self.run(flow)
-                except OllamaError as error:
-                    return error
-
-        tasks = [asyncio.ensure_future(settle(flow)) for flow in step.flows]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-
-    async def _begin(self, request: WireRequest, stop: Stop | None) -> tuple[httpx.Response, Exchange]:
-        """Send a request; a successful response, its body unread, and a slot taken for it."""
-        endpoint = self.endpoint
-        sent = endpoint.build(request, None if self._client is None else self._client.headers)
-        exchange = endpoint.exchange(request)
-        if not await self.slots.acquire(endpoint.slot_wait(request)):
-            raise endpoint.errors.no_slot(request)
-        try:
-            with Translated(endpoint.errors, request, exchange):
-                if stop is not None:
-                    exchange.end_with(stop)
-                response, exchange = await self._exchange(sent, exchange)
-                try:
-                    endpoint.body_follows(response.request, request, exchange)
-                    if not 200 <= response.status_code < 300:
-                        raise endpoint.failure(response, await self._error_body(response, exchange), request)
-                    endpoint.check_encoding(response)
-                except BaseException:
-                    await response.aclose()
-                    raise
-        except BaseException as error:
-            try:
-                if not isinstance(error, Exception):
-                    await sweep(self._pool)
-            finally:
-                self.slots.release()
-            raise
-        return response, exchange
-
-    async def _exchange(self, sent: httpx.Request, exchange: Exchange) -> tuple[httpx.Response, Exchange]:
-        """Send, following what redirects are allowed; once more where an idle connection was closed."""
-        for left in reversed(range(REDIRECTS + 1)):
-            try:
-                response = await self._hand_over(sent, exchange)
-            except Exception as error:
-                if not self.endpoint.may_replay(error, exchange):
-                    raise
-                exchange = exchange.again()
-                response = await self._hand_over(sent, exchange)
-            again = self.endpoint.redirect(sent, response) if left else None
-            if again is None:
-                break
-            await response.aclose()
-            sent, exchange = again, exchange.again()
-        return response, exchange
-
-    async def _hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
-        current.set(exchange)
-        if self._pool is None:
-            assert self._client is not None
+    async def hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
+        """Have a request sent and the answer's head read."""
+        if self._client is not None:
+            current.set(exchange)
             return await self._client.send(sent, stream=True, follow_redirects=False)
+        if self._pool is None:
+            await self._connect()
+        current.set(exchange)
+        assert self._pool is not None
         response = await self._pool.handle_async_request(sent)
         response.request = sent
         return response
 
-    async def _send(self, step: Send, stop: Stop | None) -> Answer:
-        response, exchange = await self._begin(step.request, stop)
-        try:
-            with Translated(self.endpoint.errors, step.request, exchange):
-                pieces, size = [], 0
-                async for piece in response.stream:  # type: ignore[union-attr]  # async client, async stream
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > step.limit:
-                        raise self.endpoint.errors.too_long(step.request, step.limit)
-                    if exchange.is_late:
-                        raise httpx.ReadTimeout("total")
-                return Answer(b"".join(pieces), response.headers)
-        finally:
-            try:
-                await response.aclose()
-            finally:
-                self.slots.release()
-
-    async def _error_body(self, response: httpx.Response, exchange: Exchange) -> bytes:
-        """As much of it as comes soon; the status alone says enough."""
-        exchange.hurry(ERROR_BODY_S)
-        body = b""
-        try:
-            async for piece in response.stream:  # type: ignore[union-attr]  # async client, async stream
-                body += piece
-                if len(body) > ERROR_BODY_LIMIT or exchange.is_late:
-                    break
-        except httpx.HTTPError:
-            pass
-        return body[:ERROR_BODY_LIMIT]
-
-    async def _open(self, request: WireRequest, stop: Stop | None) -> AsyncOpened:
-        opened = AsyncOpened(self, request, *await self._begin(request, stop))
-        try:
-            await opened.read_first()
-        except BaseException:
-            await opened.close()
-            raise
-        return opened
-
-
-async def _pause(seconds: float, stop: Stop | None) -> None:
-    """Sleep, looking up now and then whether that is still wanted."""
-    until = time.monotonic() + seconds
-    left = seconds
-    while left > 0 and (stop is None or not stop.asked):
-        await asyncio.sleep(left if stop is None else min(left, LOOK_UP_S))
-        left = until - time.monotonic()
+    def client_headers(self) -> httpx.Headers | None:
+        return None if self._client is None else self._client.headers
 
 
 def _aiohttp_pool(options: dict[str, Any]) -> httpx.AsyncBaseTransport:

@@ -24,9 +24,10 @@ from ..errors import (
     OllamaError,
     ProtocolError,
 )
-from ..settings.model import ConnectionSettings, Timeouts
+from ..settings.model import ConnectionSettings
 from ..wire.requests import StreamedBody, WireRequest, encode
 from ..wire.server_errors import error_from_response
+from .cancel import CancelToken
 from .errors import HttpErrors
 from .exchange import Exchange
 
@@ -34,8 +35,6 @@ __all__ = ["Endpoint", "parsed", "system_tls"]
 
 logger = logging.getLogger("ollama_dify")
 
-# Their answers, unless streamed, send nothing before they are complete.
-_SILENT_PATHS = ("/api/chat", "/api/generate", "/api/embed")
 _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), seconds)
     for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
@@ -146,24 +145,25 @@ class Endpoint:
             ),
         }
 
-    def limits(self, request: WireRequest) -> Timeouts:
-        return self.timeouts if request.timeouts is None else request.timeouts
-
-    def exchange(self, request: WireRequest) -> Exchange:
-        """What to watch on the socket; its deadline starts now."""
-        total = self.limits(request).total
-        return Exchange(None if total is None else time.monotonic() + total)
+    def exchange(self, request: WireRequest, token: CancelToken) -> Exchange:
+        """What to watch on the socket, from now on; its deadline is the first of all that bind it."""
+        limits = self.errors.limits(request)
+        phase, seconds = ("first_byte", limits.first_byte) if request.streamed else ("answer", limits.answer)
+        if seconds is not None:
+            deadline = time.monotonic() + seconds
+            if token.deadline is None or deadline < token.deadline:
+                return Exchange(deadline, phase=phase)
+        return Exchange(token.deadline)
 
     def build(self, request: WireRequest, extra_headers: Mapping[str, str] | None = None) -> httpx.Request:
         """The httpx request, with each phase's timeout."""
         url = parsed(self.url + request.path)
         headers = {**(extra_headers or {}), **self._headers}
-        limits = self.limits(request)
-        silent = request.path in _SILENT_PATHS and not request.streamed
-        first_byte = None if silent else limits.first_byte
-        if limits.total is not None:
-            first_byte = limits.total if first_byte is None else min(first_byte, limits.total)
-        phases = {"connect": limits.connect, "read": first_byte, "write": limits.idle, "pool": limits.pool}
+        limits = self.errors.limits(request)
+        # The head is bounded as a whole, by the exchange's deadline; httpx's own client knows this one only.
+        bounds = (limits.first_byte if request.streamed else limits.answer, limits.total)
+        read = min((bound for bound in bounds if bound is not None), default=None)
+        phases = {"connect": limits.connect, "read": read, "write": limits.idle, "pool": limits.pool}
         if request.body is None:
             return httpx.Request(request.method, url, headers=headers, extensions={"timeout": phases})
         headers["content-type"] = "application/json"
@@ -179,11 +179,15 @@ class Endpoint:
             request.method, url, headers=headers, stream=_Body(body), extensions={"timeout": phases}
         )
 
-    def body_follows(self, sent: httpx.Request, request: WireRequest, exchange: Exchange) -> None:
+    def body_follows(
+        self, sent: httpx.Request, request: WireRequest, exchange: Exchange, token: CancelToken
+    ) -> None:
         """The head is here: from now on the wait is between pieces."""
         exchange.in_body = True
+        if request.streamed:
+            exchange.deadline, exchange.phase = token.deadline, "total"
         # httpcore reads this when it starts on the body.
-        sent.extensions["timeout"]["read"] = self.limits(request).idle
+        sent.extensions["timeout"]["read"] = self.errors.limits(request).idle
 
     def may_replay(self, error: Exception, exchange: Exchange) -> bool:
         """Whether an idle connection turned out closed: it had served before, and no byte came back."""
@@ -227,12 +231,6 @@ class Endpoint:
             model=request.model,
             now_s=time.time(),
         )
-
-    def slot_wait(self, request: WireRequest) -> float | None:
-        """Seconds a call may wait for a connection."""
-        limits = self.limits(request)
-        known = [limit for limit in (limits.pool, limits.total) if limit is not None]
-        return min(known, default=None)
 
 
 def _is_encoded(response: httpx.Response) -> bool:

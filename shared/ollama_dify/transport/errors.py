@@ -29,6 +29,7 @@ __all__ = ["HttpErrors", "Translated"]
 # How httpx, httpcore and the server's kernel say that a connection ended where more had to come.
 _ENDED = ("disconnected", "peer closed", "incomplete", "connection closed")
 _PASSED_ON = (OllamaError, MemoryError, StopIteration, StopAsyncIteration)
+LOOK_UP_S = 60.0
 _UNSENDABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError)
 
 
@@ -50,20 +51,19 @@ class HttpErrors:
             hint="An answer to this request is far shorter; is this an Ollama server?",
         )
 
-    def no_slot(self, request: WireRequest) -> RequestTimeoutError:
-        """The error for a call that found all connections in use for too long."""
-        limits = request.timeouts or self.timeouts
-        total, pool = limits.total, limits.pool
-        return self._late(
-            "pool" if total is None or (pool is not None and pool < total) else "total", request
-        )
+    def limits(self, request: WireRequest) -> Timeouts:
+        """The timeouts of a request; a look-up is given at most a minute."""
+        limits = self.timeouts if request.timeouts is None else request.timeouts
+        if is_look_up(request) and (limits.answer is None or limits.answer > LOOK_UP_S):
+            return limits.model_copy(update={"answer": LOOK_UP_S})
+        return limits
 
     def translate(self, error: Exception, request: WireRequest, exchange: Exchange) -> OllamaError:
         """Our error for another library's; the caller chains it."""
         url = f"{self.url}{request.path}"
         error = _named_rightly(error)
         if isinstance(error, httpx.TimeoutException):
-            return self._late(_phase(error, exchange), request)
+            return self.late(_phase(error, exchange), request)
         if isinstance(error, httpx.ConnectError):
             return self._not_connected(error, request, url)
         if isinstance(error, httpx.ProxyError):
@@ -112,15 +112,24 @@ class HttpErrors:
             hint="Is this an Ollama server? A proxy may be changing its answers.",
         )
 
-    def _late(self, phase: str, request: WireRequest) -> RequestTimeoutError:
-        seconds = getattr((request.timeouts or self.timeouts), phase)
+    def late(self, phase: str, request: WireRequest) -> RequestTimeoutError:
+        """The error for a limit that was reached: which, and how to raise it."""
+        seconds = getattr(self.limits(request), phase)
         hint = {
             "connect": self._advice("timed out"),
-            "pool": f"All max_connections={self.max_connections} are in use: raise it, or close streams that "
-            "are not read to their end.",
+            "pool": f"All max_connections={self.max_connections} are in use: raise it or Timeouts(pool=…), "
+            "or close streams that are not read to their end.",
+            "first_byte": "Loading a model takes its time: raise Timeouts(first_byte=…), or call warmup() "
+            "first.",
             "idle": "The server or the network stalled in mid-answer: see the server's log, or raise "
             "Timeouts(idle=…).",
-        }.get(phase, "Loading a model takes its time: raise timeout=, or call warmup() first.")
+            "answer": "Loading a model and a long answer take their time: raise Timeouts(answer=…), stream "
+            "the answer, or call warmup() first.",
+            "total": "It bounds the whole call, with its queue, retries and batches: raise timeout= or "
+            "Timeouts(total=…).",
+        }[phase]
+        if phase == "answer" and is_look_up(request):
+            hint = f"A look-up is given at most {LOOK_UP_S:g} s: see the server's log for what keeps it busy."
         return RequestTimeoutError(
             f"{self.url}{request.path} did not answer in time: the limit for {phase} is {seconds} s.",
             phase=phase,
@@ -174,14 +183,19 @@ class Translated:
             raise self._errors.translate(error, self._request, self._exchange) from error
 
 
+def is_look_up(request: WireRequest) -> bool:
+    """Whether a request only asks what the server has: its answer takes no model."""
+    return request.method == "GET" or request.path == "/api/show"
+
+
 def _phase(error: httpx.TimeoutException, exchange: Exchange) -> str:
     if exchange.is_late:
-        return "total"
+        return exchange.phase
     if isinstance(error, httpx.ConnectTimeout):
         return "connect"
     if isinstance(error, httpx.PoolTimeout):
         return "pool"
-    return "idle" if exchange.in_body or isinstance(error, httpx.WriteTimeout) else "first_byte"
+    return "idle" if exchange.in_body or isinstance(error, httpx.WriteTimeout) else exchange.phase
 
 
 def _named_rightly(error: Exception) -> Exception:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import httpx
 
-from .cancel import Stop
+from .cancel import CancelToken
 
 __all__ = ["HEAD_LIMIT", "Exchange", "current"]
 
@@ -18,27 +18,35 @@ HEAD_LIMIT = 256 * 1024
 class Exchange:
     """One request and its answer.
 
-    deadline: on the monotonic clock, None for none. received: bytes until the answer's head was complete.
+    deadline: on the monotonic clock, None for none; phase: the limit that set it ("total", "answer" or
+    "first_byte"). received: bytes until the answer's head was complete.
     in_body: it is complete. fresh: wants a new connection. reused: the connection had served another
     exchange before. cut: ends the connection, while it serves this exchange.
     """
 
-    __slots__ = ("_stop", "cut", "deadline", "fresh", "in_body", "received", "reused")
+    __slots__ = ("_token", "cut", "deadline", "fresh", "in_body", "phase", "received", "reused")
 
-    def __init__(self, deadline: float | None, *, fresh: bool = False) -> None:
+    def __init__(self, deadline: float | None, *, phase: str = "total", fresh: bool = False) -> None:
         self.deadline = deadline
+        self.phase = phase
         self.fresh = fresh
         self.received = 0
         self.in_body = False
         self.reused = False
         self.cut: Callable[[], None] | None = None
-        self._stop: Stop | None = None
+        self._token: CancelToken | None = None
 
-    def end_with(self, stop: Stop) -> None:
-        """Be aborted by `stop`. Raises ReadError where that was asked for already."""
-        self._stop = stop
-        stop.add(self)
+    def end_with(self, token: CancelToken) -> None:
+        """Be aborted by the token. Raises ReadError where that was asked for already."""
+        self._token = token
+        token.add(self)
         self._check_wanted()
+
+    def end(self) -> None:
+        """It is over: a late abort must not hit the connection's next exchange."""
+        self.cut = None
+        if self._token is not None:
+            self._token.discard(self)
 
     def begin(self, cut: Callable[[], None]) -> None:
         """A connection serves it from now on. Raises ReadError where it is not wanted any more."""
@@ -46,14 +54,15 @@ class Exchange:
         self._check_wanted()
 
     def _check_wanted(self) -> None:
-        if self._stop is not None and self._stop.asked:
-            raise httpx.ReadError("it was stopped")
+        if self._token is not None and self._token.cancelled:
+            raise httpx.ReadError("it was cancelled")
 
     def again(self) -> Exchange:
         """An exchange with the same deadline, on a new connection: where one had ended, others may have."""
-        following = Exchange(self.deadline, fresh=True)
-        if self._stop is not None:
-            following.end_with(self._stop)
+        following = Exchange(self.deadline, phase=self.phase, fresh=True)
+        self.end()
+        if self._token is not None:
+            following.end_with(self._token)
         return following
 
     @property
@@ -71,7 +80,7 @@ class Exchange:
             return timeout
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise httpx.ReadTimeout("total")
+            raise httpx.ReadTimeout(self.phase)
         return left if timeout is None else min(timeout, left)
 
     def check_head(self) -> None:

@@ -1,4 +1,4 @@
-"""Fetching an image from a checked, pinned address, and looking up hosts: within the given time and size.
+"""Fetching an image: its host looked up and checked, its address pinned, all within the given time and size.
 
 No cookies, no credentials, no proxy, no redirects: only a GET to an address that was checked before.
 """
@@ -10,21 +10,87 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import urljoin
 
 import httpx
 
 from ..errors import UnsupportedContentError
+from ..media.urls import ParsedUrl, check_image_url, check_public_address
 from .connection import Target
 from .endpoint import system_tls
 from .exchange import Exchange, current
-from .network import Fetched, FetchPinned, Resolve, TimeLeft
 from .pool import AsyncPool, Pool, target_of
 
-__all__ = ["fetch", "fetch_async", "resolve", "resolve_async"]
+__all__ = ["download", "fetch", "fetch_async", "resolve", "resolve_async"]
+
+REDIRECTS = 3
+FETCH_S = 10.0
+"""An image's address may be slow or hostile: names, redirects and body come within this time."""
+
+
+@dataclass(slots=True)
+class TimeLeft:
+    """Seconds that several steps may take together; each takes off what it took."""
+
+    seconds: float
+
+
+class Resolve(NamedTuple):
+    """Look a host up."""
+
+    host: str
+    port: int
+    within: TimeLeft
+
+
+class FetchPinned(NamedTuple):
+    """GET an image of at most `limit` bytes from exactly this IP address."""
+
+    target: ParsedUrl
+    ip: str
+    limit: int
+    within: TimeLeft
+
+
+class Fetched(NamedTuple):
+    """A body, or where it redirects to."""
+
+    body: bytes = b""
+    location: str | None = None
+
+
+async def download(
+    url: str,
+    limit: int,
+    where: str,
+    seconds: float | None,
+    *,
+    resolve: Callable[[Resolve], Awaitable[list[str]]],
+    fetch: Callable[[FetchPinned], Awaitable[Fetched]],
+) -> bytes:
+    """The bytes of an image.
+
+    Every address of the host must be public, the connection goes to the one that was checked, each redirect
+    is checked anew, and no credentials are sent.
+    """
+    within = TimeLeft(FETCH_S if seconds is None else min(FETCH_S, seconds))
+    for _ in range(REDIRECTS + 1):
+        target = check_image_url(url, where=where)
+        found = await resolve(Resolve(target.host, target.port, within))
+        for ip in found:
+            check_public_address(ip, where=where)
+        if not found:
+            raise UnsupportedContentError(f"{where}: the host {target.host!r} has no address.")
+        answer = await fetch(FetchPinned(target, found[0], limit, within))
+        if answer.location is None:
+            return answer.body
+        url = urljoin(url, answer.location)
+    raise UnsupportedContentError(f"{where}: the address redirects more than {REDIRECTS} times.")
 
 
 def resolve(step: Resolve) -> list[str]:

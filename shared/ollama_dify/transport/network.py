@@ -1,42 +1,22 @@
-"""What logic asks of the network: the steps that a flow yields, and their answers.
+"""What the client's logic asks of the network: coroutines, which the blocking network ends at once.
 
-A flow is a generator: it yields a step, the driver does it and sends the result back, or throws our
-error in.
+Logic is written once as plain `async def` over `Network`. `AsyncOllamaClient` awaits it; `OllamaClient` gives
+it a network that blocks, so that nothing is left to wait for, and `run` has the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..wire.requests import WireRequest
 
-if TYPE_CHECKING:
-    from ..media.urls import ParsedUrl
-
-__all__ = [
-    "Answer",
-    "Close",
-    "Compute",
-    "FetchPinned",
-    "Fetched",
-    "Flow",
-    "OpenStream",
-    "Opened",
-    "Parallel",
-    "Resolve",
-    "Send",
-    "Sleep",
-    "Step",
-    "TimeLeft",
-]
+__all__ = ["ANSWER_LIMIT", "Answer", "Network", "ResponseStream", "run"]
 
 T = TypeVar("T")
+ANSWER_LIMIT = 64 * 1024 * 1024
 
 
-# Steps and their answers are named tuples: to define a frozen dataclass takes four times as long, and these
-# eleven would be a tenth of what importing the core takes.
 class Answer(NamedTuple):
     """A successful response, read to its end."""
 
@@ -44,82 +24,54 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
 
 
-class Opened(Protocol):
-    """A successful streamed response: its driver reads on from it, and closes it (the async one awaits)."""
+class ResponseStream(Protocol):
+    """A successful streamed response, which the client reads on from. first: its first line, read already."""
 
     first: bytes
 
-    def close(self) -> Any: ...
+    async def aclose(self) -> None: ...
 
 
-class Send(NamedTuple):
-    """Send a request and read the whole response → Answer. Any failure is thrown in as ours."""
+class Network(Protocol):
+    """The network as one public call sees it: everything happens under the call's deadline and CancelToken.
 
-    request: WireRequest
-    limit: int = 64 * 1024 * 1024
+    What fails raises an OllamaError.
+    """
 
+    async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> Answer:
+        """Send a request and read the whole response, of at most `limit` bytes."""
+        ...
 
-class OpenStream(NamedTuple):
-    """Send a request and read the first bytes of the response → Opened."""
+    async def open(self, request: WireRequest) -> ResponseStream:
+        """Send a request and read the first line of the response."""
+        ...
 
-    request: WireRequest
+    async def fetch_image(self, url: str, *, limit: int, where: str) -> bytes:
+        """GET an image of at most `limit` bytes from a public address; where: names it in errors."""
+        ...
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait. Raises RequestTimeoutError at once where the call's deadline comes first."""
+        ...
 
-class Close(NamedTuple):
-    """Close what OpenStream gave → None."""
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Call a function that takes long or reads a file, off the event loop."""
+        ...
 
-    opened: Opened
+    async def gather(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]], limit: int) -> list[T]:
+        """Run jobs, at most `limit` at once → their results, in order.
 
-
-class Sleep(NamedTuple):
-    """Wait → None."""
-
-    seconds: float
-
-
-class Compute(NamedTuple):
-    """Call a function that takes long or reads a file, off the event loop → its result."""
-
-    work: Callable[[], Any]
-
-
-@dataclass(slots=True)
-class TimeLeft:
-    """Seconds that several steps may take together; the driver takes off what each took."""
-
-    seconds: float
+        The first error of a job, or an interrupt, ends the call: the others are cancelled, not waited for.
+        """
+        ...
 
 
-class Resolve(NamedTuple):
-    """Look a host up → its IP addresses, or UnsupportedContentError thrown in."""
-
-    host: str
-    port: int
-    within: TimeLeft
-
-
-class Fetched(NamedTuple):
-    """What FetchPinned got: a body, or where it redirects to."""
-
-    body: bytes = b""
-    location: str | None = None
-
-
-class FetchPinned(NamedTuple):
-    """GET an image of at most `limit` bytes from exactly this IP address → Fetched."""
-
-    target: ParsedUrl
-    ip: str
-    limit: int
-    within: TimeLeft
-
-
-class Parallel(NamedTuple):
-    """Run flows, at most `limit` at once → their results or errors, in order."""
-
-    flows: Sequence[Generator[Any, Any, Any]]
-    limit: int
-
-
-Step = Send | OpenStream | Close | Sleep | Compute | Resolve | FetchPinned | Parallel
-Flow = Generator[Step, Any, T]
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine over a blocking network, which never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # what a coroutine returns is untyped here
+    finally:
+        coroutine.close()
+    raise TypeError("A coroutine of the blocking client waited for something else than its network.")

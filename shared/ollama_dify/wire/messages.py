@@ -13,7 +13,8 @@ from typing import Any, Literal
 import orjson
 
 from ..errors import UnsupportedContentError
-from ..media.image import Image
+from ..media.audio import Audio
+from ..media.image import Image, ImageUrl
 
 __all__ = [
     "Content",
@@ -39,15 +40,7 @@ class TextPart:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ImageUrl:
-    """An image still to be fetched, which `allow_image_urls=True` permits. where: names it in errors."""
-
-    url: str
-    where: str = "image"
-
-
-Content = TextPart | Image | ImageUrl
+Content = TextPart | Image | Audio | ImageUrl
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +69,7 @@ class Tool:
 class Message:
     """One turn.
 
-    content: texts and images in the order they are meant.
+    content: texts, images and sounds in the order they are meant.
     thinking: the model's reasoning of an assistant turn, sent back in tool loops.
     tool_calls: calls of an assistant turn.
     tool_name, tool_call_id: which call a tool turn answers; both are sent, since some chat renderers
@@ -96,9 +89,9 @@ class Message:
         return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
 
     @property
-    def images(self) -> tuple[Image, ...]:
-        """The images of the content."""
-        return tuple(part for part in self.content if isinstance(part, Image))
+    def images(self) -> tuple[Image | Audio, ...]:
+        """What Ollama's field `images` carries: the images and sounds of the content, in order."""
+        return tuple(part for part in self.content if isinstance(part, (Image, Audio)))
 
 
 def _content(parts: Iterable[str | Content]) -> tuple[Content, ...]:

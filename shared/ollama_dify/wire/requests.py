@@ -14,12 +14,14 @@ from typing import Any
 import orjson
 
 from ..errors import CapabilityError, ConfigurationError, UnsupportedContentError
-from ..media.image import Image, check_image_count
+from ..media.audio import Audio
+from ..media.file import MediaFile, check_file_count
+from ..media.image import Image, ImageUrl
 from ..settings.model import LOAD_OPTIONS, ChatSettings, ConnectionSettings, EmbeddingSettings, Timeouts
 from ..settings.names import unknown_name
 from .image_places import placed_text
 from .json_schema import tool_parameters
-from .messages import ImageUrl, Message, TextPart, Tool
+from .messages import Content, Message, TextPart, Tool
 from .think_tags import thinking_apart
 
 __all__ = [
@@ -55,7 +57,7 @@ _MAX_DEPTH = 250
 class WireRequest:
     """One HTTP request.
 
-    body: JSON values, and `Image` objects where base64 text goes.
+    body: JSON values, and `Image` or `Audio` objects where base64 text goes.
     model: for error messages.
     streamed: whether the answer comes in pieces, which decides what timeouts mean.
     timeouts: of this request; None means those of the connection.
@@ -78,7 +80,7 @@ class Prompt:
     suffix: str | None = None
     template: str | None = None
     raw: bool = False
-    images: tuple[Image | ImageUrl, ...] = ()
+    images: tuple[Image | Audio | ImageUrl, ...] = ()
 
 
 class StreamedBody:
@@ -86,7 +88,7 @@ class StreamedBody:
 
     __slots__ = ("_pieces", "length")
 
-    def __init__(self, pieces: Sequence[bytes | Image]) -> None:
+    def __init__(self, pieces: Sequence[bytes | MediaFile]) -> None:
         self._pieces = pieces
         self.length = sum(len(piece) if isinstance(piece, bytes) else piece.base64_length for piece in pieces)
 
@@ -103,12 +105,12 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
 
     Raises UnsupportedContentError for text that is not valid Unicode, and for values that are no JSON.
     """
-    images: list[Image] = []
+    images: list[MediaFile] = []
     # A mark nobody can put into a message beforehand, so cutting at it is safe.
     mark = secrets.token_hex(16)
 
     def place_image(value: Any) -> Any:
-        if isinstance(value, Image):
+        if isinstance(value, MediaFile):
             images.append(value)
             return mark
         if isinstance(value, Mapping):
@@ -116,7 +118,7 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
         raise TypeError(type(value).__name__)
 
     try:
-        # An `Image` is a dataclass, which orjson would otherwise write out field by field.
+        # A `MediaFile` is a dataclass, which orjson would otherwise write out field by field.
         text = orjson.dumps(body, default=place_image, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except (TypeError, RecursionError) as error:
         raise UnsupportedContentError(_why_not_json(body, error)) from error
@@ -126,7 +128,7 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
     if not images:
         return text
     literals = text.split(mark.encode())
-    pieces: list[bytes | Image] = [literals[0]]
+    pieces: list[bytes | MediaFile] = [literals[0]]
     for image, literal in zip(images, literals[1:], strict=True):
         pieces += (image, literal)
     return StreamedBody(pieces)
@@ -185,7 +187,7 @@ def chat_request(
             "Pass at least one user message; to load the model ahead of time use warmup()."
         )
     images = sum(not isinstance(part, TextPart) for message in messages for part in message.content)
-    _check_images(settings, images)
+    _check_files(settings, [part for message in messages for part in message.content])
     body: dict[str, Any] = {
         "model": settings.model,
         "messages": [wire_message(thinking_apart(message), with_images=images > 0) for message in messages],
@@ -211,7 +213,7 @@ def generate_request(settings: ChatSettings, prompt: Prompt, *, streamed: bool =
             "The prompt is empty: without one the server only loads the model.\n"
             "Pass a prompt; to load the model ahead of time use warmup()."
         )
-    _check_images(settings, len(prompt.images))
+    _check_files(settings, prompt.images)
     text = prompt.text
     if prompt.images and not (prompt.raw or prompt.template is not None or prompt.suffix is not None):
         text = placed_text((*prompt.images, TextPart(text)))
@@ -318,17 +320,15 @@ def _loading(settings: ChatSettings | EmbeddingSettings) -> dict[str, Any]:
     return body
 
 
-def _check_images(settings: ChatSettings, count: int) -> None:
-    """Refuse images that the settings rule out, fetched or not."""
-    if not count:
-        return
-    if settings.vision_support is False:
+def _check_files(settings: ChatSettings, parts: Sequence[Content]) -> None:
+    """Refuse images that the settings rule out, fetched or not, and too many files."""
+    check_file_count(sum(not isinstance(part, TextPart) for part in parts))
+    if settings.vision_support is False and any(isinstance(part, (Image, ImageUrl)) for part in parts):
         raise CapabilityError(
             f"An image was given, but vision_support=False for {settings.model!r}.",
             model=settings.model,
             hint="Set vision_support=True if the model reads images, or leave it unset to ask the server.",
         )
-    check_image_count(count)
 
 
 def _why_not_json(body: Mapping[str, Any], error: BaseException) -> str:
@@ -370,7 +370,7 @@ def _find_not_json(value: Any, place: str, depth: int = 0) -> str:
     elif isinstance(value, float):
         if not math.isfinite(value):
             return f"The number at {place} is {value}, which JSON cannot hold.\nUse a finite number, or none."
-    elif value is not None and not isinstance(value, Image):
+    elif value is not None and not isinstance(value, MediaFile):
         return (
             f"The value at {place} is of type {type(value).__name__}, which JSON cannot hold.\n"
             "Use text, numbers, true/false, lists and dictionaries."

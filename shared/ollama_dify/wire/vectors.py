@@ -19,14 +19,25 @@ _NO_NUMBER = re.compile(rb"-?\b(?:NaN|Infinity|\d+(?:\.\d+)?[eE]\+?\d{3,})\b")
 
 
 def parse_answer(body: bytes) -> Any:
-    """The JSON of an /api/embed answer; a number that is not finite is None, so that its text is found."""
+    """The JSON of an /api/embed answer; what is no finite number is None, so that its text is found."""
     try:
-        return load_json(body)
+        data = load_json(body)
     except ProtocolError:
         repaired = _NO_NUMBER.sub(b"null", body)
         if repaired == body:
             raise
-        return load_json(repaired)
+        data = load_json(repaired)
+    # Booleans count as numbers in Python. To look for the words first costs less than to look at each number.
+    if b"true" in body or b"false" in body:
+        _without_booleans(data)
+    return data
+
+
+def _without_booleans(data: Any) -> None:
+    vectors = data.get("embeddings") if isinstance(data, dict) else None
+    for vector in vectors if isinstance(vectors, list) else ():
+        if isinstance(vector, list):
+            vector[:] = [None if isinstance(number, bool) else number for number in vector]
 
 
 def read_vectors(data: Any, expected: int) -> EmbedResult:

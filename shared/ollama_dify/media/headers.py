@@ -1,0 +1,311 @@
+"""Read an image's size or a sound's kind from its header, and see that the file is whole; nothing is decoded.
+
+What Ollama reads was recorded on 0.24, 0.32.15 and 0.33: PNG, JPEG, GIF, BMP everywhere, static WebP
+from 0.32. Also refused here although some server takes it: Radiance HDR, PPM and TGA (no reliable magic
+number, or no use for it) and a cut JPEG (the server invents the missing half). Where a file declares its
+size more than once, the largest counts: decoders differ in which one they believe.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..errors import UnsupportedContentError
+from .formats import ACCEPTED_FORMATS, Source, identify, refusal
+
+__all__ = ["ImageFacts", "inspect_audio", "inspect_image"]
+
+CONVERTIBLE = frozenset(
+    {"TIFF", "AVIF", "ICO", "ICNS", "JPEG 2000", "PPM", "TGA", "PCX", "Photoshop (PSD)", "animated WebP"}
+)
+"""Formats that `conversion` may turn into PNG or JPEG."""
+
+_READ_BY_SOME_SERVERS = frozenset({"Radiance HDR", "PPM", "TGA"})
+_CURSOR_BYTES = 49_152
+_CRC_MAX_BYTES = 4 << 20
+_MAX_CHUNKS = 65_536
+_MAX_GIF_BLOCKS = 1 << 18
+
+Reader = Callable[[Source, str], "ImageFacts"]
+
+
+class ImageFacts(NamedTuple):
+    """What a header says; `width` and `height` in pixels."""
+
+    media_type: str
+    width: int
+    height: int
+
+
+def _unsupported(kind: str, where: str) -> UnsupportedContentError:
+    hint = f"Send {ACCEPTED_FORMATS}."
+    if kind in CONVERTIBLE:
+        hint += ' Or set convert_images=True, which needs Pillow: pip install "ollama-dify[images]".'
+    verdict = "which is not taken" if kind in _READ_BY_SOME_SERVERS else "which Ollama does not read"
+    return refusal(where, f"this is {kind}, {verdict}", hint)
+
+
+def _damaged(kind: str, where: str, why: str) -> UnsupportedContentError:
+    return refusal(where, f"this {kind} is damaged: {why}", "Send the complete, undamaged file.")
+
+
+def inspect_image(source: Source, where: str) -> ImageFacts:
+    """Check an image's format and completeness; its media type and size.
+
+    Raises UnsupportedContentError with what the file is and why it is refused.
+    """
+    kind = identify(source)
+    if kind in _READERS:
+        return _READERS[kind](source, where)
+    if not kind:
+        head = source.read(0, 8).hex(" ")
+        raise refusal(where, f"this is not an image that can be recognised (it begins with {head})")
+    raise _unsupported(kind, where)
+
+
+def _read_png(source: Source, where: str) -> ImageFacts:
+    """Walk the chunks to IEND; verify their checksums, the most expensive part, in files up to 4 MiB."""
+    offset, width, height, has_data = 8, 0, 0, False
+    for number in range(_MAX_CHUNKS):
+        header = source.read(offset, 8)
+        if len(header) < 8:
+            raise _damaged("PNG", where, "it ends before its end mark (IEND)")
+        length, kind = struct.unpack(">I4s", header)
+        if not kind.isalpha():
+            raise _damaged("PNG", where, f"byte {offset} does not begin a chunk")
+        end = offset + 8 + length
+        if end + 4 > source.size:
+            raise _damaged("PNG", where, "it ends inside a chunk")
+        if source.size <= _CRC_MAX_BYTES and _png_crc(source, offset + 4, end) != source.read(end, 4):
+            raise _damaged("PNG", where, f"the checksum of a {kind.decode()} chunk is wrong")
+        if kind == b"IHDR" and length == 13:
+            size = struct.unpack(">II", source.read(offset + 8, 8))
+            width, height = max(width, size[0]), max(height, size[1])
+        elif number == 0 and kind != b"CgBI":
+            raise _damaged("PNG", where, "it does not begin with its header (IHDR)")
+        has_data = has_data or (kind == b"IDAT" and length > 0)
+        if kind == b"IEND":
+            if not has_data:
+                raise _damaged("PNG", where, "it holds no image data (IDAT)")
+            return ImageFacts("image/png", width, height)
+        offset = end + 4
+    raise _damaged("PNG", where, f"it has more than {_MAX_CHUNKS:,} chunks")
+
+
+def _png_crc(source: Source, begin: int, end: int) -> bytes:
+    crc = 0
+    for piece in source.pieces(begin, end):
+        crc = zlib.crc32(piece, crc)
+    return crc.to_bytes(4, "big")
+
+
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+
+
+def _read_jpeg(source: Source, where: str) -> ImageFacts:
+    """Walk the segments to the first scan, then find the end mark behind it."""
+    offset, size = 2, None
+    for _ in range(_MAX_CHUNKS):
+        head = source.read(offset, 4)
+        if len(head) < 4:
+            raise _damaged("JPEG", where, "it ends before its image data")
+        if head[0] != 0xFF or head[1] in (0xFF, 0x00):
+            offset += 1
+            continue
+        marker, length = head[1], int.from_bytes(head[2:], "big")
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            offset += 2
+            continue
+        if marker == 0xD9 or length < 2:
+            raise _damaged("JPEG", where, f"segment {marker:02X} at byte {offset} is broken")
+        if marker in _JPEG_FRAMES:
+            size = _larger(size, _jpeg_frame(marker, source.read(offset + 4, 5), where))
+        offset += 2 + length
+        if marker == 0xDA:
+            break
+    if size is None:
+        raise _damaged("JPEG", where, "its size is missing")
+    if not source.contains_from_end(b"\xff\xd9", offset):
+        raise _damaged("JPEG", where, "it ends before its end mark (EOI)")
+    return ImageFacts("image/jpeg", *size)
+
+
+def _larger(size: tuple[int, int] | None, other: tuple[int, int]) -> tuple[int, int]:
+    return other if size is None else (max(size[0], other[0]), max(size[1], other[1]))
+
+
+def _jpeg_frame(marker: int, frame: bytes, where: str) -> tuple[int, int]:
+    if len(frame) < 5:
+        raise _damaged("JPEG", where, "it ends inside its header")
+    precision, height, width = struct.unpack(">BHH", frame)
+    if marker not in _JPEG_READABLE_FRAMES or precision != 8:
+        raise refusal(
+            where,
+            f"this is a JPEG of a rare kind (frame {marker:02X}, {precision} bits: arithmetic, lossless or "
+            "more than 8 bits), which Ollama does not read",
+            "Save it as a baseline or progressive JPEG, or as PNG.",
+        )
+    return width, height
+
+
+def _read_webp(source: Source, where: str) -> ImageFacts:
+    end = int.from_bytes(source.read(4, 4), "little") + 8
+    if end > source.size:
+        raise _damaged("WebP", where, f"it has {source.size} of {end} bytes")
+    offset, width, height = 12, 0, 0
+    for _ in range(_MAX_CHUNKS):
+        head = source.read(offset, 18)
+        if offset + 8 > end or len(head) < 8:
+            break
+        kind, length, body = head[:4], int.from_bytes(head[4:8], "little"), head[8:]
+        if offset + 8 + length > end:
+            raise _damaged("WebP", where, "it ends inside a chunk")
+        if kind in (b"ANIM", b"ANMF") or (kind == b"VP8X" and body[:1] and body[0] & 2):
+            raise _unsupported("animated WebP", where)
+        if kind == b"VP8X" and len(body) == 10:
+            width, height = int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+        if kind == b"VP8 " and len(body) == 10 and body[3:6] == b"\x9d\x01\x2a":
+            sizes = struct.unpack("<HH", body[6:10])
+            return ImageFacts("image/webp", max(width, sizes[0] & 0x3FFF), max(height, sizes[1] & 0x3FFF))
+        if kind == b"VP8L" and body[:1] == b"\x2f":
+            bits = int.from_bytes(body[1:5], "little")
+            return ImageFacts(
+                "image/webp", max(width, (bits & 0x3FFF) + 1), max(height, (bits >> 14 & 0x3FFF) + 1)
+            )
+        offset += 8 + length + (length & 1)
+    raise _damaged("WebP", where, "it holds no image data")
+
+
+class _Cursor:
+    """Reads forward through a buffer, for formats made of many tiny blocks."""
+
+    def __init__(self, source: Source, offset: int) -> None:
+        self._source, self._base, self._buffer = source, offset, b""
+        self.offset = offset
+
+    def byte(self) -> int:
+        """The next byte; -1 at the end."""
+        index = self.offset - self._base
+        if index >= len(self._buffer):
+            self._base, index = self.offset, 0
+            self._buffer = self._source.read(self.offset, _CURSOR_BYTES)
+            if not self._buffer:
+                return -1
+        self.offset += 1
+        return self._buffer[index]
+
+    def take(self, length: int) -> bytes:
+        """The next bytes; zeros where the file ends."""
+        return bytes(max(0, self.byte()) for _ in range(length))
+
+
+def _read_gif(source: Source, where: str) -> ImageFacts:
+    """Walk the blocks to the trailer."""
+    head = source.read(6, 7)
+    if len(head) < 7:
+        raise _damaged("GIF", where, "it ends inside its header")
+    width, height, flags = struct.unpack("<HHB", head[:5])
+    cursor = _Cursor(source, 13 + _gif_palette(flags))
+    blocks, has_frame = 0, False
+    while blocks < _MAX_GIF_BLOCKS:
+        kind = cursor.byte()
+        if kind == 0x3B and has_frame:
+            return ImageFacts("image/gif", width, height)
+        if kind == 0x2C:
+            has_frame = True
+            left, top, *frame = struct.unpack("<HHHH", cursor.take(8))
+            width, height = max(width, left + frame[0]), max(height, top + frame[1])
+            flags = cursor.byte()
+            cursor.offset += max(0, _gif_palette(flags)) + 1
+        elif kind == 0x21:
+            cursor.offset += 1
+        else:
+            why = "it ends before its end mark" if kind < 0 else f"byte {cursor.offset - 1} begins no block"
+            raise _damaged("GIF", where, why)
+        while (length := cursor.byte()) > 0 and blocks < _MAX_GIF_BLOCKS:
+            cursor.offset += length
+            blocks += 1
+        blocks += 1
+    raise _damaged("GIF", where, f"it has more than {_MAX_GIF_BLOCKS:,} blocks")
+
+
+def _gif_palette(flags: int) -> int:
+    """Length in bytes of the colour table that `flags` announces."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _read_bmp(source: Source, where: str) -> ImageFacts:
+    """Read the header; uncompressed pixel data must be all there."""
+    head = source.read(0, 34).ljust(34, b"\0")
+    begin, header = struct.unpack("<II", head[10:18])
+    if header == 12:
+        width, height, _, depth = struct.unpack("<HHHH", head[18:26])
+        compression = 0
+    else:
+        width, height, _, depth, compression = struct.unpack("<iiHHI", head[18:34])
+        height = abs(height)
+    if compression not in (0, 3):
+        raise refusal(where, "this is a compressed BMP, which Ollama does not read")
+    if width > 0 and height > 0 and source.size < begin + (width * depth + 31) // 32 * 4 * height:
+        raise _damaged("BMP", where, "it ends before its last row")
+    return ImageFacts("image/bmp", max(0, width), height)
+
+
+_READERS: dict[str, Reader] = {
+    "PNG": _read_png,
+    "JPEG": _read_jpeg,
+    "WebP": _read_webp,
+    "GIF": _read_gif,
+    "BMP": _read_bmp,
+}
+
+
+_AUDIO_HINT = "Send a WAV or MP3 file."
+# Where the length of a WAV is unknown while it is written, as in a pipe, these stand for it.
+_UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)
+
+
+def inspect_audio(source: Source, where: str) -> str:
+    """Check a sound's format; its media type. Raises UnsupportedContentError."""
+    kind = identify(source)
+    if kind == "audio (WAV)":
+        if problem := _wav_problem(source):
+            raise _damaged("WAV", where, problem)
+        return "audio/wav"
+    if kind == "audio (MP3)" or _is_mpeg_frame(source.read(0, 4)):
+        return "audio/mpeg"
+    if kind:
+        raise refusal(where, f"this is {kind}, which is not taken as a sound", _AUDIO_HINT)
+    head = source.read(0, 8).hex(" ")
+    raise refusal(where, f"this is no sound that can be recognised (it begins with {head})", _AUDIO_HINT)
+
+
+def _wav_problem(source: Source) -> str:
+    """What is wrong with the chunks of a WAV; empty when format and data are there."""
+    offset, has_format = 12, False
+    for _ in range(_MAX_CHUNKS):
+        head = source.read(offset, 8)
+        if len(head) < 8:
+            return "it holds no sound data" if has_format else "its format is missing"
+        kind, length = head[:4], int.from_bytes(head[4:], "little")
+        has_format = has_format or (kind == b"fmt " and length >= 16)
+        if kind == b"data" and has_format:
+            cut = length not in _UNKNOWN_LENGTHS and offset + 8 + length > source.size
+            return "it ends before its last sample" if cut else ""
+        offset += 8 + length + (length & 1)
+    return f"it has more than {_MAX_CHUNKS:,} chunks"
+
+
+def _is_mpeg_frame(head: bytes) -> bool:
+    """Whether these bytes are the head of an MPEG audio frame of layer III."""
+    return (
+        len(head) == 4
+        and head[0] == 0xFF
+        and head[1] & 0xE6 == 0xE2
+        and head[2] >> 4 not in (0, 15)
+        and head[2] >> 2 & 3 != 3
+    )

@@ -1,0 +1,213 @@
+"""What a file comes in, checked: base64 text piece by piece, paths that were given as such, sizes."""
+
+from __future__ import annotations
+
+import binascii
+import os
+import re
+import stat
+from pathlib import Path
+
+from ..errors import UnsupportedContentError
+from .file import ImageLimits
+from .formats import ACCEPTED_FORMATS, Source, count_padding, refusal
+
+__all__ = [
+    "check_base64",
+    "check_size",
+    "checked_source",
+    "data_url_start",
+    "decode_text",
+    "read_file",
+    "text_start",
+]
+
+_PIECE_CHARS = 65_536
+# Message contents differ between the frameworks, so each is told where a file goes.
+_PATH_HINT = (
+    "To send a file: `from ollama_dify import Image`, then Image.from_path(path) as a part of user(…), as "
+    '{"type": "image", "image": …} in LangChain; ImageBlock(path=…) in LlamaIndex. Sounds: Audio, AudioBlock.'
+)
+# A path is not longer, and neither is the head of a data: URL.
+_HEAD_CHARS = 4096
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_MARK_INVALID = bytes(chr(code) not in _ALPHABET for code in range(256))
+
+
+def read_file(
+    path: Path | str,
+    *,
+    allowed: bool | Path = True,
+    limits: ImageLimits,
+    where: str = "image",
+) -> bytes:
+    """The bytes of a regular file of at most `limits.max_bytes`.
+
+    allowed: False refuses every path; a directory refuses what lies outside it, symbolic links resolved.
+    Raises UnsupportedContentError, chained to the OSError where there is one.
+    """
+    if allowed is False:
+        raise refusal(
+            where,
+            "reading images from files is switched off (allow_image_paths=False)",
+            "Send the image's bytes or base64.",
+        )
+    try:
+        real = Path(path).resolve(strict=True)
+        if isinstance(allowed, Path) and not real.is_relative_to(allowed.resolve()):
+            raise refusal(
+                where,
+                f"{str(path)!r} lies outside the allowed directory {str(allowed)!r}",
+                "Move the file there, or allow another directory (allow_image_paths=…).",
+            )
+        return _read_regular(real, limits, where)
+    except (OSError, ValueError, RuntimeError) as exc:
+        if isinstance(exc, UnsupportedContentError):
+            raise
+        why = getattr(exc, "strerror", None) or str(exc)
+        raise refusal(
+            where, f"{str(path)!r} cannot be read: {why}", "Check the path and its permissions."
+        ) from exc
+
+
+def _read_regular(path: Path, limits: ImageLimits, where: str) -> bytes:
+    """Read a file without hanging on a pipe or a device."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise refusal(where, f"{str(path)!r} is not a regular file", "Name an image's file.")
+        check_size(status.st_size, limits, where)
+        data = file.read(limits.max_bytes + 1)
+    check_size(len(data), limits, where)
+    return data
+
+
+def decode_text(text: str | bytes, *, limits: ImageLimits, where: str = "image") -> bytes:
+    """The bytes that base64 or a data: URL holds, in whatever format; paths and addresses are refused."""
+    start = text_start(text, where)
+    check_base64(text, start, limits, where)
+    return binascii.a2b_base64(text[start:])
+
+
+def text_start(text: str | bytes, where: str) -> int:
+    """Where the base64 begins; a path or an address is refused."""
+    head = text[: _HEAD_CHARS + 1]
+    if not isinstance(head, str):
+        head = head.decode("utf-8", "replace")
+    if head[:5].lower() == "data:":
+        return data_url_start(head, where)
+    _refuse_reference(head, where)
+    return 0
+
+
+def data_url_start(head: str, where: str) -> int:
+    """Where the base64 of a `data:` URL begins; its beginning is enough."""
+    comma = head.find(",", 0, 1024)
+    label = head[: max(comma, 0)].lower()
+    if not label.startswith("data:") or not label.endswith(";base64"):
+        raise refusal(where, "this data: URL holds no base64", "Write data:image/png;base64,… .")
+    return comma + 1
+
+
+def checked_source(
+    payload: bytes | str, start: int, encoded: bool, limits: ImageLimits, where: str, *, what: str = "image"
+) -> Source:
+    """Access to a file that is not empty and not too large; base64 text must have been checked before."""
+    source = Source(payload, start, encoded=encoded)
+    check_size(source.size, limits, where, what=what)
+    if source.size <= 0:
+        raise refusal(where, "this is empty")
+    return source
+
+
+def check_size(size: int, limits: ImageLimits, where: str, *, what: str = "image") -> None:
+    """Refuse a file of more than `limits.max_bytes`; what: "image" or "sound"."""
+    if size > limits.max_bytes:
+        raise refusal(
+            where,
+            f"this is {size / (1 << 20):.2f} MiB; at most {limits.max_bytes / (1 << 20):g} MiB are taken",
+            "Send a smaller image; vision models scale it down anyway."
+            if what == "image"
+            else "Send a shorter or compressed sound.",
+        )
+
+
+def check_base64(text: str | bytes, start: int, limits: ImageLimits, where: str) -> None:
+    """Validate base64 text piece by piece, without decoding it."""
+    check_size((len(text) - start) // 4 * 3 - 2, limits, where)
+    padding = count_padding(text, start)
+    end = len(text) - padding
+    for begin in range(start, end, _PIECE_CHARS):
+        piece = text[begin : min(begin + _PIECE_CHARS, end)]
+        # "replace" turns what is not ASCII into "?", which is no base64 either
+        codes = piece.encode("ascii", "replace") if isinstance(piece, str) else piece
+        position = codes.translate(_MARK_INVALID).find(1)
+        if position >= 0:
+            raise _not_base64(where, _explain(_character(piece, position), begin + position - start))
+    length = end - start
+    if length % 4 == 1:
+        raise _not_base64(where, f"{length} characters cannot be base64; the text is cut")
+    if padding != -length % 4:
+        raise _not_base64(where, 'its padding ("=" at the end) is wrong or missing')
+    spare_bits = {0: 0, 2: 15, 3: 3}[length % 4]
+    if spare_bits and _ALPHABET.index(_character(text, end - 1)) & spare_bits:
+        raise _not_base64(where, "its last character holds bits that belong to no byte; the text is cut")
+
+
+def _character(text: str | bytes, position: int) -> str:
+    if isinstance(text, str):
+        return text[position]
+    # UTF-8 takes four bytes at most
+    return text[position : position + 4].decode("utf-8", "replace")[0]
+
+
+def _explain(character: str, position: int) -> str:
+    at = f"at position {position}"
+    if character in "-_":
+        return f"{character!r} {at} belongs to the base64url alphabet"
+    if character.isspace():
+        return f"there is white space {at}"
+    if character == "%":
+        return f"it is percent-encoded {at}"
+    if character == "=":
+        return f"there is padding in the middle, {at}"
+    return f"{character!r} {at} is not in the alphabet"
+
+
+def _not_base64(where: str, why: str) -> UnsupportedContentError:
+    return refusal(
+        where,
+        f"this is not strict base64: {why}",
+        f"Send standard base64 (A–Z a–z 0–9 + /, padded, on one line) or the bytes of {ACCEPTED_FORMATS}. "
+        + _PATH_HINT,
+    )
+
+
+_ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]{1,20}):/")
+_PATH = re.compile(
+    r"\s*(~|\.\.?[/\\]|[A-Za-z]:[/\\]|\\\\|/(?!9j/|/|\+)|[^,;=]{1,4096}\.[A-Za-z0-9]{2,5}\s*\Z)"
+)
+
+
+def _refuse_reference(text: str, where: str) -> None:
+    """Refuse a string that is an address or a path rather than an image; its beginning is enough."""
+    if (match := _ADDRESS.match(text[:100])) is not None:
+        scheme = match[1].lower()
+        if scheme in ("http", "https"):
+            raise refusal(
+                where,
+                f"this is an {scheme} address, and addresses are not fetched by themselves",
+                "Send the image's bytes or base64, or opt in with allow_image_urls=True.",
+            )
+        raise refusal(
+            where,
+            f"this is a {scheme}: address, which is not opened",
+            _PATH_HINT,
+        )
+    if len(text) <= _HEAD_CHARS and _PATH.match(text) is not None:
+        raise refusal(
+            where,
+            f"{text[:80]!r} looks like a file path, and paths in messages are never opened",
+            _PATH_HINT,
+        )

@@ -1,0 +1,224 @@
+"""One exchange over HTTP, and the network's half that is the same whether it blocks or awaits."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Generic, Protocol, TypeVar
+
+import httpx
+
+from ..errors import OllamaError
+from ..settings.model import Timeouts
+from ..wire.requests import WireRequest
+from .cancel import CancelToken
+from .endpoint import Endpoint
+from .errors import Translated
+from .exchange import Exchange
+from .network import ANSWER_LIMIT, Answer
+from .slots import Slots
+
+__all__ = ["HttpNetwork", "HttpStream"]
+
+ERROR_BODY_LIMIT = 64 * 1024
+# The first chunk of an answer is some hundred bytes; a line that is longer is waited for by the decoder.
+FIRST_LINE = 64 * 1024
+ERROR_BODY_S = 10.0
+# What is left of a body after `done:true` is framing.
+LAST_BYTES_S = 2.0
+REDIRECTS = 3
+LOOK_UP_S = 0.1
+
+
+class _Transport(Protocol):
+    endpoint: Endpoint
+    slots: Slots
+
+    def client_headers(self) -> httpx.Headers | None: ...
+
+
+class HttpStream:
+    """One exchange of a call: its place in the queue, its connection, its answer.
+
+    It is made before anything is taken, and closing it gives back whatever was taken. Should an interrupt
+    prevent that, its place in the queue goes when the object does.
+    """
+
+    def __init__(self, transport: _Transport, request: WireRequest, token: CancelToken) -> None:
+        self.endpoint = transport.endpoint
+        self.slots = transport.slots
+        self.place = 0
+        self.first = b""
+        self.response: httpx.Response | None = None
+        self._request = request
+        self._token = token
+        self._sent = self.endpoint.build(request, transport.client_headers())
+        self._finished = False
+        self._seen = Exchange(None)
+
+    async def start(self) -> None:
+        """Take a slot, send the request, read the head of a successful answer."""
+        await self._take_slot()
+        exchange = self._watch(self.endpoint.exchange(self._request, self._token))
+        with self._mapped:
+            exchange.end_with(self._token)
+            response = await self._exchange_heads()
+            self.endpoint.body_follows(response.request, self._request, self._seen, self._token)
+        self._begin_body(response)
+        if not 200 <= response.status_code < 300:
+            raise self.endpoint.failure(response, await self._error_body(), self._request)
+        self.endpoint.check_encoding(response)
+
+    async def read_first(self) -> None:
+        """Read the first line, so that what fails before a chunk is there can still be retried."""
+        pieces: list[bytes] = []
+        await self._collect(pieces, FIRST_LINE, line=True)
+        self.first = b"".join(pieces)
+
+    async def read_whole(self, limit: int) -> bytes:
+        pieces: list[bytes] = []
+        if await self._collect(pieces, limit) > limit:
+            raise self.endpoint.errors.too_long(self._request, limit)
+        return b"".join(pieces)
+
+    def finish(self) -> None:
+        """The answer is complete: what follows is framing, and neither waited for long nor missed."""
+        self._finished = True
+        self._seen.hurry(LAST_BYTES_S)
+
+    def wake(self) -> None:
+        """It may be this exchange's turn."""
+
+    def _watch(self, exchange: Exchange) -> Exchange:
+        self._seen = exchange
+        self._mapped = Translated(self.endpoint.errors, self._request, exchange)
+        return exchange
+
+    async def _take_slot(self) -> None:
+        """Wait for a slot, as long as the limits allow and the call is wanted."""
+        self.slots.enter(self)
+        if self.slots.has_turn(self):
+            return
+        pool, total = self.endpoint.errors.limits(self._request).pool, self._token.left()
+        phase = "pool" if total is None or (pool is not None and pool < total) else "total"
+        wait = pool if phase == "pool" else total
+        until = None if wait is None else time.monotonic() + wait
+        while not (self.slots.has_turn(self) or self._token.cancelled):
+            left = LOOK_UP_S if until is None else min(until - time.monotonic(), LOOK_UP_S)
+            if left <= 0:
+                raise self.endpoint.errors.late(phase, self._request)
+            await self._rest(left)
+
+    async def _exchange_heads(self) -> httpx.Response:
+        """Send, following what redirects are allowed; once more where an idle connection was closed."""
+        for left in reversed(range(REDIRECTS + 1)):
+            try:
+                self.response = await self._hand_over(self._sent, self._seen)
+            except Exception as error:
+                if not self.endpoint.may_replay(error, self._seen):
+                    raise
+                self.response = await self._hand_over(self._sent, self._watch(self._seen.again()))
+            response = self.response
+            again = self.endpoint.redirect(self._sent, response) if left else None
+            if again is None:
+                break
+            await self._close_response()
+            self._sent = again
+            self._watch(self._seen.again())
+        return response
+
+    async def _error_body(self) -> bytes:
+        """As much of it as comes soon; the status alone says enough."""
+        self._seen.hurry(ERROR_BODY_S)
+        pieces: list[bytes] = []
+        with contextlib.suppress(OllamaError):
+            await self._collect(pieces, ERROR_BODY_LIMIT)
+        return b"".join(pieces)[:ERROR_BODY_LIMIT]
+
+    async def _collect(self, pieces: list[bytes], limit: int, *, line: bool = False) -> int:
+        """Read until over `limit` bytes, or to the end (with line: a line's); how many bytes there are."""
+        size = 0
+        while size <= limit and (data := await self.read()) is not None:
+            pieces.append(data)
+            size += len(data)
+            if line and b"\n" in data:
+                break
+        return size
+
+    # What waits is another for the blocking and the awaiting network.
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait for `wake`, at most so long."""
+        raise NotImplementedError
+
+    async def _hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
+        raise NotImplementedError
+
+    def _begin_body(self, response: httpx.Response) -> None:
+        raise NotImplementedError
+
+    async def read(self) -> bytes | None:
+        """The next piece of the body; None at its end."""
+        raise NotImplementedError
+
+    async def _close_response(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Give the connection back, or cut it when the answer is not at its end; leave the queue."""
+        raise NotImplementedError
+
+
+S = TypeVar("S", bound=HttpStream)
+
+
+class HttpNetwork(Generic[S]):
+    """The network as one call sees it: `send`, `open` and the time until its deadline."""
+
+    def __init__(self, endpoint: Endpoint, timeouts: Timeouts, token: CancelToken) -> None:
+        self.token = token
+        self._endpoint = endpoint
+        self._timeouts = timeouts
+
+    async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> Answer:
+        stream = self._stream(request)
+        try:
+            await stream.start()
+            body = await stream.read_whole(limit)
+            assert stream.response is not None
+            return Answer(body, stream.response.headers)
+        except OllamaError as error:
+            self._check_wanted(error)
+            raise
+        finally:
+            await stream.aclose()
+
+    async def open(self, request: WireRequest) -> S:
+        stream = self._stream(request)
+        try:
+            await stream.start()
+            await stream.read_first()
+        except BaseException as error:
+            await stream.aclose()
+            self._check_wanted(error)
+            raise
+        return stream
+
+    async def sleep(self, seconds: float) -> None:
+        left = self.token.left()
+        if left is not None and seconds >= left:
+            raise self._endpoint.errors.late("total", WireRequest("", "", timeouts=self._timeouts))
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self.token.cancelled:
+            await self._pause(min(left, LOOK_UP_S))
+
+    def _check_wanted(self, error: BaseException) -> None:
+        """What fails because the call was cancelled is not tried again."""
+        if self.token.cancelled and isinstance(error, OllamaError):
+            error.retryable = False
+
+    def _stream(self, request: WireRequest) -> S:
+        raise NotImplementedError
+
+    async def _pause(self, seconds: float) -> None:
+        raise NotImplementedError
