@@ -96,8 +96,10 @@ class _Turn:
         return [*self._results, own]
 
     def _take_calls(self, message: AIMessage) -> None:
-        for call in message.invalid_tool_calls:
-            read_arguments(call.get("args") or "no JSON", f"{self._where}, {call.get('name')!r}")
+        for bad in message.invalid_tool_calls:
+            where = f"{self._where}, {bad.get('name')!r}"
+            arguments = read_arguments(bad.get("args") or "no arguments", where)
+            self._calls.append(ToolCall(bad.get("name") or "", arguments, bad.get("id")))
         self._calls += [ToolCall(call["name"], call["args"], call["id"]) for call in message.tool_calls]
 
     def _take(self, block: str | Mapping[str, Any], where: str) -> None:

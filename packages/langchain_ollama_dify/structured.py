@@ -378,7 +378,7 @@ def _with_correction(asked: LanguageModelInput, raw: AIMessage, told: str) -> li
         calls = raw.tool_calls
         results = [ToolMessage(told, tool_call_id=call["id"] or "", name=call["name"]) for call in calls]
         return [*_messages(asked), raw, *results]
-    # An empty answer is no turn of the conversation.
+    # An empty answer is left out of the conversation.
     return [*_messages(asked), *([raw] if raw.text else []), HumanMessage(told)]
 
 

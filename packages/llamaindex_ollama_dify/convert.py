@@ -75,10 +75,8 @@ def _message(
         if isinstance(block, TextBlock):
             if block.text:
                 content.append(TextPart(block.text))
-        elif isinstance(block, ImageBlock):
-            content.append(_image(block, where, settings))
-        elif isinstance(block, AudioBlock):
-            content.append(_audio(block, where, settings))
+        elif isinstance(block, (ImageBlock, AudioBlock)):
+            content.append(_file(block, where, settings))
         elif isinstance(block, ThinkingBlock):
             if block.content:
                 thoughts.append(block.content)
@@ -104,29 +102,22 @@ def _message(
     return Message(role, tuple(content), thinking="\n".join(thoughts) or None, tool_calls=tuple(calls))
 
 
-def _image(block: ImageBlock, where: str, settings: ChatSettings) -> Image | ImageUrl:
-    if block.image:
-        data, is_text = _bytes(block.image)
-        return load_image(data, settings, encoded=is_text, where=where)
+def _file(block: ImageBlock | AudioBlock, where: str, settings: ChatSettings) -> Image | ImageUrl | Audio:
+    """The image or the sound of a block, by its content, its path or its address."""
+    is_image = isinstance(block, ImageBlock)
+    load = load_image if is_image else load_audio
+    held = block.image if isinstance(block, ImageBlock) else block.audio
+    if held:
+        data, is_text = _bytes(held)
+        return load(data, settings, encoded=is_text, where=where)
     if block.path is not None:
-        return load_image(Path(block.path), settings, where=where)
+        return load(Path(block.path), settings, where=where)
     if block.url is not None:
-        return load_image(str(block.url), settings, where=where)
+        return load(str(block.url), settings, where=where)
+    what = "image" if is_image else "audio"
     raise UnsupportedContentError(
-        f"{where}: the ImageBlock holds no image.\nGive it image= (bytes), path= or url= (a data: URL)."
-    )
-
-
-def _audio(block: AudioBlock, where: str, settings: ChatSettings) -> Audio:
-    if block.audio:
-        data, is_text = _bytes(block.audio)
-        return load_audio(data, settings, encoded=is_text, where=where)
-    if block.path is not None:
-        return load_audio(Path(block.path), settings, where=where)
-    if block.url is not None:
-        return load_audio(str(block.url), settings, where=where)
-    raise UnsupportedContentError(
-        f"{where}: the AudioBlock holds no sound.\nGive it audio= (bytes), path= or url= (a data: URL)."
+        f"{where}: the {type(block).__name__} holds no {'image' if is_image else 'sound'}.\n"
+        f"Give it {what}= (bytes), path= or url= (a data: URL)."
     )
 
 

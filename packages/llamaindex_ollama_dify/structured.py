@@ -206,7 +206,7 @@ class StructuredPrediction(FunctionCallingLLM):
         if response.message.content and isinstance(cause, json.JSONDecodeError):
             schema = None if self._owner.ignores_format() else call["format"]
             self._owner.ignores_format(noticed=True)
-        # An empty answer is no turn of the conversation.
+        # An empty answer is left out of the conversation.
         said = [response.message] if response.message.content else []
         told = correction(cause, schema)
         return [*messages, *said, ChatMessage(role=MessageRole.USER, content=told)]
