@@ -69,10 +69,10 @@ bench-quick: $(STAMP) ## the same in under two minutes
 	$(PY) -m benchmarks --quick
 
 load: $(STAMP) ## the load figures L1–L10
-	$(PY) -m tests.faults.load
+	$(PY) -m benchmarks.load
 
 fuzz: $(STAMP) ## fuzz the stream decoder and the form parser (FUZZ_SECONDS=600)
-	$(PY) -m tests.faults.fuzz --seconds $(FUZZ_SECONDS)
+	$(PY) -m benchmarks.fuzz --seconds $(FUZZ_SECONDS)
 
 # pip-audit lives apart so that its own dependencies are not among those that it audits. Strict: it otherwise
 # reports success for packages that it could not look up.

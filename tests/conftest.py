@@ -1,12 +1,54 @@
-"""What all tests share: the simulated server's fixture, and a clean environment."""
+"""What all tests share: the simulated server's fixture, a clean environment, no network but this machine."""
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest_plugins = ["ollama_dify.testing.plugin"]
+_foreign: list[str] = []
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse what would leave this machine, whoever asks: sockets, event loops, other libraries."""
+    if event in ("socket.connect", "socket.sendto"):
+        address = arguments[1]
+        if isinstance(address, tuple) and not _is_local(str(address[0])):
+            _foreign.append(f"{event} {address[0]}:{address[1]}")
+            raise PermissionError(f"tests contact this machine only, not {address}")
+    elif event == "socket.getaddrinfo" and not _is_address(arguments[0]) and arguments[0] != "localhost":
+        _foreign.append(f"{event} {arguments[0]}")
+        raise PermissionError(f"tests look up no names, such as {arguments[0]!r}")
+
+
+def _is_local(host: str) -> bool:
+    return host in ("localhost", "") or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host: str | bytes | None) -> bool:
+    try:
+        ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host or "::")
+    except ValueError:
+        return False
+    return True
+
+
+if "OLLAMA_LIVE_URL" not in os.environ:
+    sys.addaudithook(_watch)
+
+
+@pytest.fixture(autouse=True)
+def only_this_machine() -> Iterator[None]:
+    """Fails a test that tried to contact another address, also where it swallowed the error."""
+    _foreign.clear()
+    yield
+    assert not _foreign, f"contacted another machine: {_foreign}"
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from pydantic import Field
+from typing_extensions import Self
 
 from ollama_dify import ChatResult as CoreResult
 from ollama_dify import ChatSettings, ModelInfo
@@ -48,7 +49,8 @@ class ChatOllamaDify(BaseChatModel, LangChainSerializable, ClientOwner, ChatSett
     """
 
     streaming: bool | None = Field(
-        None, description="True streams inside invoke too, False never streams. Unset: as the method says."
+        default=None,
+        description="True streams inside invoke too, False never streams. Unset: as the method says.",
     )
 
     @property
@@ -65,12 +67,13 @@ class ChatOllamaDify(BaseChatModel, LangChainSerializable, ClientOwner, ChatSett
     def _resolve_model_profile(self) -> ModelProfile | None:
         return model_profile(self, self.known_model())
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        has_profile = name in ChatSettings.model_fields and "profile" in type(self).model_fields
-        own = has_profile and self.profile == model_profile(self, self.known_model())
-        super().__setattr__(name, value)
-        if own:
-            self.profile = model_profile(self, self.known_model())
+    def _changed(self, update: Mapping[str, Any]) -> Self:
+        made = super()._changed(update)
+        if "profile" in type(self).model_fields and "profile" not in update:
+            known = self.known_model()
+            if self.profile == model_profile(self, known):
+                made.__dict__["profile"] = model_profile(made, known)
+        return made
 
     def _generate(
         self,

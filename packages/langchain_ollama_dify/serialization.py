@@ -51,11 +51,6 @@ class LangChainSerializable(Serializable):
         values = {name: getattr(self, name, None) for name in ("timeout", "allow_image_paths")}
         return {name: plain(value) for name, value in values.items() if plain(value) is not value}
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        # LangChain keeps what `dumpd` gave, and makes cache keys of it.
-        self.__dict__.pop("_serialized", None)
-
 
 def plain(value: Any) -> Any:
     """A setting's value as JSON can hold it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
@@ -65,8 +65,8 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
             raise ValueError("prefixes=True puts the model's own words in front; leave out the instructions")
         return self
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(_THEIR_WORDS.get(name, name), value)
+    def _changed(self, update: Mapping[str, Any]) -> Self:
+        return super()._changed({_THEIR_WORDS.get(name, name): value for name, value in update.items()})
 
     @classmethod
     def class_name(cls) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 
 from llama_index.core.schema import BaseComponent
 from pydantic import BaseModel
+from typing_extensions import Self
+
+from ollama_dify.adapter import bound_values
 
 __all__ = ["PickleMixin"]
 
@@ -20,6 +23,11 @@ class PickleMixin(BaseComponent):
     LlamaIndex's own pickling removes what cannot be pickled, from the living object too, and restores by
     running `__init__`, which would read another machine's environment.
     """
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """The object of a `to_dict`, with changes."""
+        return super().from_dict(bound_values(data), **kwargs)
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super(BaseComponent, self).__getstate__()

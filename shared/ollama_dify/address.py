@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import logging
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -32,6 +34,8 @@ __all__ = [
     "without_credentials",
 ]
 
+logger = logging.getLogger("ollama_dify")
+
 DEFAULT_URL = "http://localhost:11434"
 _OLLAMA_PORT = 11434
 _SCHEME_PORTS = {"http": 80, "https": 443}
@@ -39,6 +43,8 @@ _EXAMPLES = (
     "A good one looks like http://192.168.1.100:11434, http://host.docker.internal:11434, "
     "https://example.com/ollama or just gpu-box."
 )
+# Forms of ASCII characters as East Asian input methods write them, and their full stop.
+_FULL_WIDTH = re.compile("[\uff01-\uff5e\u3002\uff61]")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]{1,64}\Z")
 
@@ -64,6 +70,13 @@ class Address:
     def host(self) -> str:
         """Name or IP address, without brackets."""
         return _host_of(self.url)
+
+    @property
+    def origin(self) -> str:
+        """scheme://host:port, which credentials belong to."""
+        parts = urlsplit(self.url)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{parts.scheme}://{host}:{parts.port or _SCHEME_PORTS[parts.scheme]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +132,9 @@ def parse_base_url(text: str) -> Address:
 def parse_ollama_host(text: str) -> Address:
     """Read `OLLAMA_HOST` as Ollama's own client does (`envconfig.Host`).
 
-    An empty value is 127.0.0.1; a port that is no number from 0 to 65535 gives way to the default. Beyond
-    that client: credentials and IPv6 zones work, a trailing `/api` or `/v1` is forgiven, and what can be no
-    host at all is a ConfigurationError here rather than a failure at the first request.
+    An empty value is 127.0.0.1; a port that is no number from 0 to 65535 gives way to the default, with a
+    warning in the log. Beyond that client: credentials and IPv6 zones work, a trailing `/api` or `/v1` is
+    forgiven, and what can be no host at all is a ConfigurationError here.
     """
     target = _Target(text, "OLLAMA_HOST")
     trimmed = _trim_environment(text)
@@ -141,9 +154,13 @@ def parse_ollama_host(text: str) -> Address:
         bare = authority.strip("[]")
         split = (authority if _as_ip(bare) is None else bare, default)
     host, port = split
+    if path.startswith("/") and not authority:
+        raise target.error("has no host in front of its slashes; leave them out")
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", port) or not 0 <= int(port) <= 65535:
+        logger.warning("OLLAMA_HOST has the port %r, which is none: %s is used instead.", port[:20], default)
         port = default
-    return _build(scheme, host or "127.0.0.1", int(port), slash + path, authorization, target)
+    path = re.sub(r"/{2,}", "/", slash + path)
+    return _build(scheme, host or "127.0.0.1", int(port), path, authorization, target)
 
 
 def _trim_environment(text: str) -> str:
@@ -195,12 +212,16 @@ def _check_characters(text: str, target: _Target) -> None:
         raise target.error("holds a space")
     if "\\" in text:
         raise target.error("holds a backslash")
-    location = text.partition("://")[2] or text
+    scheme, separator, rest = text.partition("://")
     # behind the credentials, which are quoted carelessly and split off by the last "@"
-    authority, _, path = location.partition("/")
+    authority, _, path = (rest or text).partition("/")
     if "@" in path:
         raise target.error('has "@" behind the first slash; inside a password a slash is written %2F')
     location = authority.rpartition("@")[2] + path
+    wide = _FULL_WIDTH.search(separator and scheme) or _FULL_WIDTH.search(location)
+    if wide:
+        plain = unicodedata.normalize("NFKC", wide[0]).replace("。", ".")
+        raise target.error(f"holds the full-width character {wide[0]!r} of an input method; type {plain!r}")
     if "?" in location or "#" in location:
         raise target.error('has a query or a fragment ("?" or "#"), which an address of a server cannot have')
 
@@ -228,17 +249,13 @@ def _build(
     except ValueError as exc:
         raise target.error(f"has no valid host: {exc}") from exc
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    shown = f"[{host}]" if ":" in host else host
-    place = shown if port is None else f"{shown}:{port}"
-    return Address(f"{scheme}://{place}{_prefix(path)}", authorization, target.source)
-
-
-def _prefix(path: str) -> str:
+    place = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
     path = path.rstrip("/")
     # Until none is left, so that an address once read reads the same again.
     while path.endswith(("/api", "/v1")):
         path = path.rpartition("/")[0].rstrip("/")
-    return quote(path, safe="/%:@!$&'()*+,;=~-._")
+    prefix = quote(path, safe="/%:@!$&'()*+,;=~-._")
+    return Address(f"{scheme}://{place}{prefix}", authorization, target.source)
 
 
 def ascii_host(host: str) -> str:
@@ -253,15 +270,14 @@ def ascii_host(host: str) -> str:
         if address is None or ":" not in bare or (percent and not _ZONE.match(zone)):
             raise ValueError("this is neither a name nor an IP address")
         return f"{address.compressed}{percent}{zone}"
-    name = host
-    if not name.isascii():
+    name = host.lower()
+    if not host.isascii():
         import idna
 
         try:
-            name = idna.encode(name, uts46=True).decode("ascii")
+            name = idna.encode(host, uts46=True).decode("ascii").lower()
         except (idna.IDNAError, UnicodeError) as exc:
             raise ValueError(f"the international name cannot be encoded ({exc})") from None
-    name = name.lower()
     labels = name.removesuffix(".").split(".")
     if len(name) > 253 or not all(_LABEL.match(label) for label in labels):
         raise ValueError("a name consists of letters, digits, hyphens and dots")
@@ -288,18 +304,8 @@ def _host_of(target: str) -> str:
     return target.strip("[]").lower().removesuffix(".")
 
 
-_PRIVATE_NETWORKS = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "169.254.0.0/16",
-        "100.64.0.0/10",
-        "fc00::/7",
-        "fe80::/10",
-    )
-)
+_RANGES_V4 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10")
+_PRIVATE_NETWORKS = tuple(map(ipaddress.ip_network, (*_RANGES_V4, "fc00::/7", "fe80::/10")))
 _PRIVATE_SUFFIXES = (".local", ".localhost", ".internal", ".lan", ".localdomain", ".home.arpa")
 
 
@@ -307,9 +313,7 @@ def is_loopback(host: str) -> bool:
     """Whether a host (or a URL's) is this machine: localhost, 127/8, ::1."""
     name = _host_of(host)
     address = _as_ip(name)
-    if address is not None:
-        return address.is_loopback
-    return name == "localhost" or name.endswith(".localhost")
+    return name == "localhost" or name.endswith(".localhost") if address is None else address.is_loopback
 
 
 def is_private(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -71,6 +72,7 @@ OLLAMA_HOST = {
     "host:1_0": "http://host:11434",
     "host:٣": "http://host:11434",
     "host/a/b": "http://host:11434/a/b",
+    "host//a///b": "http://host:11434/a/b",
     "host:1234/a/b/": "http://host:1234/a/b",
     "/prefix": "http://127.0.0.1:11434/prefix",
     "host/api": "http://host:11434",
@@ -200,10 +202,77 @@ def test_bad_base_url(text: str, why: str) -> None:
     assert "me:" not in shown
 
 
-@pytest.mark.parametrize("text", ["ftp://x", "a b", "host?x", "http://a..b", "[gpu", "host/a#b", "1.2.3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ftp://x",
+        "a b",
+        "host?x",
+        "http://a..b",
+        "[gpu",
+        "host/a#b",
+        "1.2.3",
+        "//gpu",
+        " //gpu/x",
+        "http:////gpu",
+    ],
+)
 def test_bad_ollama_host_never_becomes_localhost(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"\AOLLAMA_HOST "):
         resolve_address(None, {"OLLAMA_HOST": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "used"),
+    [
+        ("host:abc", "abc", "11434"),
+        ("host:", "", "11434"),
+        ("https://host:70000", "70000", "443"),
+        ("host:80", None, None),
+        ("host", None, None),
+    ],
+)
+def test_a_repaired_port_is_told(
+    text: str, port: str | None, used: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    parse_ollama_host(text)
+    told = [f"OLLAMA_HOST has the port {port!r}, which is none: {used} is used instead."]
+    assert [record.getMessage() for record in caplog.records] == ([] if port is None else told)
+
+
+@pytest.mark.parametrize("parse", [parse_base_url, parse_ollama_host])
+@pytest.mark.parametrize(
+    ("text", "wrong", "right"),
+    [
+        ("gpu\uff1a11434", "\uff1a", ":"),
+        ("http\uff1a//gpu", "\uff1a", ":"),
+        ("http:\uff0f\uff0fgpu", "\uff0f", "/"),
+        ("http://gpu:\uff11\uff11434", "\uff11", "1"),
+        ("http://192.168.1.\uff15:11434", "\uff15", "5"),
+        ("http://192\u3002168.1.5", "\u3002", "."),
+        ("http://gpu\uff0fapi", "\uff0f", "/"),
+    ],
+    ids=ascii,
+)
+def test_full_width_characters(parse: Any, text: str, wrong: str, right: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text)
+    assert f"holds the full-width character {wrong!r} of an input method; type {right!r}" in str(caught.value)
+    assert parse("http://me:\uff11@gpu").host == "gpu"
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("http://GPU-box", "http://gpu-box:80"),
+        ("gpu-box", "http://gpu-box:11434"),
+        ("https://me:pw@h/x", "https://h:443"),
+        ("http://[::1]:1/x", "http://[::1]:1"),
+        ("http://[fe80::1%eth0]:1", "http://[fe80::1%eth0]:1"),
+    ],
+)
+def test_origin(url: str, origin: str) -> None:
+    assert parse_base_url(url).origin == origin
 
 
 @pytest.mark.parametrize("parse", [parse_base_url, parse_ollama_host])

@@ -152,7 +152,7 @@ def server() -> Iterator[SimulatedOllama]:
         yield running
 
 
-@pytest.fixture(params=["sync", "async", "aiohttp"])
+@pytest.fixture(params=["sync", "async"])
 def connect(request: pytest.FixtureRequest, server: SimulatedOllama) -> Iterator[Connect]:
     """Make clients, closed at the end; retries do not wait."""
     made: list[Side] = []
@@ -161,8 +161,6 @@ def connect(request: pytest.FixtureRequest, server: SimulatedOllama) -> Iterator
         values = {"base_url": server.base_url, "max_retries": 0, **values}
         if kind is not ConnectionSettings:
             values = {"model": "llama3.2" if kind is ChatSettings else "all-minilm", **values}
-        if request.param == "aiohttp":
-            values.setdefault("http_backend", "aiohttp")
         settings = kind(**values)
         made.append(Sync(settings) if request.param == "sync" else Async(settings))
         return made[-1]
@@ -568,8 +566,6 @@ def test_timeouts(
     server.reply(Reply(pieces=PIECES), times=None)
     server.fault(fault, times=None)
     side = connect(timeout=Timeouts(**timeouts), max_retries=2)
-    if isinstance(side, Async) and side.client.settings.http_backend == "aiohttp" and phase == "idle":
-        pytest.skip("aiohttp's own timeout is fixed when the request is sent")
     error = timed_out(side, streamed=streamed)
     assert error.phase == phase
     assert f"the limit for {phase} is {timeouts[phase]} s" in str(error)

@@ -425,26 +425,6 @@ def test_a_prompt_that_nobody_can_count_is_not_judged(prompt: Prompt) -> None:
             assert answered.finish.truncated is (False if prompt.raw else None)
 
 
-@pytest.mark.parametrize("mode", ["error", "trim", "truncate"])
-def test_no_request_of_one_object_changes_the_context(server: SimulatedOllama, mode: str) -> None:
-    given = settings(server, context_size=1024, num_thread=2, temperature=0, context_overflow=mode)
-    with OllamaClient(given) as client:
-        client.warmup()
-        client.count_tokens("Hello")
-        client.count_tokens([user("Hello")])
-        client.counter()
-        client.chat([user("Hello")], temperature=1)
-        client.generate("Hello", num_predict=5)
-        list(client.chat_stream(TALK[-3:], think=False))
-        if mode != "error":
-            client.chat(TALK * 2)
-    loading = [request.body for request in server.requests if "options" in (request.body or {})]
-    assert len(loading) >= 5
-    assert {(body["options"]["num_ctx"], body["options"]["num_thread"]) for body in loading} == {(1024, 2)}
-    assert server.loads == 1
-    assert server.reloads == 0
-
-
 # What a real server kept of the same conversations.
 
 RECORDED = [

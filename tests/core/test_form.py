@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollama_dify import ChatSettings, EmbeddingSettings
 from ollama_dify.errors import ConfigurationError
+from ollama_dify.settings.completion_params import PARAMETERS, settings_from_completion_params
 from ollama_dify.settings.dify_form import (
     FORM_FIELDS,
     chat_form,
@@ -152,7 +155,7 @@ def test_bad_fields_are_named_with_their_label(form: dict[str, Any], named: str)
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("field", ["mode", "max_tokens", "vision_support", "function_call_support"])
+@pytest.mark.parametrize("field", ["max_tokens", "vision_support", "function_call_support"])
 def test_fields_of_llms_are_refused_for_embeddings(field: str) -> None:
     with pytest.raises(ConfigurationError, match=f"'{field}'.*LLM"):
         embedding_values_from_form("m", {field: FULL[field]})
@@ -167,7 +170,8 @@ def test_unset_values_and_other_settings_are_not_exported() -> None:
     }
 
 
-TEXT = st.text(min_size=1).filter(str.strip)
+# Blanks around a value do not count.
+TEXT = st.text(min_size=1).map(str.strip).filter(bool)
 COUNTS = st.integers(1, 999_999_999)
 VALUES = st.fixed_dictionaries(
     {
@@ -208,6 +212,99 @@ def test_any_form_gives_values_or_a_configuration_error(form: dict[str, Any]) ->
         except ConfigurationError:
             continue
         assert values["context_size"] >= 1
+
+
+PARAMETERS_GO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "as they are": ({"temperature": 0.2, "top_k": 40, "seed": 7, "stop": ["a"]},) * 2,
+    "num_ctx": ({"num_ctx": "8192"}, {"context_size": "8192"}),
+    "num_predict": ({"num_predict": -2}, {"num_predict": -2}),
+    "keep_alive for ever": ({"keep_alive": "-1"}, {"keep_alive": -1}),
+    "keep_alive unloads": ({"keep_alive": " 0 "}, {"keep_alive": 0}),
+    "keep_alive": ({"keep_alive": "24h"}, {"keep_alive": "24h"}),
+    "mirostat": ({"mirostat": "2"}, {"mirostat": 2}),
+    "format": ({"format": "json"}, {"format": "json"}),
+    "schema": ({"format": "json", "json_schema": '{"type": "object"}'}, {"format": {"type": "object"}}),
+    "parsed schema": ({"json_schema": {"type": "object"}}, {"format": {"type": "object"}}),
+    "think": ({"think": False}, {"think": False}),
+    "think_level": ({"think_level": "high", "think": False}, {"think": "high"}),
+    "blanks": ({"think_level": " ", "json_schema": "", "keep_alive": None, "format": "\n"}, {}),
+}
+
+
+@pytest.mark.parametrize(("given_params", "expected"), PARAMETERS_GO.values(), ids=list(PARAMETERS_GO))
+def test_parameters(given_params: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert settings_from_completion_params(given_params) == (expected, {})
+    values = {"base_url": "http://h:1", "context_size": 4096, **expected}
+    settings = ChatSettings(model="m", vision_support=False, function_call_support=False, **values)
+    settings.max_tokens = settings.context_size
+    for made in (
+        ChatSettings.from_dify("m", {"base_url": "http://h:1"}, given_params),
+        # As a stored form may hold them.
+        ChatSettings.from_dify("m", {"base_url": "http://h:1", **given_params}),
+    ):
+        assert made.model_dump() == settings.model_dump()
+
+
+def test_every_parameter_is_a_setting_and_in_the_table() -> None:
+    assert set(PARAMETERS.values()) <= set(ChatSettings.model_fields)
+    table = (Path(__file__).parents[2] / "docs" / "dify.md").read_text(encoding="utf-8")
+    assert [name for name in [*PARAMETERS, *FULL] if f"`{name}`" not in table] == []
+
+
+@pytest.mark.parametrize(
+    ("given_params", "said"),
+    [
+        ({"json_schema": "{"}, "json_schema"),
+        ({"json_schema": "[1]"}, "json_schema"),
+        ({"json_schema": 5}, "json_schema"),
+        ({"temprature": 1}, "did you mean 'temperature'"),
+        ({"num_predict": 9999}, "num_predict=9999"),
+        ({"keep_alive": "soon"}, "keep_alive"),
+    ],
+)
+def test_bad_parameters(given_params: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"(?i){said}"):
+        ChatSettings.from_dify("m", {}, given_params)
+
+
+def test_unknown_parameters_are_handed_back() -> None:
+    assert settings_from_completion_params({"seed": 1, "response_format": "text"}) == (
+        {"seed": 1},
+        {"response_format": "text"},
+    )
+
+
+LEFTOVERS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
+    "blanks": (
+        ChatSettings,
+        {"base_url": " http://h:1\n", "api_key": " k ", "mode": " Completion ", "context_size": " 8192 "},
+        {"base_url": "http://h:1", "mode": "completion", "context_size": 8192, "max_tokens": 8192},
+    ),
+    "Dify's notes": (ChatSettings, {"__model_type": "llm", "__model_name": "m"}, {"context_size": 4096}),
+    "num_ctx": (ChatSettings, {"context_size": "2048", "num_ctx": "8192"}, {"context_size": 8192}),
+    "a stray mode": (
+        EmbeddingSettings,
+        {"mode": "chat", "__model_type": "text-embedding"},
+        {"context_size": 512},
+    ),
+    "embedding": (
+        EmbeddingSettings,
+        {"num_ctx": 1024, "keep_alive": "-1"},
+        {"context_size": 1024, "keep_alive": -1},
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "form", "expected"), LEFTOVERS.values(), ids=list(LEFTOVERS))
+def test_leftovers_of_a_stored_form(kind: Any, form: dict[str, Any], expected: dict[str, Any]) -> None:
+    made = kind.from_dify(" m ", form)
+    assert {name: getattr(made, name) for name in expected} == expected
+    assert made.model == "m"
+
+
+def test_the_form_of_another_type_of_model() -> None:
+    with pytest.raises(ConfigurationError, match="'text-embedding', not 'llm'"):
+        ChatSettings.from_dify("m", {"__model_type": "text-embedding"})
 
 
 def test_labels() -> None:

@@ -219,28 +219,6 @@ def test_no_json_at_all_escapes_the_error_tree(data: Any) -> None:
             continue
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param(b"<html>", id="HTML"),
-        pytest.param(b"{}{}", id="two objects"),
-        pytest.param(b"1" * 5000, id="5,000 digits"),
-        pytest.param(b"1e999", id="1e999"),
-        pytest.param(b"NaN", id="NaN"),
-        pytest.param(b"[" * 200_000, id="200k deep, open"),
-        pytest.param(b"[" * 200_000 + b"]" * 200_000, id="200k deep"),
-        pytest.param(b'"\\ud800"', id="lone surrogate"),
-        pytest.param(b"\xff", id="no UTF-8"),
-        pytest.param(b"\xef\xbb\xbf{}", id="BOM"),
-    ],
-)
-def test_no_json(text: bytes) -> None:
-    with pytest.raises(ProtocolError) as caught:
-        load_json(text)
-    assert len(caught.value.message) < 400
-    assert caught.value.message.isprintable()
-
-
 @pytest.mark.parametrize("text", [b"", b" ", b"\r\n"])
 def test_an_empty_answer(text: bytes) -> None:
     with pytest.raises(EmptyResponseError):

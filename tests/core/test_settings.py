@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from ollama_dify import (
+    AsyncOllamaClient,
     ChatSettings,
     ConfigurationError,
     ConnectionSettings,
     EmbeddingSettings,
     ModelSettings,
+    OllamaClient,
     Timeouts,
 )
 from ollama_dify.adapter import ClientOwner
@@ -51,7 +53,7 @@ def embedding(**values: Any) -> EmbeddingSettings:
 CONNECTION = {
     "base_url": None,
     "api_key": None,
-    "api_key_from_env": False,
+    "api_key_env": None,
     "headers": {},
     "timeout": None,
     "max_retries": 2,
@@ -60,7 +62,6 @@ CONNECTION = {
     "proxy": None,
     "trust_env": True,
     "follow_redirects": False,
-    "http_backend": "httpx",
     "http_client": None,
     "http_async_client": None,
 }
@@ -184,7 +185,7 @@ BAD: list[tuple[str, Any]] = [
     *[("format", v) for v in ("xml", "", 5)],
     *[("top_logprobs", -1), ("top_logprobs", 21), ("mode", "talk"), ("context_overflow", "cut")],
     *[("timeout", v) for v in (0, -1, float("nan"), "soon", {"idle": 0}, {"patience": 1})],
-    *[("max_retries", -1), ("max_retries", 101), ("max_connections", 0), ("http_backend", "requests")],
+    *[("max_retries", -1), ("max_retries", 101), ("max_connections", 0)],
     *[("num_thread", -1), ("num_batch", 0), ("main_gpu", -1), ("use_mmap", "perhaps"), ("max_image_edge", 0)],
     *[("options", v) for v in (5, {"num_ctx": 1}, {"num_predict": 1}, {"temperature": 1}, {"num_gpu": 1})],
     *[("options", {name: 1}) for name in ("temprature", "Temperature", "repeat_last", "num_ctxx")],
@@ -195,6 +196,7 @@ BAD: list[tuple[str, Any]] = [
     ],
     *[("headers", {"Accept-Encoding": "gzip"}), ("headers", {"A": "1", "a": "2"}), ("headers", 5)],
     *[("api_key", v) for v in ("a b", "a\n", "ä", 5)],
+    *[("api_key_env", v) for v in ("", "A B", "A=b", "1A", "Ä", 5)],
     *[("base_url", v) for v in ("ftp://x", "http://", "gpu-box:70000", "http://x?y", "", 5)],
 ]
 
@@ -246,12 +248,29 @@ def test_an_option_without_a_field_there_is_an_option() -> None:
         pytest.param({"options": {"num_ctx": 1}}, ("set context_size=",), id="option with a field"),
         pytest.param({"options": {"temprature": 1}}, ("did you mean 'temperature'?",), id="misspelt option"),
         pytest.param({"keep_alive": "300"}, ("'300'", "300s"), id="duration"),
+        pytest.param({"context_size": "4k"}, ("context_size: ", ", not '4k'"), id="value"),
+        pytest.param({"context_size": "x" * 13}, ("not a text of 13 characters",), id="long value"),
+        pytest.param({"mode": "talk"}, ("mode: ", "'chat' or 'completion', not 'talk'"), id="choice"),
+        pytest.param(
+            {"timeout": "soon"},
+            ("timeout: takes a number of seconds greater than 0, a Timeouts",),
+            id="union",
+        ),
+        pytest.param({"timeout": {"idle": 0}}, ("timeout: idle: Input should be", "not 0"), id="in a union"),
+        pytest.param({"temperature": "hot"}, ("should be a valid number, not 'hot'",), id="number"),
+        pytest.param({"think": 5}, ("think: takes True, False, ", "not 5"), id="think"),
+        pytest.param({"base_url": "ftp://x"}, ("ChatSettings: base_url 'ftp://x' begins",), id="address"),
+        pytest.param({"http_backend": "aiohttp"}, ("one HTTP transport", "leave it out"), id="http_backend"),
+        pytest.param({"api_key_from_env": True}, ('api_key_env="OLLAMA_API_KEY"',), id="api_key_from_env"),
     ],
 )
 def test_errors_say_what_to_do(values: dict[str, Any], said: tuple[str, ...]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         chat(**values)
     assert str(caught.value).startswith("ChatSettings: ")
+    assert str(caught.value).count("ChatSettings") == 1
+    assert "literal" not in str(caught.value)
+    assert ".float" not in str(caught.value)
     for part in said:
         assert part in str(caught.value)
 
@@ -297,18 +316,47 @@ def test_timeouts(timeout: Any, phases: tuple[float | None, ...]) -> None:
 # Assignment.
 
 
-def test_assignment_is_validated_and_counts_the_connections_changes() -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "anew"),
+    [
+        pytest.param("temperature", 0.5, False, id="of the model"),
+        pytest.param("max_retries", 5, False, id="retries"),
+        pytest.param("timeout", 3, True, id="timeout"),
+        pytest.param("base_url", "other", True, id="address"),
+        pytest.param("base_url", "http://h:1/", False, id="the same address"),
+        pytest.param("api_key", "k", True, id="key"),
+        pytest.param("api_key_env", "K", True, id="name of a key"),
+        pytest.param("headers", {"A": "b"}, True, id="headers"),
+        pytest.param("proxy", "http://p:1", True, id="proxy"),
+        pytest.param("verify", False, True, id="verification"),
+        pytest.param("http_client", object(), True, id="own client"),
+    ],
+)
+def test_a_client_connects_anew_when_the_connection_changed(name: str, value: Any, anew: bool) -> None:
+    settings = chat()
+    before = settings.connection_values()
+    setattr(settings, name, value)
+    assert (settings.connection_values() != before) is anew
+    assert hash(before) is not None
+
+
+def test_assignment_is_validated() -> None:
     settings = chat()
     settings.temperature = "0.5"  # type: ignore[assignment]
     assert settings.temperature == 0.5
-    revision = settings._revision
-    settings.context_size = 2048
-    assert settings._revision == revision
-    settings.timeout = 3
     settings.base_url = "other"
-    assert settings._revision == revision + 2
-    assert settings.address.url == "http://other:11434"
-    assert settings.base_url == "http://other:11434"
+    assert (settings.address.url, settings.base_url) == ("http://other:11434", "http://other:11434")
+
+
+def test_a_copy_with_other_values_is_checked() -> None:
+    settings = chat(num_predict=100)
+    made = settings.model_copy(update={"context_size": "2048", "base_url": "http://o:2"})
+    assert (made.context_size, made.address.url, made.num_predict) == (2048, "http://o:2", 100)
+    assert made.model_fields_set == {"model", "base_url", "num_predict", "context_size"}
+    assert (settings.context_size, settings.address.url) == (4096, "http://h:1")
+    for update, said in (({"context_size": 50}, "num_predict=100"), ({"contxt_size": 1}, "context_size")):
+        with pytest.raises(ConfigurationError, match=said):
+            settings.model_copy(update=update)
 
 
 def test_an_edge_for_images_that_are_not_converted() -> None:
@@ -392,6 +440,12 @@ def key_of(settings: ConnectionSettings) -> str | None:
     return None if settings.api_key is None else settings.api_key.get_secret_value()
 
 
+def sent(settings: ConnectionSettings) -> str | None:
+    """The key that is sent."""
+    value = settings.sent_headers().get("authorization")
+    return None if value is None else value.removeprefix("Bearer ")
+
+
 @pytest.mark.parametrize(
     ("values", "environment", "key"),
     [
@@ -401,8 +455,9 @@ def key_of(settings: ConnectionSettings) -> str | None:
         pytest.param({"base_url": "https://ollama.com.evil.example"}, CANARY, None, id="not a lookalike"),
         pytest.param({"base_url": "https://evilollama.com"}, CANARY, None, id="not another lookalike"),
         pytest.param({"base_url": "http://h:1"}, CANARY, None, id="nowhere else"),
+        pytest.param({"base_url": "http://ollama.com"}, CANARY, None, id="not unencrypted"),
         pytest.param(
-            {"base_url": "http://h:1", "api_key_from_env": True}, CANARY, CANARY, id="when asked for"
+            {"base_url": "http://h:1", "api_key_env": "OLLAMA_API_KEY"}, CANARY, CANARY, id="when asked for"
         ),
         pytest.param({"base_url": "ollama.com", "api_key": "mine"}, CANARY, "mine", id="a given key wins"),
         pytest.param({"base_url": "ollama.com"}, "", None, id="empty variable"),
@@ -416,54 +471,83 @@ def test_keys(
 ) -> None:
     if environment is not None:
         monkeypatch.setenv("OLLAMA_API_KEY", environment)
-    assert key_of(ChatSettings(model="m", **values)) == key
+    settings = ChatSettings(model="m", **values)
+    assert sent(settings) == key
+    assert CANARY not in str(vars(settings))
 
 
-def test_an_unusable_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("values", [{"base_url": "ollama.com"}, {"api_key_env": "OLLAMA_API_KEY"}])
+def test_an_unusable_key_in_the_environment(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
     monkeypatch.setenv("OLLAMA_API_KEY", f"{CANARY}\nX-Injected: 1")
-    with pytest.raises(ConfigurationError, match="OLLAMA_API_KEY") as caught:
-        ChatSettings(model="m", base_url="ollama.com")
+    settings = ChatSettings(model="m", **values)
+    with pytest.raises(ConfigurationError, match="variable OLLAMA_API_KEY holds") as caught:
+        settings.sent_headers()
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [OllamaClient, AsyncOllamaClient])
+async def test_the_variable_of_a_key_is_read_at_the_first_request(
+    monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    settings = ConnectionSettings(base_url="http://127.0.0.1:9", api_key_env="OF_MINE")
+    for blank in (None, "", " "):
+        if blank is not None:
+            monkeypatch.setenv("OF_MINE", blank)
+        with pytest.raises(ConfigurationError, match="environment variable OF_MINE is not set"):
+            answer = kind(settings).version()
+            if kind is AsyncOllamaClient:
+                await answer
+    monkeypatch.setenv("OF_MINE", CANARY)
+    assert sent(settings) == CANARY
+    assert CANARY.encode() not in pickle.dumps(settings)
+    assert sent(pickle.loads(pickle.dumps(settings))) == CANARY
+
+
+def test_what_comes_past_validation_is_checked_before_it_is_sent() -> None:
+    settings = chat(api_key=CANARY)
+    settings.__dict__["base_url"] = "http://other:1"
+    with pytest.raises(ConfigurationError, match="api_key was given for http://h:1"):
+        OllamaClient(settings).version()
+    made = ChatSettings.model_construct(model="m", base_url="http://h:1/api", api_key=SecretStr(CANARY))
+    assert (made.address.url, sent(made)) == ("http://h:1", CANARY)
+
+
+def test_two_ways_to_give_a_key() -> None:
+    with pytest.raises(ConfigurationError, match="api_key and api_key_env are two ways"):
+        chat(api_key="k", api_key_env="K")
+    with pytest.raises(ConfigurationError, match="no name of an environment variable") as caught:
+        chat(api_key_env=CANARY)
     assert CANARY not in str(caught.value)
 
 
 def test_a_key_from_the_environment_stays_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_API_KEY", CANARY)
     settings = ChatSettings(model="m", base_url="https://ollama.com")
-    assert key_of(settings) == CANARY
-    settings.temperature = 0
-    assert key_of(settings) == CANARY
-    assert key_of(ChatSettings.from_settings(settings, base_url="http://other:1")) is None
+    assert sent(settings) == CANARY
+    assert sent(ChatSettings.from_settings(settings, base_url="http://other:1")) is None
     settings.base_url = "http://other:1"
-    assert key_of(settings) is None
+    assert sent(settings) is None
     settings.base_url = "https://ollama.com"
-    assert key_of(settings) == CANARY
-
-
-def test_a_given_key_is_the_users_business() -> None:
-    settings = chat(api_key=CANARY)
-    settings.base_url = "http://other:1"
-    assert key_of(settings) == CANARY
+    assert sent(settings) == CANARY
 
 
 def test_userinfo_becomes_a_header_and_stays_with_its_address() -> None:
-    settings = chat(base_url="http://me:secret@h:1", headers={"X": "1"})
-    assert settings.base_url == "http://h:1"
-    assert settings.headers == {"X": "1", "Authorization": "Basic bWU6c2VjcmV0"}
+    settings = chat(base_url="http://me:secret@h:1")
+    assert (settings.base_url, settings.headers) == ("http://h:1", {})
     settings.temperature = 0
-    assert settings.headers["Authorization"] == "Basic bWU6c2VjcmV0"
+    assert sent(settings) == "Basic bWU6c2VjcmV0"
     for made in (ChatSettings.from_settings(settings), settings.for_embedding("e")):
-        assert made.headers == settings.headers
+        assert sent(made) == "Basic bWU6c2VjcmV0"
     elsewhere = {"base_url": "http://other:1"}
     for made in (ChatSettings.from_settings(settings, **elsewhere), settings.for_embedding("e", **elsewhere)):
-        assert made.headers == {"X": "1"}
+        assert sent(made) is None
     settings.base_url = "http://other:1"
-    assert settings.headers == {"X": "1"}
+    assert sent(settings) is None
 
 
 def test_a_given_authorization_wins_over_userinfo() -> None:
-    assert chat(base_url="http://me:secret@h:1", headers={"authorization": "Mine"}).headers == {
-        "authorization": "Mine"
-    }
+    made = chat(base_url="http://me:secret@h:1", headers={"Authorization": "Mine"}, api_key="k")
+    assert made.sent_headers() == {"authorization": "Mine"}
 
 
 # Secrets never show.
@@ -482,14 +566,15 @@ def test_secrets_do_not_show(values: dict[str, Any], caplog: pytest.LogCaptureFi
     caplog.set_level(logging.DEBUG)
     settings = chat(**values)
     shown = [repr(settings), str(settings), repr(settings.model_dump()), settings.model_dump_json()]
-    shown += [repr(settings.address), json.dumps(settings.to_dify() if "api_key" not in values else {})]
+    shown += [repr(settings.address), json.dumps(settings.to_dify(secrets=False)), str(vars(settings))]
     for bad in ({"temprature": 1}, {"context_size": -1}, {"num_predict": 9999}, {"base_url": "http://x?y"}):
         with pytest.raises(ConfigurationError) as caught:
             chat(**{**values, **bad})
         shown.append("".join(traceback.format_exception(caught.value)))
         shown.append(repr(caught.value.__cause__))
     shown.append(caplog.text)
-    assert CANARY not in "\n".join(shown)
+    # The header itself is in `__dict__`, for those who look there.
+    assert CANARY not in "\n".join(shown).replace(f"'Authorization': 'Bearer {CANARY}'", "")
     again = pickle.loads(pickle.dumps(settings))
     assert again.explicit() == settings.explicit()
 
@@ -550,7 +635,7 @@ def test_copies(copied: Any) -> None:
     settings = chat(**FULL)
     again = copied(settings)
     assert state(again) == state(settings)
-    again.base_url = "http://other:2"
+    again.base_url = "http://h:1/q"
     again.temperature = 1
     assert (settings.address.url, settings.temperature) == ("http://h:1/p", 0)
 
@@ -607,12 +692,37 @@ def test_dify_there_and_back() -> None:
     assert (settings.vision_support, settings.function_call_support) == (True, False)
     assert (key_of(settings), settings.temperature) == ("k", 0)
     assert settings.to_dify() == FORM
+    assert settings.to_dify(secrets=False) == {name: text for name, text in FORM.items() if name != "api_key"}
+    form = chat(base_url="http://me:pw@h:1").to_dify()
+    assert sent(ChatSettings.from_dify("m", form)) == "Basic bWU6cHc="
+    assert chat(base_url="http://me:pw@h:1").to_dify(secrets=False)["base_url"] == "http://h:1"
 
 
 def test_dify_embedding_there_and_back() -> None:
     settings = EmbeddingSettings.from_dify("e", {"base_url": "http://h:1"})
     assert settings.context_size == 512
     assert settings.to_dify() == {"base_url": "http://h:1", "context_size": "512"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        pytest.param(EmbeddingSettings, chat(), "for_embedding", id="chat for embedding"),
+        pytest.param(ChatSettings, embedding(), "ChatSettings\\(model=", id="embedding for chat"),
+        pytest.param(
+            ChatSettings, {"model": "m"}, "ChatSettings.from_settings takes ChatSettings, not dict", id="dict"
+        ),
+        pytest.param(ConnectionSettings, None, "not NoneType", id="None"),
+    ],
+)
+def test_settings_of_another_kind(kind: Any, given: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        kind.from_settings(given)
+
+
+def test_repr_shows_what_was_set() -> None:
+    made = chat(api_key=CANARY, temperature=0)
+    assert repr(made) == "ChatSettings(base_url='http://h:1', model='llava', temperature=0.0)"
 
 
 def test_dify_names_what_is_wrong() -> None:
@@ -662,7 +772,7 @@ def test_no_argument_escapes_the_error_tree(values: dict[str, Any]) -> None:
     except ConfigurationError:
         return
     assert settings.timeouts
-    assert settings.model_fields_set <= set(values) | {"headers"}
+    assert settings.model_fields_set <= set(values)
 
 
 def test_settings_are_freed() -> None:

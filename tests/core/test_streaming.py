@@ -168,13 +168,6 @@ def test_every_way_to_cut_gives_the_same(name: str) -> None:
         assert outcome(cut(data, [at])) == whole
 
 
-@given(name=st.sampled_from(sorted(ANSWERS)), data=st.data())
-def test_random_cuts_give_the_same(name: str, data: st.DataObject) -> None:
-    body, _, _ = ANSWERS[name]
-    places = data.draw(st.lists(st.integers(0, len(body)), max_size=12))
-    assert outcome(cut(body, places)) == outcome([body])
-
-
 @given(
     lines=st.lists(
         st.sampled_from(

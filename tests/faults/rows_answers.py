@@ -29,41 +29,45 @@ from .targets import Target
 
 
 @row(1, "load queue full: 503", "retried")
-def _(t: Target, s: FaultServer) -> str:
+def a_full_load_queue(target: Target, server: FaultServer) -> str:
     busy = error_reply(503, "server busy, please try again.  maximum pending requests exceeded")
-    model = t.chat_model(s.url)
-    s.script(in_turn(busy, busy))
-    equal(t.chat(model), "Hello")
-    equal(len(s.generations), 3, "requests")
-    s.script(always(busy))
-    error = fails(od.ServerBusyError, lambda: t.chat(model), status=503, attempts=3, retryable=True)
+    model = target.chat_model(server.url)
+    server.script(in_turn(busy, busy))
+    equal(target.chat(model), "Hello")
+    equal(len(server.generations), 3, "requests")
+    server.script(always(busy))
+    error = fails(od.ServerBusyError, lambda: target.chat(model), status=503, attempts=3, retryable=True)
     return f"recovered; for ever: {type(error).__name__} after {error.attempts}"
 
 
 @row(2, "429, 502, 504 of the cloud; 403", "retried with Retry-After, not 403")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
+def a_cloud_that_is_busy_or_refuses(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
     limited = whole(b'{"StatusCode":429,"Status":"429","error":"slow down"}', 429, Retry_After="1")
-    s.script(in_turn([limited]))
+    server.script(in_turn([limited]))
     start = time.monotonic()
-    equal(t.chat(model), "Hello")
+    equal(target.chat(model), "Hello")
     waited = time.monotonic() - start
     assert waited >= 1.0, f"waited {waited:.2f} s, asked for 1"
     soon = email.utils.formatdate(time.time() + 2, usegmt=True)
-    s.script(in_turn([whole(b"{}", 429, Retry_After=soon)], error_reply(502, 'Post "https://x": EOF')))
+    server.script(in_turn([whole(b"{}", 429, Retry_After=soon)], error_reply(502, 'Post "https://x": EOF')))
     start = time.monotonic()
-    equal(t.chat(model), "Hello")
+    equal(target.chat(model), "Hello")
     assert time.monotonic() - start >= 0.9, "a Retry-After date was not waited for"
-    s.script(in_turn(error_reply(504, "upstream"), error_reply(502, "Post: EOF")))
-    equal(t.chat(model), "Hello")
-    equal(tries(s, always(error_reply(403, "cloud disabled")), lambda: t.chat(model)), 1, "requests on 403")
-    fails(od.PermissionDeniedError, lambda: t.chat(model), status=403, retryable=False)
+    server.script(in_turn(error_reply(504, "upstream"), error_reply(502, "Post: EOF")))
+    equal(target.chat(model), "Hello")
+    equal(
+        tries(server, always(error_reply(403, "cloud disabled")), lambda: target.chat(model)),
+        1,
+        "requests on 403",
+    )
+    fails(od.PermissionDeniedError, lambda: target.chat(model), status=403, retryable=False)
     return f"recovered after {waited:.1f} s; PermissionDeniedError"
 
 
 @row(3, "permanent 500s and 499; passing ones", "no retry; retry by their text")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
+def permanent_and_passing_500s(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
     for text in (
         'option "num_ctx" must be of type integer',
         'invalid format: "x"',
@@ -71,32 +75,34 @@ def _(t: Target, s: FaultServer) -> str:
         "llama-server process has terminated: signal: killed",
         "model requires more system memory (9.1 GiB) than is available (1.2 GiB)",
     ):
-        equal(tries(s, always(error_reply(500, text)), lambda: t.chat(model)), 1, text)
-    equal(tries(s, always(error_reply(499, "client closed request")), lambda: t.chat(model)), 1, "499")
+        equal(tries(server, always(error_reply(500, text)), lambda: target.chat(model)), 1, text)
+    equal(
+        tries(server, always(error_reply(499, "client closed request")), lambda: target.chat(model)), 1, "499"
+    )
     for text, most in (
         ("unexpected server status: llm server loading model", 3),
         ("no slots available after 10 retries", 3),
         ("model runner has unexpectedly stopped, this may be due to resource limitations", 2),
     ):
-        equal(tries(s, always(error_reply(500, text)), lambda: t.chat(model)), most, text)
+        equal(tries(server, always(error_reply(500, text)), lambda: target.chat(model)), most, text)
     return "6 texts not retried, 2 retried, runner once"
 
 
 @row(4, "transient 400 on /api/embed", "retried")
-def _(t: Target, s: FaultServer) -> str:
-    embedder = t.embedder(s.url)
-    s.script(
+def a_transient_400_on_embed(target: Target, server: FaultServer) -> str:
+    embedder = target.embedder(server.url)
+    server.script(
         in_turn(
             error_reply(400, 'do embedding request: Post "http://127.0.0.1:1/embedding": EOF'),
             error_reply(400, "unexpected server status: llm server loading model"),
         )
     )
-    equal(t.embed(embedder, ["a 1", "b 2"]), [[1.0, 1.0], [1.0, 2.0]])
-    return f"recovered with {len(s.generations)} requests"
+    equal(target.embed(embedder, ["a 1", "b 2"]), [[1.0, 1.0], [1.0, 2.0]])
+    return f"recovered with {len(server.generations)} requests"
 
 
 @row(5, "a text the model cannot embed (400)", "found, named, the rest kept")
-def _(t: Target, s: FaultServer) -> str:
+def a_text_that_cannot_be_embedded(target: Target, server: FaultServer) -> str:
     def refuse(request: Request) -> Iterable[Step]:
         if request.path != "/api/embed":
             return answer(request)
@@ -104,21 +110,21 @@ def _(t: Target, s: FaultServer) -> str:
             return error_reply(400, "embedding contains NaN or Inf values")
         return answer(request)
 
-    s.script(refuse)
+    server.script(refuse)
     texts = [f"text {number}" for number in range(20)]
     texts[13] = "poison 13"
-    embedder = t.embedder(s.url)
-    error = fails(od.EmbeddingError, lambda: t.embed(embedder, texts), indexes=(13,))
+    embedder = target.embedder(server.url)
+    error = fails(od.EmbeddingError, lambda: target.embed(embedder, texts), indexes=(13,))
     kept = [vector for vector in error.partial if vector is not None]
     equal((len(error.partial), len(kept), error.partial[13]), (20, 19, None))
-    lenient = t.embedder(s.url, skip_failed=True)
-    equal(t.embed(lenient, texts)[13], None)
+    lenient = target.embedder(server.url, skip_failed=True)
+    equal(target.embed(lenient, texts)[13], None)
     return "index 13 named, 19 vectors kept"
 
 
 @row(6, "200 with a short, ragged, zero or NaN list", "retried, then an error")
-def _(t: Target, s: FaultServer) -> str:
-    embedder = t.embedder(s.url)
+def a_list_of_vectors_that_is_wrong(target: Target, server: FaultServer) -> str:
+    embedder = target.embedder(server.url)
     texts = ["a 1", "b 2"]
 
     def spoiled(spoil: Callable[[list[Any]], Any]) -> Script:
@@ -137,78 +143,78 @@ def _(t: Target, s: FaultServer) -> str:
         ("null", lambda vectors: [[None, 1.0]] * len(vectors)),
         ("empty", lambda vectors: [[]] * len(vectors)),
     ):
-        s.script(in_turn(spoiled(spoil)))
-        equal(t.embed(embedder, texts), [[1.0, 1.0], [1.0, 2.0]], name)
-        s.script(spoiled(spoil))
-        fails(od.OllamaError, lambda: t.embed(embedder, texts))
-    s.script(in_turn(then=spoiled(lambda vectors: None)))
-    fails(od.ProtocolError, lambda: t.embed(embedder, texts), attempts=1)
-    s.script(in_turn(spoiled(lambda vectors: [vectors[0], [1.0]])))
-    equal(t.embed(embedder, texts), [[1.0, 1.0], [1.0, 2.0]], "ragged")
+        server.script(in_turn(spoiled(spoil)))
+        equal(target.embed(embedder, texts), [[1.0, 1.0], [1.0, 2.0]], name)
+        server.script(spoiled(spoil))
+        fails(od.OllamaError, lambda: target.embed(embedder, texts))
+    server.script(in_turn(then=spoiled(lambda vectors: None)))
+    fails(od.ProtocolError, lambda: target.embed(embedder, texts), attempts=1)
+    server.script(in_turn(spoiled(lambda vectors: [vectors[0], [1.0]])))
+    equal(target.embed(embedder, texts), [[1.0, 1.0], [1.0, 2.0]], "ragged")
     return "6 bad lists refused, 6 recovered from"
 
 
 @row(7, "an error line inside a 200 stream", "error with the partial answer")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
+def an_error_line_inside_a_stream(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
     broken = streamed(line("Hel"), line("lo"), b'{"error":"an error was encountered while running"}\n')
-    s.script(in_turn(then=broken))
-    error = fails(od.ServerError, lambda: t.stream(model), retryable=False)
+    server.script(in_turn(then=broken))
+    error = fails(od.ServerError, lambda: target.stream(model), retryable=False)
     equal(error.partial.text, "Hello", "partial")
-    equal(len(s.generations), 1, "requests")
+    equal(len(server.generations), 1, "requests")
     return f"ServerError, partial {error.partial.text!r}"
 
 
 @row(8, "a clean end without done:true; done:false in one piece", "IncompleteResponseError, no retry")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
-    s.script(in_turn(then=streamed(line("Hel"), line("lo"))))
-    error = fails(od.IncompleteResponseError, lambda: t.stream(model))
-    equal((error.partial.text, len(s.generations)), ("Hello", 1))
-    s.script(always([whole(line("Hal").strip())]))
-    error = fails(od.IncompleteResponseError, lambda: t.chat(model))
+def an_end_without_done(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
+    server.script(in_turn(then=streamed(line("Hel"), line("lo"))))
+    error = fails(od.IncompleteResponseError, lambda: target.stream(model))
+    equal((error.partial.text, len(server.generations)), ("Hello", 1))
+    server.script(always([whole(line("Hal").strip())]))
+    error = fails(od.IncompleteResponseError, lambda: target.chat(model))
     equal(error.partial.text, "Hal", "partial")
-    equal(len(s.generations), 2, "requests")
+    equal(len(server.generations), 2, "requests")
     return "both, with their partial"
 
 
 @row(9, "abrupt cut: FIN and RST in mid-answer", "our error, its cause and the partial kept")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
+def an_answer_cut_off(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
     seen = set()
     for end in (End.FIN, End.RST):
-        s.script(in_turn(then=streamed(line("Hel"), line("lo"), end=end)))
-        before = len(s.generations)
-        error = fails(od.OllamaError, lambda: t.stream(model), retryable=False)
+        server.script(in_turn(then=streamed(line("Hel"), line("lo"), end=end)))
+        before = len(server.generations)
+        error = fails(od.OllamaError, lambda: target.stream(model), retryable=False)
         assert error.__cause__ is not None, "no __cause__"
-        equal((error.partial.text, len(s.generations) - before), ("Hello", 1))
+        equal((error.partial.text, len(server.generations) - before), ("Hello", 1))
         seen.add(type(error).__name__)
         # Before the first chunk, and for an answer in one piece, nothing reached the caller.
-        s.script(in_turn([head(), end], [head(length=99), b'{"mod', end]))
-        equal(t.stream(model), ["Hel", "lo"])
-        s.script(in_turn([head(length=99), b'{"mod', end], [end]))
-        equal(t.chat(model), "Hello")
+        server.script(in_turn([head(), end], [head(length=99), b'{"mod', end]))
+        equal(target.stream(model), ["Hel", "lo"])
+        server.script(in_turn([head(length=99), b'{"mod', end], [end]))
+        equal(target.chat(model), "Hello")
     return f"{', '.join(sorted(seen))}; recovered before the first chunk"
 
 
 @row(10, "empty 200; done_reason load", "EmptyResponseError; replayed once")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
-    s.script(always([whole(b"")]))
-    fails(od.EmptyResponseError, lambda: t.chat(model))
-    fails(od.EmptyResponseError, lambda: t.stream(model))
+def an_empty_answer(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
+    server.script(always([whole(b"")]))
+    fails(od.EmptyResponseError, lambda: target.chat(model))
+    fails(od.EmptyResponseError, lambda: target.stream(model))
     loaded = [whole(last_line(done_reason="load"))]
-    s.script(in_turn(loaded))
-    equal(t.chat(model), "Hello")
-    s.script(in_turn(loaded))
-    equal(t.stream(model), ["Hel", "lo"])
-    equal(tries(s, always(loaded), lambda: t.chat(model)), 2, "requests for load")
+    server.script(in_turn(loaded))
+    equal(target.chat(model), "Hello")
+    server.script(in_turn(loaded))
+    equal(target.stream(model), ["Hel", "lo"])
+    equal(tries(server, always(loaded), lambda: target.chat(model)), 2, "requests for load")
     return "EmptyResponseError; load replayed once"
 
 
 @row(11, "HTML, 404 text, 405, no such model, empty 403", "each named, with what to do")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
+def an_answer_that_is_not_ollamas(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
     html = b"<html><body><h1>Bad Gateway</h1></body></html>"
     for reply, kind in (
         (whole(html, 200, Content_Type="text/html"), od.ProtocolError),
@@ -218,23 +224,23 @@ def _(t: Target, s: FaultServer) -> str:
         (whole(b'{"error":"model \'m\' not found"}', 404), od.ModelNotFoundError),
         (whole(b"", 403), od.PermissionDeniedError),
     ):
-        s.script(always([reply]))
-        error: od.OllamaError = fails(kind, lambda: t.chat(model))
+        server.script(always([reply]))
+        error: od.OllamaError = fails(kind, lambda: target.chat(model))
         assert error.hint, f"{kind.__name__} says nothing of what to do"
     return "4 classes over 6 answers, each with a hint"
 
 
 @row(12, '401 {"error","signin_url"}', "AuthenticationError with signin_url")
-def _(t: Target, s: FaultServer) -> str:
+def a_sign_in_that_is_missing(target: Target, server: FaultServer) -> str:
     url = "https://ollama.com/connect?name=x"
-    s.script(always([whole(json.dumps({"error": "unauthorized", "signin_url": url}).encode(), 401)]))
-    model = t.chat_model(s.url)
-    fails(od.AuthenticationError, lambda: t.chat(model), signin_url=url, retryable=False)
+    server.script(always([whole(json.dumps({"error": "unauthorized", "signin_url": url}).encode(), 401)]))
+    model = target.chat_model(server.url)
+    fails(od.AuthenticationError, lambda: target.chat(model), signin_url=url, retryable=False)
     return "signin_url given"
 
 
 @row(13, "redirects", "off; opt-in for the same origin, 307 and 308")
-def _(t: Target, s: FaultServer) -> str:
+def redirects(target: Target, server: FaultServer) -> str:
     def script(status: int, location: str) -> Script:
         moved = whole(b"", status, Location=location)
         return lambda request: [moved] if request.path == "/api/chat" else moved_answer(request)
@@ -243,28 +249,28 @@ def _(t: Target, s: FaultServer) -> str:
         return answer(Request("POST", "/api/chat", {}, request.body, 0, 0))
 
     key = "sk-canary"
-    model = t.chat_model(s.url, api_key=key)
-    s.script(script(307, f"{s.url}//api/chat"))
-    fails(od.ProtocolError, lambda: t.chat(model))
-    willing = t.chat_model(s.url, api_key=key, follow_redirects=True)
+    model = target.chat_model(server.url, api_key=key)
+    server.script(script(307, f"{server.url}//api/chat"))
+    fails(od.ProtocolError, lambda: target.chat(model))
+    willing = target.chat_model(server.url, api_key=key, follow_redirects=True)
     for status in (307, 308):
-        s.script(script(status, "/moved/chat"))
-        equal(t.chat(willing), "Hello")
+        server.script(script(status, "/moved/chat"))
+        equal(target.chat(willing), "Hello")
     with FaultServer() as other:
-        s.script(script(307, f"{other.url}/api/chat"))
-        fails(od.ProtocolError, lambda: t.chat(willing))
+        server.script(script(307, f"{other.url}/api/chat"))
+        fails(od.ProtocolError, lambda: target.chat(willing))
         equal(other.counts.connections, 0, "connections elsewhere")
-    s.script(script(301, "/moved/chat"))
-    fails(od.ProtocolError, lambda: t.chat(willing))
-    s.script(script(307, "/api/chat"))
-    fails(od.ProtocolError, lambda: t.chat(willing))
+    server.script(script(301, "/moved/chat"))
+    fails(od.ProtocolError, lambda: target.chat(willing))
+    server.script(script(307, "/api/chat"))
+    fails(od.ProtocolError, lambda: target.chat(willing))
     return "refused; followed within the origin; no key elsewhere"
 
 
 @row(14, "raw U+0085 and U+2028 in JSON text", "lines split at \\n only")
-def _(t: Target, s: FaultServer) -> str:
+def line_separators_in_text(target: Target, server: FaultServer) -> str:
     odd = "a\u0085b\u2028c\u2029d"
     raw = line("X").replace(b'"X"', json.dumps(odd, ensure_ascii=False).encode())
-    s.script(in_turn(then=streamed(raw, last_line())))
-    equal("".join(t.stream(t.chat_model(s.url))), odd)
+    server.script(in_turn(then=streamed(raw, last_line())))
+    equal("".join(target.stream(target.chat_model(server.url))), odd)
     return "text untouched"

@@ -36,7 +36,7 @@ from .targets import AsyncTarget, Target
 
 
 @row(15, "silence in each phase; drips", "the phase's timeout, never retried")
-def _(t: Target, s: FaultServer) -> str:
+def silence_in_each_phase(target: Target, server: FaultServer) -> str:
     def timeouts(**limits: float) -> dict[str, Any]:
         return {"timeout": od.Timeouts(**limits), "max_retries": 2}
 
@@ -61,37 +61,37 @@ def _(t: Target, s: FaultServer) -> str:
         ("total", timeouts(total=0.3), in_turn(then=stream), True),
     ]
     for phase, settings, script, streaming in cases:
-        model = t.chat_model(s.url, **settings)
-        s.script(script)
-        before, start = len(s.generations), time.monotonic()
-        call = t.stream if streaming else t.chat
+        model = target.chat_model(server.url, **settings)
+        server.script(script)
+        before, start = len(server.generations), time.monotonic()
+        call = target.stream if streaming else target.chat
         fails(od.RequestTimeoutError, partial(call, model), phase=phase)
-        equal(len(s.generations) - before, 1, f"requests ({phase})")
+        equal(len(server.generations) - before, 1, f"requests ({phase})")
         assert time.monotonic() - start < 2.5, f"{phase} took {time.monotonic() - start:.1f} s"
     return "first_byte, idle, total: named, not retried"
 
 
 @row(16, "a reused idle connection turns out closed", "one free replay")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url, max_retries=0)
+def an_idle_connection_that_was_closed(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url, max_retries=0)
     served = list(answer(Request("POST", "/api/chat", {}, b'{"stream":false}', 0, 0)))
-    s.script(in_turn([*served, End.FIN_LATER]))
-    equal(t.chat(model), "Hello")
-    equal(t.chat(model), "Hello")
-    equal(s.counts.connections, 2, "connections")
+    server.script(in_turn([*served, End.FIN_LATER]))
+    equal(target.chat(model), "Hello")
+    equal(target.chat(model), "Hello")
+    equal(server.counts.connections, 2, "connections")
     # A fresh connection that is closed, and a reused one that had begun to answer, are no such case.
     with FaultServer(in_turn([End.FIN])) as fresh:
-        other = t.chat_model(fresh.url, max_retries=0)
-        fails(od.ConnectionFailedError, lambda: t.chat(other), attempts=1)
-        equal(t.chat(other), "Hello")
+        other = target.chat_model(fresh.url, max_retries=0)
+        fails(od.ConnectionFailedError, lambda: target.chat(other), attempts=1)
+        equal(target.chat(other), "Hello")
         fresh.script(in_turn([b"HTTP/1.1 2", End.FIN]))
-        fails(od.ConnectionFailedError, lambda: t.chat(other))
+        fails(od.ConnectionFailedError, lambda: target.chat(other))
     return "replayed on a new connection, max_retries=0"
 
 
 @row(17, "context overflow, plain and nested; done reasons", "ContextOverflowError; reasons mapped")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
+def a_context_overflow_and_every_done_reason(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
     nested = json.dumps(
         {
             "error": {
@@ -104,36 +104,36 @@ def _(t: Target, s: FaultServer) -> str:
             }
         }
     )
-    s.script(always(error_reply(400, nested)))
-    fails(od.ContextOverflowError, lambda: t.chat(model), prompt_tokens=9000, limit=4095)
+    server.script(always(error_reply(400, nested)))
+    fails(od.ContextOverflowError, lambda: target.chat(model), prompt_tokens=9000, limit=4095)
     text = "the prompt is longer than the context length. Please shorten it"
-    s.script(always(error_reply(400, text.replace("the prompt", "prompt", 1))))
-    s.script(always(error_reply(400, "the input length exceeds the context length")))
-    fails(od.ContextOverflowError, lambda: t.chat(model))
-    sent = s.generations[-1].json
+    server.script(always(error_reply(400, text.replace("the prompt", "prompt", 1))))
+    server.script(always(error_reply(400, "the input length exceeds the context length")))
+    fails(od.ContextOverflowError, lambda: target.chat(model))
+    sent = server.generations[-1].json
     equal((sent["truncate"], sent["shift"]), (False, False), "truncate, shift")
     for reason in ("stop", "length", ""):
-        s.script(in_turn(then=streamed(line("Hel"), last_line(done_reason=reason))))
-        equal(t.stream(model), ["Hel"], reason)
+        server.script(in_turn(then=streamed(line("Hel"), last_line(done_reason=reason))))
+        equal(target.stream(model), ["Hel"], reason)
     missing = json.loads(last_line())
     del missing["done_reason"]
-    s.script(in_turn(then=streamed(line("Hel"), json.dumps(missing).encode() + b"\n")))
-    equal(t.stream(model), ["Hel"], "no reason")
+    server.script(in_turn(then=streamed(line("Hel"), json.dumps(missing).encode() + b"\n")))
+    equal(target.stream(model), ["Hel"], "no reason")
     for reason in ("load", "unload"):
-        s.script(in_turn(then=streamed(last_line(done_reason=reason))))
-        fails(od.EmptyResponseError, lambda: t.stream(model))
+        server.script(in_turn(then=streamed(last_line(done_reason=reason))))
+        fails(od.EmptyResponseError, lambda: target.stream(model))
     return "numbers unwrapped; 6 reasons"
 
 
 @row(18, "one object, several event loops", "connections per loop")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
+def one_object_in_several_event_loops(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
             for _ in range(3):
-                equal(_elsewhere(t, model), "Hello")
+                equal(_elsewhere(target, model), "Hello")
         except BaseException as error:
             errors.append(error)
 
@@ -144,17 +144,17 @@ def _(t: Target, s: FaultServer) -> str:
         thread.join(30)
     assert not errors, repr(errors[0])
     equal(sum(thread.is_alive() for thread in threads), 0, "hung")
-    equal(t.chat(model), "Hello")
-    equal(t.chat(model), "Hello")
-    assert s.wait(lambda counts: counts.open <= 4), f"{s.counts.open} connections left open"
+    equal(target.chat(model), "Hello")
+    equal(target.chat(model), "Hello")
+    assert server.wait(lambda counts: counts.open <= 4), f"{server.counts.open} connections left open"
     return "4 threads x 3 loops"
 
 
-def _elsewhere(t: Target, model: Any) -> str:
+def _elsewhere(target: Target, model: Any) -> str:
     """A call in this thread; of an async target, in an event loop of its own."""
-    if not isinstance(t, AsyncTarget):
-        return t.chat(model)
-    other = type(t)()
+    if not isinstance(target, AsyncTarget):
+        return target.chat(model)
+    other = type(target)()
     try:
         return other.chat(model)
     finally:
@@ -162,12 +162,12 @@ def _elsewhere(t: Target, model: Any) -> str:
 
 
 @row(19, "fork", "inherited sockets are left alone")
-def _(t: Target, s: FaultServer) -> str:
+def a_fork(target: Target, server: FaultServer) -> str:
     if not hasattr(os, "fork"):
         return "no fork here"
-    s.script(lambda request: answer(request, *_asked(request)))
-    model = t.chat_model(s.url)
-    equal(t.chat(model, "parent"), "parent")
+    server.script(lambda request: answer(request, *_asked(request)))
+    model = target.chat_model(server.url)
+    equal(target.chat(model, "parent"), "parent")
     children = []
     for _number in range(4):
         with warnings.catch_warnings():
@@ -178,8 +178,8 @@ def _(t: Target, s: FaultServer) -> str:
             status = 1
             try:
                 gc.disable()
-                status = 0 if all(_elsewhere(t, model) == "hi" for _ in range(5)) else 2
-                if not isinstance(t, AsyncTarget):
+                status = 0 if all(_elsewhere(target, model) == "hi" for _ in range(5)) else 2
+                if not isinstance(target, AsyncTarget):
                     model.close()
             except BaseException:
                 pass
@@ -187,10 +187,10 @@ def _(t: Target, s: FaultServer) -> str:
                 os._exit(status)
         children.append(pid)
     for _ in range(5):
-        equal(t.chat(model, "parent"), "parent")
+        equal(target.chat(model, "parent"), "parent")
     equal([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children], [0] * 4, "children")
-    equal(t.chat(model, "parent"), "parent")
-    equal(s.requests[0].path, s.requests[-1].path)
+    equal(target.chat(model, "parent"), "parent")
+    equal(server.requests[0].path, server.requests[-1].path)
     return "4 children x 5 calls, none mismatched"
 
 
@@ -211,30 +211,30 @@ def endless(request: Request) -> Iterator[Step]:
 
 
 @row(20, "streams that are not read to their end", "the server sees it; a named error when none is left")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url, max_connections=2)
-    s.script(endless)
+def streams_not_read_to_their_end(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url, max_connections=2)
+    server.script(endless)
     for _ in range(5):
         start = time.monotonic()
-        equal(t.stream(model, most=3), ["x"] * 3)
-        if isinstance(t, AsyncTarget):
-            t.run(asyncio.sleep(0.05))
-        assert s.wait(lambda counts: counts.open == 0, 1.0), "the server saw no disconnect within 1 s"
+        equal(target.stream(model, most=3), ["x"] * 3)
+        if isinstance(target, AsyncTarget):
+            target.run(asyncio.sleep(0.05))
+        assert server.wait(lambda counts: counts.open == 0, 1.0), "the server saw no disconnect within 1 s"
         took = time.monotonic() - start
-    crowded = t.chat_model(s.url, max_connections=1, timeout=od.Timeouts(pool=0.2))
-    s.script(in_turn(lambda request: [1.0, *answer(request)]))
-    occupied = threading.Thread(target=lambda: _elsewhere(t, crowded))
-    if isinstance(t, AsyncTarget):
+    crowded = target.chat_model(server.url, max_connections=1, timeout=od.Timeouts(pool=0.2))
+    server.script(in_turn(lambda request: [1.0, *answer(request)]))
+    occupied = threading.Thread(target=lambda: _elsewhere(target, crowded))
+    if isinstance(target, AsyncTarget):
 
         async def both() -> Any:
             return await asyncio.gather(*[_ask(crowded) for _ in range(2)], return_exceptions=True)
 
-        _, error = t.run(both())
+        _, error = target.run(both())
         assert isinstance(error, od.RequestTimeoutError), repr(error)
     else:
         occupied.start()
-        assert s.wait(lambda counts: counts.open == 1), "no connection"
-        error = fails(od.RequestTimeoutError, lambda: t.chat(crowded))
+        assert server.wait(lambda counts: counts.open == 1), "no connection"
+        error = fails(od.RequestTimeoutError, lambda: target.chat(crowded))
         occupied.join(10)
     equal(error.phase, "pool")
     assert "max_connections" in str(error), str(error)
@@ -251,42 +251,42 @@ async def _ask(model: Any) -> Any:
 
 
 @row(21, "lifecycle", "close, reuse, pickle, deepcopy; no ResourceWarning")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
+def closing_copying_and_dropping(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        equal(t.chat(model), "Hello")
-        _close(t, model)
-        assert s.wait(lambda counts: counts.open == 0, 1.0), "close() left a connection"
-        equal(t.chat(model), "Hello")
+        equal(target.chat(model), "Hello")
+        _close(target, model)
+        assert server.wait(lambda counts: counts.open == 0, 1.0), "close() left a connection"
+        equal(target.chat(model), "Hello")
         for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model)):
-            equal(t.chat(other), "Hello")
-            _close(t, other)
-        _close(t, model)
+            equal(target.chat(other), "Hello")
+            _close(target, other)
+        _close(target, model)
         # Dropped without a close, once idle and once with a stream under way.
-        equal(t.chat(t._chat_model({"model": "m", "base_url": s.url})), "Hello")
-        s.script(endless)
-        t.stream(t._chat_model({"model": "m", "base_url": s.url}), most=1)
-        if isinstance(t, AsyncTarget):
-            t.run(asyncio.sleep(0.05))
+        equal(target.chat(target._chat_model({"model": "m", "base_url": server.url})), "Hello")
+        server.script(endless)
+        target.stream(target._chat_model({"model": "m", "base_url": server.url}), most=1)
+        if isinstance(target, AsyncTarget):
+            target.run(asyncio.sleep(0.05))
         gc.collect()
-        if isinstance(t, AsyncTarget):
-            t.run(asyncio.sleep(0.05))
-        assert s.wait(lambda counts: counts.open == 0, 2.0), (
-            f"{s.counts.open} connections outlive their objects"
+        if isinstance(target, AsyncTarget):
+            target.run(asyncio.sleep(0.05))
+        assert server.wait(lambda counts: counts.open == 0, 2.0), (
+            f"{server.counts.open} connections outlive their objects"
         )
     left = [str(it.message) for it in caught if issubclass(it.category, ResourceWarning)]
     equal(left, [], "ResourceWarnings")
     return "closed, reused, pickled, copied, dropped"
 
 
-def _close(t: Target, model: Any) -> None:
-    t.run(model.aclose()) if isinstance(t, AsyncTarget) else model.close()
+def _close(target: Target, model: Any) -> None:
+    target.run(model.aclose()) if isinstance(target, AsyncTarget) else model.close()
 
 
 @row(22, "a slow server and an event loop", "lag < 50 ms")
-def _(t: Target, s: FaultServer) -> str:
-    if not isinstance(t, AsyncTarget):
+def a_slow_server_and_an_event_loop(target: Target, server: FaultServer) -> str:
+    if not isinstance(target, AsyncTarget):
         return "sync: no loop"
     big = json.dumps({"model": "m", "embeddings": [[0.1234567890123456] * 1024] * 64}).encode()
 
@@ -294,10 +294,12 @@ def _(t: Target, s: FaultServer) -> str:
         yield 0.15
         yield from [whole(big)] if request.path == "/api/embed" else answer(request, *["x" * 50] * 200)
 
-    s.script(slow)
-    model = t.chat_model(s.url.replace("127.0.0.1", "localhost"))
-    embedder = t.embedder(s.url)
-    secure = t.chat_model(s.url.replace("http:", "https:"), max_retries=0, timeout=od.Timeouts(connect=0.2))
+    server.script(slow)
+    model = target.chat_model(server.url.replace("127.0.0.1", "localhost"))
+    embedder = target.embedder(server.url)
+    secure = target.chat_model(
+        server.url.replace("http:", "https:"), max_retries=0, timeout=od.Timeouts(connect=0.2)
+    )
     worst = 0.0
 
     async def beat() -> None:
@@ -319,7 +321,7 @@ def _(t: Target, s: FaultServer) -> str:
     lags = []
     for _ in range(3):
         worst = 0.0
-        t.run(work())
+        target.run(work())
         lags.append(worst)
     assert min(lags) < 0.05, f"the loop stood still for {min(lags) * 1e3:.0f} ms"
     return f"lag {min(lags) * 1e3:.0f} ms"
@@ -335,17 +337,17 @@ async def _embed(embedder: Any) -> Any:
 
 
 @row(23, "bad base_url", "ConfigurationError at construction; a bare host is completed")
-def _(t: Target, s: FaultServer) -> str:
+def a_bad_base_url(target: Target, server: FaultServer) -> str:
     for url in ("gpu-box:70000", "ftp://x", "http://", "http://[::1", "http://a b", "http://x:y"):
-        fails(od.ConfigurationError, partial(t._chat_model, {"model": "m", "base_url": url}))
-    made = t._chat_model({"model": "m", "base_url": "gpu-box"})
+        fails(od.ConfigurationError, partial(target._chat_model, {"model": "m", "base_url": url}))
+    made = target._chat_model({"model": "m", "base_url": "gpu-box"})
     settings = made.settings if hasattr(made, "settings") else made
     equal(settings.address.url, "http://gpu-box:11434")
     return "6 refused; gpu-box → http://gpu-box:11434"
 
 
 @row(24, "tool arguments that look like JSON, 3,000 brackets", "passed through untouched")
-def _(t: Target, s: FaultServer) -> str:
+def tool_arguments_that_look_like_json(target: Target, server: FaultServer) -> str:
     for odd in ('{"a": [1, 2]}', "[" * 3000, '"quoted"', "null", "01", "{'at': 1}"):
         call = {"function": {"name": "look", "arguments": {"at": odd}}}
         body = json.loads(last_line())
@@ -358,7 +360,7 @@ def _(t: Target, s: FaultServer) -> str:
         ) -> Iterable[Step]:
             return many if request.json.get("stream") else one
 
-        s.script(
+        server.script(
             in_turn(
                 then=lambda request: (
                     either(request)
@@ -367,19 +369,24 @@ def _(t: Target, s: FaultServer) -> str:
                 )
             )
         )
-        equal(t.calls(t.chat_model(s.url, function_call_support=True)), [{"at": odd}], odd[:20])
+        equal(
+            target.calls(target.chat_model(server.url, function_call_support=True)), [{"at": odd}], odd[:20]
+        )
     return "6 kinds unchanged"
 
 
 @row(25, "does not support …; bad image; unknown option", "capability, image and setting errors")
-def _(t: Target, s: FaultServer) -> str:
-    model = t.chat_model(s.url)
+def capability_image_and_setting_errors(target: Target, server: FaultServer) -> str:
+    model = target.chat_model(server.url)
     for what in ("thinking", "tools", "chat"):
-        s.script(always(error_reply(400, f'"m" does not support {what}')))
-        fails(od.CapabilityError, lambda: t.chat(model))
-    s.script(always(error_reply(400, "illegal base64 data at input byte 4")))
-    fails(od.UnsupportedContentError, lambda: t.see(t.chat_model(s.url, vision_support=True), PNG))
-    fails(od.ConfigurationError, lambda: t._chat_model({"model": "m", "options": {"num_kepe": 1}}))
-    before = [request.path for request in s.requests]
+        server.script(always(error_reply(400, f'"m" does not support {what}')))
+        fails(od.CapabilityError, lambda: target.chat(model))
+    server.script(always(error_reply(400, "illegal base64 data at input byte 4")))
+    fails(
+        od.UnsupportedContentError,
+        lambda: target.see(target.chat_model(server.url, vision_support=True), PNG),
+    )
+    fails(od.ConfigurationError, lambda: target._chat_model({"model": "m", "options": {"num_kepe": 1}}))
+    before = [request.path for request in server.requests]
     assert "/api/version" not in before, "the version was read without need"
     return "CapabilityError x3, UnsupportedContentError, ConfigurationError"

@@ -1,8 +1,7 @@
 """A raw-socket server that can do anything at any byte.
 
 A script is a function from a request to steps: bytes are sent as they are, a number is seconds to wait, an
-`End` says what becomes of the connection. `FaultServer` runs it in a thread, `FaultProcess` in a process of
-its own, which load runs need so that the server does not compete with the client for the interpreter.
+`End` says what becomes of the connection. `FaultServer` runs it in a thread.
 """
 
 from __future__ import annotations
@@ -11,21 +10,19 @@ import asyncio
 import contextlib
 import enum
 import gzip
-import importlib
 import itertools
 import json
-import multiprocessing
 import socket
 import ssl
 import struct
 import threading
 import time
 import traceback
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any
+
+from typing_extensions import Self
 
 LINGER_ZERO = struct.pack("ii", 1, 0)
 CONTROL = "/_counts"
@@ -168,7 +165,7 @@ def in_turn(*scripts: Script | Iterable[Step], then: Script = answer) -> Script:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, server: _Server) -> None:
+    def __init__(self, server: Listener) -> None:
         self._server = server
         self._counts = server.counts
         self._data = bytearray()
@@ -301,7 +298,7 @@ class _Connection(asyncio.Protocol):
         return True
 
 
-class _Server:
+class Listener:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.counts = Counts()
@@ -320,7 +317,7 @@ class FaultServer:
     """The server in a thread: `with FaultServer(script) as server: … server.url, server.counts`."""
 
     def __init__(self, script: Script = answer, *, tls: ssl.SSLContext | None = None) -> None:
-        self._server = _Server(script)
+        self._server = Listener(script)
         self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -362,7 +359,7 @@ class FaultServer:
         self._loop.call_soon_threadsafe(lambda: [it.transport.close() for it in set(self._server.protocols)])
         self.wait(lambda counts: counts.open == 0)
 
-    def __enter__(self) -> FaultServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait(10)
         return self
@@ -389,47 +386,3 @@ class FaultServer:
 
         self._loop.run_until_complete(serve())
         self._loop.close()
-
-
-def _process(name: str, channel: Connection) -> None:
-    module, _, function = name.partition(":")
-
-    async def serve() -> None:
-        server, port = await _Server(getattr(importlib.import_module(module), function)).listen()
-        channel.send(port)
-        async with server:
-            # The parent's end closes when it is done, or gone.
-            await asyncio.to_thread(lambda: channel.poll(None))
-
-    asyncio.run(serve())
-
-
-class FaultProcess:
-    """The server in a process; script: "module:function"."""
-
-    def __init__(self, script: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._channel, theirs = context.Pipe()
-        self._process = context.Process(target=_process, args=(script, theirs), daemon=True)
-        self._theirs = theirs
-        self.port = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def counts(self) -> Counts:
-        with urllib.request.urlopen(self.url + CONTROL, timeout=10) as answered:
-            return Counts(**json.loads(answered.read()))
-
-    def __enter__(self) -> FaultProcess:
-        self._process.start()
-        self._theirs.close()
-        self.port = self._channel.recv()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._channel.close()
-        self._process.terminate()
-        self._process.join(5)
-        self._process.close()

@@ -5,29 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import importlib
-import itertools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from ollama_dify import (
-    AsyncOllamaClient,
-    ChatSettings,
-    EmbeddingSettings,
-    Image,
-    OllamaClient,
-    Tool,
-    user,
-)
+from ollama_dify import AsyncOllamaClient, ChatSettings, EmbeddingSettings, Image, OllamaClient, Tool, user
 
-T = TypeVar("T")
 TOOL = Tool("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}})
 
 
 class Target:
-    """What the table asks of an implementation. `objects` made are closed with it."""
+    """What the table asks of an implementation, here the core; the objects it made are closed with it."""
 
     framework = "core"
     mode = "sync"
+    package = "ollama_dify"
 
     def __init__(self) -> None:
         self._made: list[Any] = []
@@ -49,50 +40,50 @@ class Target:
         for made in self._made:
             made.close()
 
+    def call(self, model: Any, method: str, *arguments: Any, **named: Any) -> Any:
+        return getattr(model, method)(*arguments, **named)
+
+    def pieces(self, model: Any, method: str, *arguments: Any, most: int | None) -> list[Any]:
+        """What a stream gives to a plain loop with a break, as a user writes it."""
+        found = []
+        for item in getattr(model, method)(*arguments):
+            found.append(item)
+            if most is not None and len(found) >= most:
+                break
+        return found
+
     def _chat_model(self, settings: dict[str, Any]) -> Any:
-        return OllamaClient(ChatSettings(**settings))
+        return (OllamaClient if self.mode == "sync" else AsyncOllamaClient)(ChatSettings(**settings))
 
     def _embedder(self, settings: dict[str, Any]) -> Any:
-        return OllamaClient(EmbeddingSettings(**settings))
+        return (OllamaClient if self.mode == "sync" else AsyncOllamaClient)(EmbeddingSettings(**settings))
 
     def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
         """The whole answer's text."""
-        return str(model.chat([user(text)], **call).text)
+        return str(self.call(model, "chat", [user(text)], **call).text)
 
     def see(self, model: Any, image: bytes) -> str:
-        return str(model.chat([user("what?", Image.from_bytes(image))]).text)
+        return str(self.call(model, "chat", [user("what?", Image.from_bytes(image))]).text)
 
     def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
-        """The pieces of an answer that hold text; leaves the loop after `most` of them."""
-        return _take((chunk.text for chunk in _loop(model.chat_stream([user(text)]), most)), None)
+        """The pieces of an answer that hold text; leaves the loop after `most` pieces."""
+        found = self.pieces(model, "chat_stream", [user(text)], most=most)
+        return [piece.text for piece in found if piece.text]
 
     def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
-        return list(model.embed(list(texts)).vectors)
+        return list(self.call(model, "embed", list(texts)).vectors)
 
     def calls(self, model: Any) -> list[dict[str, Any]]:
         """Arguments of the tool calls in an answer."""
-        found = model.chat([user("hi")], tools=[TOOL]).tool_calls
+        found = self.call(model, "chat", [user("hi")], tools=[TOOL]).tool_calls
         return [dict(call.arguments) for call in found]
-
-
-def _loop(items: Iterable[T], most: int | None) -> Iterable[T]:
-    """A plain for loop with a break, as a user writes it."""
-    found = []
-    for item in items:
-        found.append(item)
-        if most is not None and len(found) >= most:
-            break
-    return found
-
-
-def _take(texts: Iterable[str], most: int | None) -> list[str]:
-    return [text for text in itertools.islice(texts, most) if text]
 
 
 class AsyncTarget(Target):
     """Keeps one event loop, so that connections are reused from call to call."""
 
     mode = "async"
+    prefix = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,186 +99,109 @@ class AsyncTarget(Target):
         self.run(self.loop.shutdown_default_executor())
         self.loop.close()
 
+    def call(self, model: Any, method: str, *arguments: Any, **named: Any) -> Any:
+        return self.run(getattr(model, self.prefix + method)(*arguments, **named))
+
+    def pieces(self, model: Any, method: str, *arguments: Any, most: int | None) -> list[Any]:
+        async def collect() -> list[Any]:
+            found = []
+            stream = getattr(model, self.prefix + method)(*arguments)
+            async for item in await stream if asyncio.iscoroutine(stream) else stream:
+                found.append(item)
+                if most is not None and len(found) >= most:
+                    break
+            return found
+
+        return list(self.run(collect()))
+
+
+class LangChain(Target):
+    framework = "LangChain"
+    package = "langchain_ollama_dify"
+
     def _chat_model(self, settings: dict[str, Any]) -> Any:
-        return AsyncOllamaClient(ChatSettings(**settings))
+        return importlib.import_module(self.package).ChatOllamaDify(**settings)
 
     def _embedder(self, settings: dict[str, Any]) -> Any:
-        return AsyncOllamaClient(EmbeddingSettings(**settings))
+        return importlib.import_module(self.package).OllamaDifyEmbeddings(**settings)
 
     def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
-        return str(self.run(model.chat([user(text)], **call)).text)
+        return str(self.call(model, "invoke", text, **call).text)
 
     def see(self, model: Any, image: bytes) -> str:
-        return str(self.run(model.chat([user("what?", Image.from_bytes(image))])).text)
-
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
-        async def collect() -> list[str]:
-            return [chunk.text for chunk in await _async_loop(model.chat_stream([user(text)]), most)]
-
-        return [text for text in self.run(collect()) if text]
-
-    def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
-        return list(self.run(model.embed(list(texts))).vectors)
-
-    def calls(self, model: Any) -> list[dict[str, Any]]:
-        found = self.run(model.chat([user("hi")], tools=[TOOL])).tool_calls
-        return [dict(call.arguments) for call in found]
-
-
-async def _async_loop(items: Any, most: int | None) -> list[Any]:
-    found = []
-    async for item in items:
-        found.append(item)
-        if most is not None and len(found) >= most:
-            break
-    return found
-
-
-def _encoded(image: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
-
-
-class _LangChain:
-    framework = "LangChain"
-
-    def _chat_model(self, settings: dict[str, Any]) -> Any:
-        return importlib.import_module("langchain_ollama_dify").ChatOllamaDify(**settings)
-
-    def _embedder(self, settings: dict[str, Any]) -> Any:
-        return importlib.import_module("langchain_ollama_dify").OllamaDifyEmbeddings(**settings)
-
-    def _image(self, image: bytes) -> list[Any]:
         from langchain_core.messages import HumanMessage
 
-        part = {"type": "image_url", "image_url": {"url": _encoded(image)}}
-        return [HumanMessage([{"type": "text", "text": "what?"}, part])]
+        url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+        content: list[Any] = ["what?", {"type": "image_url", "image_url": {"url": url}}]
+        return str(self.call(model, "invoke", [HumanMessage(content)]).text)
 
-    def _bound(self, model: Any) -> Any:
+    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+        return [str(piece.text) for piece in self.pieces(model, "stream", text, most=most) if piece.text]
+
+    def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
+        return list(self.call(model, "embed_documents", list(texts)))
+
+    def calls(self, model: Any) -> list[dict[str, Any]]:
         described = {"name": TOOL.name, "description": "Looks.", "parameters": TOOL.parameters}
-        return model.bind_tools([{"type": "function", "function": described}])
+        bound = model.bind_tools([{"type": "function", "function": described}])
+        return [call["args"] for call in self.call(bound, "invoke", "hi").tool_calls]
 
 
-class LangChain(_LangChain, Target):
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
-        return str(model.invoke(text, **call).text)
-
-    def see(self, model: Any, image: bytes) -> str:
-        return str(model.invoke(self._image(image)).text)
-
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
-        return [str(it.text) for it in _loop(model.stream(text), most) if it.text]
-
-    def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
-        return list(model.embed_documents(list(texts)))
-
-    def calls(self, model: Any) -> list[dict[str, Any]]:
-        return [call["args"] for call in self._bound(model).invoke("hi").tool_calls]
-
-
-class AsyncLangChain(_LangChain, AsyncTarget):
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
-        return str(self.run(model.ainvoke(text, **call)).text)
-
-    def see(self, model: Any, image: bytes) -> str:
-        return str(self.run(model.ainvoke(self._image(image))).text)
-
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
-        return [str(it.text) for it in self.run(_async_loop(model.astream(text), most)) if it.text]
-
-    def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
-        return list(self.run(model.aembed_documents(list(texts))))
-
-    def calls(self, model: Any) -> list[dict[str, Any]]:
-        return [call["args"] for call in self.run(self._bound(model).ainvoke("hi")).tool_calls]
-
-
-class _LlamaIndex:
+class LlamaIndex(Target):
     framework = "LlamaIndex"
+    package = "llamaindex_ollama_dify"
 
     def _chat_model(self, settings: dict[str, Any]) -> Any:
-        return importlib.import_module("llamaindex_ollama_dify").OllamaDify(**settings)
+        return importlib.import_module(self.package).OllamaDify(**settings)
 
     def _embedder(self, settings: dict[str, Any]) -> Any:
-        return importlib.import_module("llamaindex_ollama_dify").OllamaDifyEmbedding(**settings)
+        return importlib.import_module(self.package).OllamaDifyEmbedding(**settings)
 
-    def _said(self, text: str) -> list[Any]:
-        from llama_index.core.llms import ChatMessage
-
-        return [ChatMessage(role="user", content=text)]
-
-    def _image(self, image: bytes) -> list[Any]:
+    def _said(self, text: str, *images: bytes) -> list[Any]:
         from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 
-        return [ChatMessage(role="user", blocks=[TextBlock(text="what?"), ImageBlock(image=image)])]
+        blocks = [TextBlock(text=text), *(ImageBlock(image=image) for image in images)]
+        return [ChatMessage(role="user", blocks=blocks)]
 
-    def _tool(self) -> Any:
+    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
+        return str(self.call(model, "chat", self._said(text), **call).message.content)
+
+    def see(self, model: Any, image: bytes) -> str:
+        return str(self.call(model, "chat", self._said("what?", image)).message.content)
+
+    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
+        found = self.pieces(model, "stream_chat", self._said(text), most=most)
+        return [piece.delta for piece in found if piece.delta]
+
+    def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
+        return list(self.call(model, "get_text_embedding_batch", list(texts)))
+
+    def calls(self, model: Any) -> list[dict[str, Any]]:
         from llama_index.core.tools import FunctionTool
 
         def look(at: str) -> str:
             """Looks."""
             return at
 
-        return FunctionTool.from_defaults(look)
-
-    def _arguments(self, model: Any, response: Any) -> list[dict[str, Any]]:
+        response = self.call(model, "chat_with_tools", [FunctionTool.from_defaults(look)], user_msg="hi")
         found = model.get_tool_calls_from_response(response, error_on_no_tool_call=False)
         return [call.tool_kwargs for call in found]
 
 
-class LlamaIndex(_LlamaIndex, Target):
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
-        return str(model.chat(self._said(text), **call).message.content)
-
-    def see(self, model: Any, image: bytes) -> str:
-        return str(model.chat(self._image(image)).message.content)
-
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
-        return [it.delta for it in _loop(model.stream_chat(self._said(text)), most) if it.delta]
-
-    def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
-        return list(model.get_text_embedding_batch(list(texts)))
-
-    def calls(self, model: Any) -> list[dict[str, Any]]:
-        return self._arguments(model, model.chat_with_tools([self._tool()], user_msg="hi"))
+class AsyncLangChain(LangChain, AsyncTarget):
+    prefix = "a"
 
 
-class AsyncLlamaIndex(_LlamaIndex, AsyncTarget):
-    def chat(self, model: Any, text: str = "hi", **call: Any) -> str:
-        return str(self.run(model.achat(self._said(text), **call)).message.content)
-
-    def see(self, model: Any, image: bytes) -> str:
-        return str(self.run(model.achat(self._image(image))).message.content)
-
-    def stream(self, model: Any, text: str = "hi", *, most: int | None = None) -> list[str]:
-        async def collect() -> list[Any]:
-            return await _async_loop(await model.astream_chat(self._said(text)), most)
-
-        return [it.delta for it in self.run(collect()) if it.delta]
-
-    def embed(self, model: Any, texts: Sequence[str]) -> list[Any]:
-        return list(self.run(model.aget_text_embedding_batch(list(texts))))
-
-    def calls(self, model: Any) -> list[dict[str, Any]]:
-        response = self.run(model.achat_with_tools([self._tool()], user_msg="hi"))
-        return self._arguments(model, response)
-
-
-_ALL: dict[type[Target], str] = {
-    Target: "ollama_dify",
-    AsyncTarget: "ollama_dify",
-    LangChain: "langchain_ollama_dify",
-    AsyncLangChain: "langchain_ollama_dify",
-    LlamaIndex: "llamaindex_ollama_dify",
-    AsyncLlamaIndex: "llamaindex_ollama_dify",
-}
+class AsyncLlamaIndex(LlamaIndex, AsyncTarget):
+    prefix = "a"
 
 
 def targets() -> list[Callable[[], Target]]:
     """Those whose packages can be imported here."""
     found: list[Callable[[], Target]] = []
-    for kind, package in _ALL.items():
+    for kind in (Target, AsyncTarget, LangChain, AsyncLangChain, LlamaIndex, AsyncLlamaIndex):
         try:
-            importlib.import_module(package)
+            importlib.import_module(kind.package)
         except ImportError:
             continue
         found.append(kind)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from .fuzz import FUZZED, check, fuzz, stored
+from benchmarks.fuzz import FUZZED, check, fuzz, stored
 
 REPLAYED = [pytest.param(name, data, id=f"{name}-{file}") for name in FUZZED for file, data in stored(name)]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from .load import figures
+from benchmarks.load import figures
 
 # L2, L4 (rates) and L10 (minutes) are for `make load`.
 DETERMINISTIC = ["L1", "L3", "L6", "L7", "L8", "L9"]

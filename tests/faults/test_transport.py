@@ -1,4 +1,4 @@
-"""What the fault table has no row for: closing from elsewhere, forks that hold copies, proxies, aiohttp."""
+"""What the fault table has no row for: closing from elsewhere, forks that hold copies, proxies."""
 
 from __future__ import annotations
 
@@ -245,17 +245,6 @@ def test_a_reused_connection_keeps_no_deadline(server: FaultServer) -> None:
         time.sleep(0.4)
         assert client.chat([user("hi")]).text == "Hello"
     assert server.counts.connections == 1
-
-
-def test_the_aiohttp_backend(server: FaultServer) -> None:
-    pytest.importorskip("httpx_aiohttp")
-
-    async def awaited() -> str:
-        async with AsyncOllamaClient(chat(server.url, http_backend="aiohttp")) as client:
-            whole = (await client.chat([user("hi")])).text
-            return whole + "".join([it.text async for it in client.chat_stream([user("hi")])])
-
-    assert asyncio.run(awaited()) == "HelloHello"
 
 
 def test_a_closed_client_of_ones_own_is_named(server: FaultServer) -> None:

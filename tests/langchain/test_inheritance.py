@@ -138,6 +138,49 @@ def test_the_round_trip_of_dumpd_and_load(kind: Any, settings: Any) -> None:
 
 
 @each
+@pytest.mark.filterwarnings("ignore:The function `load` is in beta")
+@pytest.mark.parametrize(
+    ("values", "dumped_values"),
+    [
+        ({"base_url": "https://ollama.com"}, {"base_url": "https://ollama.com"}),
+        ({"base_url": "https://me:pw@h"}, {"base_url": "https://h"}),
+        ({"api_key_env": "OF_MINE"}, {"api_key_env": "OF_MINE"}),
+    ],
+    ids=["the cloud's variable", "password", "variable"],
+)
+def test_a_dump_holds_no_key_that_was_not_given(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, settings: Any, values: dict[str, Any], dumped_values: Any
+) -> None:
+    for name in ("OLLAMA_API_KEY", "OF_MINE"):
+        monkeypatch.setenv(name, KEY)
+    dumped = dumpd(kind(model="m", **values))
+    kept = {name: dumped["kwargs"].get(name) for name in ("base_url", "api_key", "api_key_env", "headers")}
+    assert {name: value for name, value in kept.items() if value is not None} == dumped_values
+    again = load(
+        dumped,
+        allowed_objects=[kind],
+        valid_namespaces=["langchain_ollama_dify"],
+        secrets_map={"OLLAMA_API_KEY": "sk-of-the-map"},
+    )
+    assert again.api_key is None
+    assert "sk-of-the-map" not in str(again.sent_headers())
+
+
+@each
+def test_repr_shows_what_was_set(kind: Any, settings: Any) -> None:
+    made = kind(model="m", api_key=KEY, keep_alive=5)
+    assert repr(made) == f"{kind.__name__}(model='m', keep_alive=5)"
+
+
+@each
+def test_settings_of_another_kind_of_model(kind: Any, settings: Any) -> None:
+    wrong = ollama_dify.ChatSettings if kind is OllamaDifyEmbeddings else ollama_dify.EmbeddingSettings
+    named = "for_embedding" if kind is OllamaDifyEmbeddings else "ChatSettings"
+    with pytest.raises(ollama_dify.ConfigurationError, match=named):
+        kind.from_settings(wrong(model="m"))
+
+
+@each
 async def test_a_model_can_be_closed_and_used_again(
     server: SimulatedOllama, kind: Any, settings: Any
 ) -> None:

@@ -13,6 +13,7 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests, Embeddi
 from langchain_tests.unit_tests import ChatModelUnitTests, EmbeddingsUnitTests
 
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings
+from ollama_dify import Address
 
 IMAGES = Path(__file__).parents[1] / "data" / "images"
 
@@ -39,12 +40,14 @@ class ChatSuite:
     model_override_value = "llama3.2"
 
 
+# A key from the environment is read at the first request and is no attribute.
+ADDRESS = Address("http://localhost:11434", None, "OLLAMA_HOST")
+
+
 class TestUnit(ChatSuite, ChatModelUnitTests):
     @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
-        env = {"OLLAMA_API_KEY": "secret-key"}
-        params = {"model": "gpt-oss", "base_url": "https://ollama.com"}
-        return env, params, {"api_key": "secret-key"}
+        return {"OLLAMA_HOST": "localhost"}, {"model": "gpt-oss"}, {"address": ADDRESS}
 
 
 class TestUnitV1(TestUnit):
@@ -87,9 +90,7 @@ class EmbeddingSuite:
 class TestEmbeddingsUnit(EmbeddingSuite, EmbeddingsUnitTests):
     @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
-        env = {"OLLAMA_API_KEY": "secret-key"}
-        params = {"model": "nomic-embed-text", "base_url": "https://ollama.com"}
-        return env, params, {"api_key": "secret-key"}
+        return {"OLLAMA_HOST": "localhost"}, {"model": "nomic-embed-text"}, {"address": ADDRESS}
 
 
 @pytest.mark.usefixtures("server")

@@ -55,6 +55,7 @@ def test_what_cannot_work_is_a_configuration_error(cls: Any, values: dict[str, A
     with pytest.raises(ConfigurationError, match=told) as caught:
         make(cls, **values)
     assert isinstance(caught.value, ValueError)
+    assert str(caught.value).count(cls.__name__) == 1
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -141,6 +142,20 @@ def test_context_manager_closes(cls: Any) -> None:
     with make(cls) as model:
         first = model.client
     assert model.client is first
+
+
+@both
+def test_repr_shows_what_was_set(cls: Any) -> None:
+    assert repr(cls(model="m", api_key=SECRET, keep_alive=5)) == f"{cls.__name__}(model='m', keep_alive=5)"
+
+
+@both
+def test_settings_of_another_kind_of_model(cls: Any) -> None:
+    wrong, named = (
+        (EmbeddingSettings, "ChatSettings") if cls is OllamaDify else (ChatSettings, "for_embedding")
+    )
+    with pytest.raises(ConfigurationError, match=named):
+        cls.from_settings(wrong(model="m"))
 
 
 def test_from_settings() -> None:

@@ -208,13 +208,6 @@ except ImportError as error:
 @pytest.mark.parametrize(
     ("hidden", "code", "extra"),
     [
-        pytest.param(
-            "httpx_aiohttp",
-            "import asyncio\nfrom ollama_dify import AsyncOllamaClient, ConnectionSettings\n"
-            "asyncio.run(AsyncOllamaClient(ConnectionSettings(http_backend='aiohttp')).version())",
-            "aiohttp",
-            id="aiohttp",
-        ),
         pytest.param("typer", "from ollama_dify.cli import main\nmain()", "cli", id="command"),
     ],
 )

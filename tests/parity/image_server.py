@@ -1,31 +1,40 @@
-"""A web server with images, and with the tricks of a hostile one; it notes what it is asked."""
+"""A web server with images, and with the tricks of a hostile one; and a resolver in place of the system's."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
+
+from tests.faults.server import FaultServer, Request, Step, head, whole
 
 PNG = (Path(__file__).parent.parent / "data" / "images" / "png_rgb.png").read_bytes()
 
 
-class ImageServer(ThreadingHTTPServer):
+def images(request: Request) -> Iterable[Step]:
+    """The answer to a path: an image, a page, a redirect, too much, or too slow."""
+    kind, _, rest = request.path.lstrip("/").partition("?")
+    answers: dict[str, list[Step]] = {
+        "cat.png": [whole(PNG, Content_Type="text/plain", Set_Cookie="a=b")],
+        "text.png": [whole(b"<html>no image</html>", Content_Type="image/png")],
+        "missing.png": [whole(b"", 404)],
+        "to": [whole(b"", 302, Location=unquote(rest), Set_Cookie="a=b")],
+        "loop": [whole(b"", 302, Location="/loop")],
+        "big.png": [whole(PNG + bytes(20 << 20))],
+        "slow.png": [head(length=len(PNG)), *(step for byte in PNG for step in (bytes([byte]), 0.02))],
+    }
+    return answers[kind]
+
+
+class ImageServer(FaultServer):
     """`asked`: path and headers of each request, in order."""
 
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        super().__init__(("127.0.0.1", 0), _Handler)
-
     @property
-    def port(self) -> int:
-        return int(self.server_address[1])
+    def asked(self) -> list[tuple[str, dict[str, str]]]:
+        return [(request.path, request.headers) for request in self.requests]
 
     def address(self, path: str, host: str = "images.example.com") -> str:
         return f"http://{host}:{self.port}{path}"
@@ -35,65 +44,11 @@ class ImageServer(ThreadingHTTPServer):
         return [path for path, _ in self.asked]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: ImageServer
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Silence."""
-
-    def do_GET(self) -> None:
-        self.server.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-        kind, _, rest = self.path.lstrip("/").partition("?")
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            getattr(self, f"_{kind.partition('.')[0]}")(unquote(rest))
-
-    def _send(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _cat(self, rest: str) -> None:
-        self._send(200, PNG, Content_Type="text/plain", Set_Cookie="a=b")
-
-    def _text(self, rest: str) -> None:
-        self._send(200, b"<html>no image</html>", Content_Type="image/png")
-
-    def _missing(self, rest: str) -> None:
-        self._send(404, b"")
-
-    def _to(self, rest: str) -> None:
-        self._send(302, b"", Location=rest, Set_Cookie="a=b")
-
-    def _loop(self, rest: str) -> None:
-        self._send(302, b"", Location="/loop")
-
-    def _big(self, rest: str) -> None:
-        self._send(200, PNG + bytes(20 << 20))
-
-    def _slow(self, rest: str) -> None:
-        self.send_response(200)
-        self.end_headers()
-        for byte in PNG:
-            self.wfile.write(bytes([byte]))
-            time.sleep(0.02)
-
-
 @contextlib.contextmanager
 def image_server() -> Iterator[ImageServer]:
     """The server, listening on the loopback address."""
-    server = ImageServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with ImageServer(images) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class Names:

@@ -119,15 +119,6 @@ async def test_trim_answers_and_says_what_it_dropped(server: SimulatedOllama, wa
     assert "truncated" not in told
 
 
-async def test_trim_drops_the_same_everywhere(server: SimulatedOllama) -> None:
-    values = {"context_size": 1024, "max_tokens": 128, "context_overflow": "trim"}
-    found = {
-        tuple((await ask(server, kind, how, in_its_words(kind, TALK), **values))["dropped_messages"])
-        for kind, how in CHAT.values()
-    }
-    assert len(found) == 1
-
-
 @pytest.mark.parametrize("way", [*CHAT, *TEXT])
 async def test_truncate_answers_and_says_that_the_server_cut(server: SimulatedOllama, way: str) -> None:
     kind, how = {**CHAT, **TEXT}[way]

@@ -12,6 +12,8 @@ from typing import Any
 from ollama_dify.testing import Reply, SimulatedModel
 
 DATA = Path(__file__).parent.parent / "data" / "captures"
+# The OpenAI-compatible routes, the older embedding route, and what only manages models.
+UNKNOWN = ("/v1", "/api/embeddings", "/api/blobs", "/api/copy", "/api/create", "/api/delete", "/api/status")
 VERSIONS = ("0.24.0", "0.32.15", "0.33.0-rc2")
 BETA = re.compile(r'\[|\n+|"(?=\])| ?"(?=b)|b|e|t|a|","|",| ')
 STOPS = {"seed": 1, "stop": ["<|im_start|>", "<|im_end|>"], "temperature": 0}
@@ -38,8 +40,10 @@ class Recording:
 
 
 def recordings(version: str) -> list[Recording]:
+    """All exchanges over the routes that are simulated."""
     raw = gzip.decompress((DATA / f"{version}.jsonl.gz").read_bytes()).decode()
-    return [Recording(**json.loads(line)) for line in raw.split("\n") if line]
+    read = [Recording(**json.loads(line)) for line in raw.split("\n") if line]
+    return [one for one in read if not one.path.startswith(UNKNOWN)]
 
 
 def models(recorded: list[Recording]) -> list[SimulatedModel]:
@@ -85,6 +89,7 @@ def _model(entry: dict[str, Any], show: dict[str, Any] | None) -> SimulatedModel
         system="You are a pirate." if name == "tiny-sys" else None,
         parameters=parameters,
         counting="words" if embeds else "bpe",
+        framed=embeds,
         listed=entry.get("capabilities"),
         model_info=info,
     )
@@ -131,10 +136,8 @@ def script(one: Recording) -> Reply | None:
         return WHOLE[one.name]
     if one.status != 200 and "native-mid-stream" not in one.name:
         return None
-    if one.path not in ("/api/chat", "/api/generate", "/v1/chat/completions"):
+    if one.path not in ("/api/chat", "/api/generate"):
         return None
-    if one.path.startswith("/v1"):
-        return _openai(one)
     chunks = [json.loads(line) for line in one.response.split("\n") if line]
     errors = [chunk["error"] for chunk in chunks if "error" in chunk]
     chunks = [chunk for chunk in chunks if "error" not in chunk]
@@ -164,30 +167,11 @@ def script(one: Recording) -> Reply | None:
     )
 
 
-def _openai(one: Recording) -> Reply:
-    if one.response.startswith("data:"):
-        events = [json.loads(line[6:]) for line in one.response.split("\n") if line.startswith("data: {")]
-        deltas = [choice["delta"] for event in events for choice in event["choices"]]
-    else:
-        deltas = [choice["message"] for choice in json.loads(one.response)["choices"]]
-    calls = [call["function"] for delta in deltas for call in delta.get("tool_calls") or ()]
-    return Reply(
-        "".join(delta.get("content") or "" for delta in deltas),
-        thinking="".join(delta.get("reasoning") or "" for delta in deltas) or None,
-        tool_calls=[{"name": call["name"], "arguments": json.loads(call["arguments"])} for call in calls],
-    )
-
-
 _NEUTRAL = (
     (re.compile(r'"(created_at|modified_at|expires_at)":"[^"]*"'), r'"\1":"T"'),
     (re.compile(r'"(total|load|prompt_eval|eval)_duration":\d+'), r'"\1_duration":0'),
     (re.compile(r'"id":"call_[a-z0-9]{8}"'), '"id":"call_8"'),
     (re.compile(r'"id":"[A-Za-z0-9]{32}"'), '"id":"32"'),
-    (
-        re.compile(r'"id":"chatcmpl-\d{1,3}","object":"([\w.]+)","created":\d+'),
-        r'"id":"chatcmpl","object":"\1","created":0',
-    ),
-    (re.compile(r'"created":\d+'), '"created":0'),
     (re.compile(r'"digest":"[0-9a-f]{64}"'), '"digest":"D"'),
     (re.compile(r"(?:/usr/share/ollama/\.ollama/models\w*/blobs/)?sha256[-:][0-9a-f]{64}"), "sha256"),
     (re.compile(r'"logprob":-?[\d.e-]+'), '"logprob":0'),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ollama_dify.testing.answers import Question, compose
+from ollama_dify.testing.rules.answers import Question, compose
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -177,11 +177,10 @@ SCHEMAS = {
         "properties": {
             "low": {"type": "integer", "minimum": 50, "maximum": 60},
             "open": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-            "code": {"type": "string", "pattern": "^[A-Z]{3}-\\d{4}$"},
             "short": {"type": "string", "maxLength": 4, "minLength": 4},
             "flag": {"type": "boolean"},
         },
-        "required": ["low", "open", "code", "short", "flag"],
+        "required": ["low", "open", "short", "flag"],
     },
     "recursive": {
         "$defs": {
@@ -259,7 +258,10 @@ def test_json_without_a_schema(text: str, keys: set[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("png_10x2000.png", "The image is a PNG image, 10 by 2000 pixels."),
+        (
+            "png_10x2000.png",
+            "The image is a PNG image, 10 by 2000 pixels: mostly red; of medium brightness, evenly lit.",
+        ),
         ("jpeg_exif6.jpg", "The image is a JPEG image, 112 by 56 pixels."),
         ("gif_static.gif", "The image is a GIF image, 56 by 56 pixels."),
         ("webp_lossless.webp", "The image is a WebP image, 56 by 56 pixels."),
@@ -307,46 +309,6 @@ def test_answers_are_extracted_from_the_context(form: str, question: str, expect
 def test_context_without_the_answer_is_said() -> None:
     text = compose(Question([user(QA.format(story=STORY, question="Who won the chess match?"))])).text
     assert text == "The given context does not answer this question: Who won the chess match?"
-
-
-REFINE = "New Context: {new}\nQuery: Who built the lighthouse?\nOriginal Answer: {old}\nNew Answer: "
-
-
-@pytest.mark.parametrize(
-    ("new", "old", "expected"),
-    [
-        ("Tea is hot.", "Anna Berg built the lighthouse.", "Anna Berg built the lighthouse."),
-        ("Anna Berg built the lighthouse.", "Nobody knows.", "Anna Berg built the lighthouse."),
-    ],
-    ids=["keeps-the-better-answer", "takes-the-new-one"],
-)
-def test_answers_are_refined(new: str, old: str, expected: str) -> None:
-    assert compose(Question([user(REFINE.format(new=new, old=old))])).text == expected
-
-
-def test_follow_up_is_condensed_with_what_it_is_about() -> None:
-    prompt = (
-        "Rephrase the follow up question to be a standalone question.\n\nuser: Who built the lighthouse?\n"
-        "assistant: Anna Berg.\nFollow Up Input: When did she build it?\nStandalone question:"
-    )
-    condensed = compose(Question([user(prompt)])).text
-    assert condensed == "When did she build it (concerning: Who built the lighthouse?)?"
-
-
-REACT = (
-    "You have access to the following tools:\n> Tool Name: get_weather\n"
-    "Tool Description: Get the weather for a city\n"
-    'Tool Args: {"properties": {"city": {"type": "string"}}, "required": ["city"], "type": "object"}\n\n'
-    "Thought: ...\nAction: tool name\nAction Input: the input"
-)
-
-
-def test_react_steps() -> None:
-    asked = [{"role": "system", "content": REACT}, user("What is the weather in Oslo?")]
-    first = compose(Question(asked)).text
-    assert first.endswith('Action: get_weather\nAction Input: {"city": "Oslo"}')
-    done = [*asked, {"role": "assistant", "content": first}, user("Observation: snow")]
-    assert compose(Question(done)).text.endswith("Answer: snow")
 
 
 def test_conversation_is_remembered_and_the_rest_is_mentioned() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import http.client
 import itertools
 import json
+import math
 import socket
 import threading
 import time
@@ -429,7 +431,8 @@ def test_embeddings_are_cut_normalised_and_counted(embedder: Callable[..., Any])
     short = embedder(input="A cat sits on the mat.", dimensions=64)[1]["embeddings"][0]
     assert len(short) == 64
     assert sum(value * value for value in short) == pytest.approx(1.0, abs=1e-5)
-    assert whole["prompt_eval_count"] == count("A cat sits on the mat.")
+    assert whole["prompt_eval_count"] == count("A cat sits on the mat.") + 2
+    assert embedder(input=["a", "b c"])[1]["prompt_eval_count"] == 7
     assert embedder(input=["a", "b"])[1]["embeddings"][1] == embedder(input="b")[1]["embeddings"][0]
 
 
@@ -439,3 +442,99 @@ def test_long_texts(embedder: Callable[..., Any], truncate: bool | None, status:
     assert got == status
     expected = {"error": "the input length exceeds the context length"} if status == 400 else None
     assert body == expected or body["prompt_eval_count"] == 512
+
+
+WAV = base64.b64encode((DATA / "images" / "wav.wav").read_bytes()).decode()
+RED = base64.b64encode((DATA / "images" / "png_rgb.png").read_bytes()).decode()
+UNSUPPORTED = "input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
+NO_MEDIA = "Multimodal data provided, but model does not support multimodal requests."
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "template", "media", "says"),
+    [
+        pytest.param(("completion", "audio"), "chatml", WAV, None, id="heard"),
+        pytest.param(
+            ("completion", "vision"), "chatml", WAV, "Failed to load image or audio", id="only sees"
+        ),
+        pytest.param(
+            ("completion", "audio"), "chatml", RED, "Failed to load image or audio", id="only hears"
+        ),
+        pytest.param(("completion",), "chatml", WAV, NO_MEDIA, id="neither"),
+        pytest.param(("completion", "vision"), "native", WAV, f"audio {UNSUPPORTED}", id="native, only sees"),
+        pytest.param(("completion", "tools", "vision"), "native", RED, None, id="native, tools and vision"),
+    ],
+)
+def test_audio_and_images(capabilities: Any, template: Any, media: str, says: str | None) -> None:
+    with SimulatedOllama([SimulatedModel("m", capabilities, template=template)]) as server:
+        asked = {
+            "model": "m",
+            "stream": False,
+            "messages": [{"role": "user", "content": "?", "images": [media]}],
+        }
+        status, body = post(server, "/api/chat", asked)
+    assert (status == 200) is (says is None)
+    assert says is None or says in body["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/embed", "/api/show"])
+def test_a_bad_name_is_said_to_be_one(simulated_ollama: SimulatedOllama, path: str) -> None:
+    asked = {
+        "model": "bad name!!",
+        "messages": [{"role": "user", "content": "?"}],
+        "prompt": "?",
+        "input": "?",
+    }
+    assert post(simulated_ollama, path, asked) == (400, {"error": "invalid model name"})
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "says"),
+    [("0.24.0", 500, "failed to load model vocabulary"), ("0.33.0", 400, "failed to parse grammar")],
+)
+@pytest.mark.parametrize(("count", "fits"), [(1990, True), (3000, False)])
+def test_a_grammar_too_large(version: str, status: int, says: str, count: int, fits: bool) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "array", "items": {}, "minItems": count}}}
+    with SimulatedOllama(version=version) as server:
+        got, body = post(server, "/api/chat", {**HELLO, "stream": False, "format": schema})
+    assert (got, says in body.get("error", "")) == ((200, False) if fits else (status, True))
+
+
+RERANK = "<Instruct>: Answer yes or no\n<Query>: {query}\n<Document>: {document}<|im_end|>\n"
+
+
+@pytest.mark.parametrize(
+    ("document", "word", "likely"),
+    [
+        ("Piers of the harbour: three.", "yes", 0.74),
+        ("Tea is served.", "no", 0.02),
+        ("Three cats.", "no", 0.26),
+    ],
+)
+def test_a_reranker_says_yes_or_no(
+    simulated_ollama: SimulatedOllama, document: str, word: str, likely: float
+) -> None:
+    prompt = RERANK.format(query="How many of three piers has the harbour?", document=document)
+    asked = {"model": "qwen3-reranker", "prompt": prompt, "raw": True, "stream": False, "logprobs": True}
+    status, body = post(
+        simulated_ollama, "/api/generate", {**asked, "top_logprobs": 20, "options": {"num_predict": 1}}
+    )
+    (first,) = body["logprobs"]
+    assert (status, body["response"], first["token"], body["done_reason"]) == (200, word, word, "length")
+    assert len(first["top_logprobs"]) == 20
+    assert first["top_logprobs"][0] == {key: first[key] for key in ("token", "logprob", "bytes")}
+    said = [one for one in first["top_logprobs"] if one["token"].strip().lower() == "yes"]
+    assert len({one["token"] for one in said}) == 4
+    assert sum(math.exp(one["logprob"]) for one in said) == pytest.approx(likely, abs=0.02)
+
+
+def test_cached_tokens_and_cloud_fields_can_be_scripted() -> None:
+    model = SimulatedModel(
+        "gpt-oss:120b-cloud", remote_model="gpt-oss:120b", remote_host="https://ollama.com:443"
+    )
+    with SimulatedOllama([model]) as server:
+        server.reply(Reply("Hi", cached_tokens=7, logprobs=[{"Hi": -0.1, "Ho": -2.5}]))
+        asked = {**HELLO, "model": model.name, "stream": False, "logprobs": True, "top_logprobs": 2}
+        _, body = post(server, "/api/chat", asked)
+    assert (body["remote_model"], body["prompt_eval_cached_count"]) == ("gpt-oss:120b", 7)
+    assert [one["token"] for one in body["logprobs"][0]["top_logprobs"]] == ["Hi", "Ho"]

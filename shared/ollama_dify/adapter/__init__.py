@@ -4,6 +4,7 @@ from ..client.owner import ClientOwner
 from ..client.request import Request, as_prompt
 from ..media.load import load_audio, load_image
 from ..settings.answer_format import answer_format
+from ..settings.credentials import bound_values
 from ..wire.messages import read_arguments
 from ..wire.repair import correction, read_json, schema_request
 from ..wire.tool_choice import read_tool_choice
@@ -14,6 +15,7 @@ __all__ = [
     "Request",
     "answer_format",
     "as_prompt",
+    "bound_values",
     "correction",
     "load_audio",
     "load_image",

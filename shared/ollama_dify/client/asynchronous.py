@@ -119,7 +119,7 @@ class AsyncOllamaClient:
         self.settings = settings
         self._caches = {} if caches is None else caches
         self._transports: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[tuple[int, int], AsyncTransport]
+            asyncio.AbstractEventLoop, dict[tuple[int, tuple[Any, ...]], AsyncTransport]
         ] = WeakKeyDictionary()
 
     async def chat(
@@ -269,7 +269,7 @@ class AsyncOllamaClient:
                 if other.is_closed():
                     self._transports.pop(other, None)
             here = self._transports.setdefault(loop, {})
-        key = (os.getpid(), self.settings._revision)
+        key = (os.getpid(), self.settings.connection_values())
         transport = here.get(key)
         if transport is None:
             from ..transport.asynchronous import AsyncTransport

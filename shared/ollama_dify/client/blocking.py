@@ -133,7 +133,7 @@ class OllamaClient:
     def __init__(self, settings: ConnectionSettings, *, caches: dict[str, ModelCache] | None = None) -> None:
         self.settings = settings
         self._caches = {} if caches is None else caches
-        self._transports: dict[tuple[int, int], Transport] = {}
+        self._transports: dict[tuple[int, tuple[Any, ...]], Transport] = {}
 
     def chat(
         self,
@@ -282,7 +282,7 @@ class OllamaClient:
     def _transport(self) -> Transport:
         """This process's transport: what a fork inherited is left alone, what an assignment made stale is
         replaced."""
-        key = (os.getpid(), self.settings._revision)
+        key = (os.getpid(), self.settings.connection_values())
         known = self._transports
         transport = known.get(key)
         if transport is None:

@@ -35,8 +35,8 @@ class ClientOwner(BaseModel):
     `class ChatOllamaDify(BaseChatModel, ClientOwner, ChatSettings)`.
     """
 
-    _sync_client: OllamaClient | None = PrivateAttr(None)
-    _awaited_client: AsyncOllamaClient | None = PrivateAttr(None)
+    _sync_client: OllamaClient | None = PrivateAttr(default=None)
+    _awaited_client: AsyncOllamaClient | None = PrivateAttr(default=None)
 
     @property
     def client(self) -> OllamaClient:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -13,21 +15,40 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_serializer,
     field_validator,
     model_validator,
 )
 
-from ..address import Address, is_ollama_cloud, resolve_address, with_credentials
+from ..address import Address, parse_base_url, resolve_address
 from ..errors import ConfigurationError
+from .credentials import (
+    BoundHeaders,
+    BoundKey,
+    BoundName,
+    ServerUrl,
+    authorization,
+    check_key,
+    check_origins,
+)
 from .names import configuration_error, unknown_name
 
-__all__ = ["ConnectionSettings", "Timeouts"]
+__all__ = ["ConnectionSettings", "PerObject", "Timeouts"]
+
+if TYPE_CHECKING:
+    # For type checkers, which take a field's type for that of the argument.
+    Secret = SecretStr | str
+else:
+    Secret = SecretStr
 
 _S = TypeVar("_S", bound="ConnectionSettings")
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # h11 takes no others, and shows the value in its error.
 _HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN_HEADERS = ("accept-encoding", "content-encoding", "content-length", "content-type", "transfer-encoding")
 
 
@@ -57,16 +78,26 @@ class Timeouts(BaseModel):
             raise configuration_error(type(self), error) from None
 
 
-def _sendable_key(key: str, name: str = "") -> str:
-    if re.search(r"[^\x21-\x7e]", key):
-        raise ValueError(f"{name}holds a space, a line break or a character outside ASCII")
-    return key
+@dataclass(frozen=True, slots=True)
+class PerObject:
+    """Marks a field that a call cannot override, and says why."""
+
+    why: str
+
+
+_CONNECTION = PerObject("it belongs to the connection")
 
 
 class ConnectionSettings(BaseModel):
     """Where the server is and how to talk to it.
 
     Raises ConfigurationError for anything that cannot work; nothing falls back to localhost.
+
+    `api_key`, `api_key_env` and `headers` are for the server (scheme, host, port) whose address came with
+    them. Another address for them is refused, whichever way it comes (assignment, `from_settings`,
+    `for_embedding`, `model_copy`, LangChain's `configurable_fields`, LlamaIndex's `from_dict`), so that no
+    other server receives them and none is dropped without a word: give both in one step, or None. User and
+    password inside an address go with it. An `http_client` and a `proxy` are used as they are.
     """
 
     model_config = ConfigDict(
@@ -78,73 +109,74 @@ class ConnectionSettings(BaseModel):
         protected_namespaces=(),
     )
 
-    base_url: str | None = Field(
-        None,
+    base_url: Annotated[str | None, _CONNECTION] = Field(
+        default=None,
         title="Base URL",
         description="Address of the Ollama server. Unset: `OLLAMA_HOST` as Ollama's own client reads it, "
         "else http://localhost:11434.",
     )
-    api_key: SecretStr | None = Field(
-        None, title="API Key", description="Sent as a Bearer token.", exclude=True, repr=False
+    api_key: Annotated[Secret | None, _CONNECTION] = Field(
+        default=None,
+        title="API Key",
+        description="Sent as a Bearer token. Unset: for https://ollama.com `OLLAMA_API_KEY`.",
+        exclude=True,
+        repr=False,
     )
-    api_key_from_env: bool = Field(
-        False, description="Use `OLLAMA_API_KEY` for this address too, not only for ollama.com."
+    api_key_env: Annotated[str | None, _CONNECTION] = Field(
+        default=None,
+        description="Environment variable that holds the key; read at the first request, never stored.",
     )
-    headers: dict[str, str] = Field(
-        default_factory=dict, description="Sent with every request.", exclude=True, repr=False
+    headers: Annotated[dict[str, str], _CONNECTION] = Field(
+        default_factory=BoundHeaders, description="Sent with every request.", exclude=True, repr=False
     )
     timeout: float | Timeouts | None = Field(
-        None, description="Seconds for a whole exchange, or a `Timeouts` to set each phase."
+        default=None, description="Seconds for a whole exchange, or a `Timeouts` to set each phase."
     )
-    max_retries: int = Field(2, ge=0, le=100, description="How often a transient failure is tried again.")
-    max_connections: int = Field(100, ge=1, description="Connections of one object to its server at once.")
-    verify: Any = Field(
-        True, description="TLS: True, False (loud), a path to a CA bundle, or an ssl.SSLContext.", repr=False
+    max_retries: int = Field(
+        default=2, ge=0, le=100, description="How often a transient failure is tried again."
     )
-    proxy: SecretStr | None = Field(None, description="URL of a proxy to use.", exclude=True, repr=False)
-    trust_env: bool = Field(
-        True, description="Honour HTTP_PROXY and its kin; loopback and private addresses bypass them."
+    max_connections: Annotated[int, _CONNECTION] = Field(
+        default=100, ge=1, description="Connections of one object to its server at once."
     )
-    follow_redirects: bool = Field(False, description="Follow 307 and 308 within the same origin.")
-    http_backend: Literal["httpx", "aiohttp"] = Field(
-        "httpx", description="Transport of async calls; aiohttp needs the extra `aiohttp`."
+    verify: Annotated[Any, _CONNECTION] = Field(
+        default=True,
+        description="TLS: True, False (loud), a path to a CA bundle, or an ssl.SSLContext.",
+        repr=False,
     )
-    http_client: Any = Field(
-        None, description="An httpx.Client to use instead of an own one.", exclude=True, repr=False
+    proxy: Annotated[Secret | None, _CONNECTION] = Field(
+        default=None, description="URL of a proxy to use.", exclude=True, repr=False
     )
-    http_async_client: Any = Field(
-        None, description="An httpx.AsyncClient to use instead of an own one.", exclude=True, repr=False
+    trust_env: Annotated[bool, _CONNECTION] = Field(
+        default=True, description="Honour HTTP_PROXY and its kin; loopback and private addresses bypass them."
+    )
+    follow_redirects: Annotated[bool, _CONNECTION] = Field(
+        default=False, description="Follow 307 and 308 within the same origin."
+    )
+    http_client: Annotated[Any, _CONNECTION] = Field(
+        default=None, description="An httpx.Client to use instead of an own one.", exclude=True, repr=False
+    )
+    http_async_client: Annotated[Any, _CONNECTION] = Field(
+        default=None,
+        description="An httpx.AsyncClient to use instead of an own one.",
+        exclude=True,
+        repr=False,
     )
 
-    _address: Address = PrivateAttr()
-    _resolved_for: tuple[str | None, bool] = PrivateAttr((None, False))
-    # Counts changes of the connection, so that clients know when to connect anew.
-    _revision: int = PrivateAttr(0)
+    # What `OLLAMA_HOST` named when it was needed first: copies and pickles ask the same server.
+    _environment: Address | None = PrivateAttr(default=None)
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise configuration_error(type(self), error) from None
+        # What a framework's validators filled in was not set.
+        object.__setattr__(self, "__pydantic_fields_set__", self.model_fields_set & set(values))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in type(self).model_fields:
-            self._set_other(name, value)
+        if name in type(self).model_fields:
+            self._take_over(self._changed({name: value}))
             return
-        before, were_set = dict(self.__dict__), set(self.model_fields_set)
-        private = dict(self.__pydantic_private__ or {})
-        try:
-            super().__setattr__(name, value)
-        except ValidationError as error:
-            # A failed check across fields comes after pydantic stored the value.
-            self.__dict__.update(before)
-            self.model_fields_set.intersection_update(were_set)
-            self.__pydantic_private__ = private
-            raise configuration_error(type(self), error) from None
-        if name in ConnectionSettings.model_fields:
-            self._revision += 1
-
-    def _set_other(self, name: str, value: Any) -> None:
         try:
             super().__setattr__(name, value)
         except ValueError:
@@ -153,6 +185,38 @@ class ConnectionSettings(BaseModel):
             raise ConfigurationError(
                 f"{type(self).__name__}: {unknown_name(name, type(self).model_fields)}"
             ) from None
+
+    def _changed(self: _S, update: Mapping[str, Any]) -> _S:
+        """A shallow copy with other values, all checked together; self stays as it is."""
+        made = BaseModel.__copy__(self)
+        validator, fields = type(self).__pydantic_validator__, type(self).model_fields
+        # What is in `__dict__` beside fields, such as a cached property, was made from the old values.
+        values = {name: value for name, value in self.__dict__.items() if name in fields}
+        object.__setattr__(made, "__dict__", values)
+        # Private attributes do not take part in validation.
+        context = {"environment": self._environment}
+        try:
+            name, *more = update
+            if not more and name in fields:
+                validator.validate_assignment(made, name, update[name], context=context)
+            else:
+                validator.validate_python({**values, **update}, self_instance=made, context=context)
+        except ValidationError as error:
+            raise configuration_error(type(self), error) from None
+        object.__setattr__(made, "__pydantic_fields_set__", self.model_fields_set | set(update))
+        return made
+
+    def _take_over(self: _S, other: _S) -> None:
+        object.__setattr__(self, "__dict__", other.__dict__)
+        object.__setattr__(self, "__pydantic_fields_set__", other.model_fields_set)
+        self._environment = other._environment
+
+    def model_copy(self: _S, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> _S:
+        """A copy with other values, checked as in the constructor."""
+        copied = super().model_copy(deep=deep)
+        if update:
+            copied._take_over(copied._changed(update))
+        return copied
 
     def __deepcopy__(self: _S, memo: dict[int, Any] | None = None) -> _S:
         memo = {} if memo is None else memo
@@ -163,10 +227,22 @@ class ConnectionSettings(BaseModel):
                 memo[id(value)] = value
         return super().__deepcopy__(memo)
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [item for item in super().__repr_args__() if item[0] in self.model_fields_set]
+
     @property
     def address(self) -> Address:
         """The server's address and where it came from."""
-        return self._address
+        url = self.base_url
+        if url is None:
+            if self._environment is None:
+                self._environment = resolve_address(None, os.environ)
+            return self._environment
+        return (
+            Address(str(url), url.authorization, "base_url")
+            if isinstance(url, ServerUrl)
+            else parse_base_url(url)
+        )
 
     @property
     def timeouts(self) -> Timeouts:
@@ -174,6 +250,40 @@ class ConnectionSettings(BaseModel):
         if isinstance(self.timeout, Timeouts):
             return self.timeout
         return Timeouts(total=self.timeout)
+
+    def secret(self, name: Literal["api_key", "proxy"]) -> str | None:
+        """The text of a secret."""
+        value = getattr(self, name)
+        return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+    def sent_headers(self) -> dict[str, str]:
+        """The headers of every request, credentials among them, names in lower case; reads the environment.
+
+        Raises ConfigurationError for an `api_key_env` that is not set.
+        """
+        # Once more, for what came past validation.
+        check_origins(self.__dict__, self.address.origin)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if "authorization" not in headers:
+            found = authorization(self.secret("api_key"), self.api_key_env, self.address)
+            if found is not None:
+                headers["authorization"] = found
+        return headers
+
+    def connection_values(self) -> tuple[Any, ...]:
+        """What a connection depends on, hashable: while it is equal, a client keeps its connections."""
+        return (
+            self.address,
+            self.api_key,
+            self.api_key_env,
+            tuple(self.headers.items()),
+            self.timeout,
+            self.max_connections,
+            self.secret("proxy"),
+            self.trust_env,
+            self.follow_redirects,
+            *(id(own) for own in (self.verify, self.http_client, self.http_async_client)),
+        )
 
     def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
         """The values that were set, secrets included, as keyword arguments for a settings class.
@@ -185,20 +295,25 @@ class ConnectionSettings(BaseModel):
 
     @classmethod
     def from_settings(cls: type[_S], settings: ConnectionSettings, **changes: Any) -> _S:
-        """The same settings in this class, with changes: `ChatOllamaDify.from_settings(settings)`."""
-        return cls(**{**settings._handed_on(cls._settings_part()), **changes})
+        """The same settings in this class, with changes: `ChatOllamaDify.from_settings(settings)`.
 
-    def _handed_on(self, fields: type[ConnectionSettings]) -> dict[str, Any]:
-        """`explicit`, with credentials of the address back inside it, so that they stay with their server."""
-        values = self.explicit(fields=fields)
-        authorization = self._address.authorization
-        headers = values.get("headers", {})
-        if authorization is None or headers.get("Authorization") != authorization:
-            return values
-        values["headers"] = {name: value for name, value in headers.items() if name != "Authorization"}
-        if self.base_url is not None:
-            values["base_url"] = with_credentials(self.base_url, authorization)
-        return values
+        Raises ConfigurationError for settings of another type of model.
+        """
+        part = cls._settings_part()
+        if not isinstance(settings, ConnectionSettings):
+            raise ConfigurationError(
+                f"{cls.__name__}.from_settings takes {part.__name__}, not {type(settings).__name__}.",
+                hint=f"Make them first: {part.__name__}(**values).",
+            )
+        given = settings._settings_part()
+        if not issubclass(given, part) and not issubclass(part, given):
+            raise ConfigurationError(
+                f"{cls.__name__} takes {part.__name__}, not {given.__name__}.", hint=part._instead_of_others
+            )
+        return cls(**{**settings.explicit(fields=part), **changes})
+
+    # What to do with settings of another type of model.
+    _instead_of_others: ClassVar[str | None] = None
 
     @classmethod
     def _settings_part(cls) -> type[ConnectionSettings]:
@@ -210,11 +325,43 @@ class ConnectionSettings(BaseModel):
             if base.__module__.partition(".")[0] == ours and issubclass(base, ConnectionSettings)
         )
 
-    @field_validator("headers")
+    @field_validator("base_url", mode="wrap")
     @classmethod
-    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
-        for name, value in headers.items():
-            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+    def _check_base_url(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> ServerUrl | None:
+        if value is None or isinstance(value, ServerUrl):
+            return value
+        address = parse_base_url(handler(value))
+        return ServerUrl(address.url, address.authorization)
+
+    @field_serializer("base_url")
+    def _without_password(self, value: str | None) -> str | None:
+        return None if value is None else str(value)
+
+    @field_validator("api_key", mode="wrap")
+    @classmethod
+    def _check_api_key(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> BoundKey | None:
+        key = handler(value)
+        if key is None or not key.get_secret_value():
+            return None
+        return _with_origin(BoundKey(check_key(key.get_secret_value())), value)
+
+    @field_validator("api_key_env", mode="wrap")
+    @classmethod
+    def _check_api_key_env(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> BoundName | None:
+        name = handler(value)
+        if name is None:
+            return None
+        if not _VARIABLE.fullmatch(name):
+            # May be the key itself, so it is not shown.
+            raise ValueError("is no name of an environment variable; a key itself goes into api_key=")
+        return _with_origin(BoundName(name), value)
+
+    @field_validator("headers", mode="wrap")
+    @classmethod
+    def _check_headers(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> BoundHeaders:
+        headers = handler(value)
+        for name, text in headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
                 raise ValueError(
                     f"header {name!r} holds a character that HTTP does not allow (a line break, a space at "
                     "an end, anything outside ASCII)"
@@ -223,7 +370,7 @@ class ConnectionSettings(BaseModel):
                 raise ValueError(f"header {name!r} is set by the client itself; leave it out")
         if len({name.lower() for name in headers}) < len(headers):
             raise ValueError("the same header is given twice, in different case")
-        return dict(headers)
+        return _with_origin(BoundHeaders(headers), value)
 
     @field_validator("timeout")
     @classmethod
@@ -232,42 +379,20 @@ class ConnectionSettings(BaseModel):
             raise ValueError("is a number of seconds greater than 0; None means no limit")
         return timeout
 
-    @field_validator("api_key")
-    @classmethod
-    def _check_api_key(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is None or not key.get_secret_value():
-            return None
-        return SecretStr(_sendable_key(key.get_secret_value()))
-
     @model_validator(mode="after")
-    def _resolve(self) -> ConnectionSettings:
-        """Read the environment, and move credentials out of the address; again only when those change."""
-        asked = (self.base_url, self.api_key_from_env)
-        known = (self.__pydantic_private__ or {}).get("_address")
-        if known is None or asked != self._resolved_for:
-            self._take_address(known, resolve_address(self.base_url, os.environ))
-        if self.api_key is None and (self.api_key_from_env or is_ollama_cloud(self._address.url)):
-            key = os.environ.get("OLLAMA_API_KEY", "").strip()
-            self.__dict__["api_key"] = SecretStr(_sendable_key(key, "OLLAMA_API_KEY ")) if key else None
-            # Belongs to this address only, so it is none of the values that were set.
-            self.model_fields_set.discard("api_key")
-        self._resolved_for = (self.base_url, self.api_key_from_env)
+    def _check_credentials(self, info: ValidationInfo) -> ConnectionSettings:
+        if info.context is not None:
+            self._environment = info.context.get("environment")
+        if self.api_key is not None and self.api_key_env is not None:
+            raise ValueError("api_key and api_key_env are two ways to give one key; give one of them")
+        check_origins(self.__dict__, self.address.origin)
         return self
 
-    def _take_address(self, old: Address | None, new: Address) -> None:
-        """Use an address; credentials that came with the old one are not sent to the new one."""
-        values = self.__dict__
-        if self.base_url is not None:
-            values["base_url"] = new.url
-        headers = dict(self.headers)
-        if old is not None and old.url != new.url:
-            if "api_key" not in self.model_fields_set:
-                values["api_key"] = None
-            if old.authorization is not None and headers.get("Authorization") == old.authorization:
-                del headers["Authorization"]
-        if new.authorization and not any(name.lower() == "authorization" for name in headers):
-            headers["Authorization"] = new.authorization
-            self.model_fields_set.add("headers")
-        if headers != self.headers:
-            values["headers"] = headers
-        self._address = new
+
+_B = TypeVar("_B", BoundKey, BoundName, BoundHeaders)
+
+
+def _with_origin(checked: _B, given: Any) -> _B:
+    """Validation makes a new value; the server it was given for stays known."""
+    checked.origin = getattr(given, "origin", None)
+    return checked

@@ -4,7 +4,8 @@
 
 A missing key, None and a blank string take the form's default. Without `max_tokens` the bound is the context
 size, as the form advises; without `base_url` the address is left to `OLLAMA_HOST`. A value that is None in
-the settings is not exported.
+the settings is not exported. Blanks around a value do not count. Beside its fields a stored form may hold the
+parameters of `completion_params` and Dify's own `__model_type` and `__model_name`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import ConfigurationError
+from .completion_params import PARAMETERS, is_missing, settings_from_completion_params
 
 __all__ = [
     "FORM_FIELDS",
@@ -31,13 +33,12 @@ ModelType = Literal["llm", "text-embedding"]
 
 EMBEDDING_CONTEXT_SIZE = 512
 _MOST_TOKENS = 999_999_999
+_EMBEDDING_PARAMETERS = ("num_ctx", "keep_alive")
+# Dify's own notes in a stored form.
+_MARKS = ("__model_type", "__model_name")
 _TRUE = frozenset({"true", "supported", "yes", "1"})
 _FALSE = frozenset({"false", "unsupported", "no", "0", "off", "disabled"})
 _BOTH: tuple[ModelType, ...] = ("llm", "text-embedding")
-_YES_NO: tuple[tuple[str, dict[Language, str]], ...] = (
-    ("true", {"en": "Yes", "ja": "はい", "zh": "是"}),
-    ("false", {"en": "No", "ja": "いいえ", "zh": "否"}),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,76 +62,51 @@ class FormField:
     options: tuple[tuple[str, dict[Language, str]], ...] = ()
 
 
+def _labels(en: str, ja: str, zh: str) -> dict[Language, str]:
+    return {"en": en, "ja": ja, "zh": zh}
+
+
+_LLM: tuple[ModelType, ...] = ("llm",)
+_TYPES = (("llm", _labels("LLM", "対話", "LLM")), ("text-embedding", _labels(*("Text Embedding",) * 3)))
+_MODES = (("chat", _labels("Chat", "対話", "对话")), ("completion", _labels("Completion", "補完", "补全")))
+_YES_NO = (("true", _labels("Yes", "はい", "是")), ("false", _labels("No", "いいえ", "否")))
+_TYPE = _labels("Model Type", "モデルタイプ", "模型类型")
+_KEY = _labels("API Key (optional)", "API キー（任意）", "API 密钥（可选）")
+_MODE = _labels("Completion mode", "モデルタイプ", "模型类型")
+_CONTEXT = _labels("Model context size", "モデルのコンテキスト長", "模型上下文长度")
+_BOUND = _labels("Upper bound for max tokens", "最大トークン上限", "最大 token 上限")
+_VISION = _labels("Vision support", "ビジョン対応", "是否支持 Vision")
+_CALLS = _labels("Function call support", "関数呼び出し対応", "是否支持函数调用")
+
 FORM_FIELDS: tuple[FormField, ...] = (
-    FormField("model", {"en": "Model Name", "ja": "モデル名称", "zh": "模型名称"}, "text", required=True),
+    FormField("model", _labels("Model Name", "モデル名称", "模型名称"), "text", None, required=True),
     FormField(
-        "model_type",
-        {"en": "Model Type", "ja": "モデルタイプ", "zh": "模型类型"},
-        "select",
-        default="llm",
-        options=(
-            ("llm", {"en": "LLM", "ja": "対話", "zh": "LLM"}),
-            ("text-embedding", dict.fromkeys(("en", "ja", "zh"), "Text Embedding")),
-        ),
+        "model_type", _labels("Model Type", "モデルタイプ", "模型类型"), "select", "llm", options=_TYPES
     ),
-    FormField("base_url", {"en": "Base URL", "ja": "基本 URL", "zh": "基础 URL"}, "text", required=True),
-    FormField(
-        "api_key",
-        {"en": "API Key (optional)", "ja": "API キー（任意）", "zh": "API 密钥（可选）"},
-        "secret",
-    ),
-    FormField(
-        "mode",
-        {"en": "Completion mode", "ja": "モデルタイプ", "zh": "模型类型"},
-        "select",
-        default="chat",
-        applies_to=("llm",),
-        options=(
-            ("chat", {"en": "Chat", "ja": "対話", "zh": "对话"}),
-            ("completion", {"en": "Completion", "ja": "補完", "zh": "补全"}),
-        ),
-    ),
-    FormField(
-        "context_size",
-        {"en": "Model context size", "ja": "モデルのコンテキスト長", "zh": "模型上下文长度"},
-        "text",
-        default="4096",
-        required=True,
-    ),
-    FormField(
-        "max_tokens",
-        {"en": "Upper bound for max tokens", "ja": "最大トークン上限", "zh": "最大 token 上限"},
-        "text",
-        default="4096",
-        required=True,
-        applies_to=("llm",),
-    ),
-    FormField(
-        "vision_support",
-        {"en": "Vision support", "ja": "ビジョン対応", "zh": "是否支持 Vision"},
-        "radio",
-        default="false",
-        applies_to=("llm",),
-        options=_YES_NO,
-    ),
-    FormField(
-        "function_call_support",
-        {"en": "Function call support", "ja": "関数呼び出し対応", "zh": "是否支持函数调用"},
-        "radio",
-        default="false",
-        applies_to=("llm",),
-        options=_YES_NO,
-    ),
+    FormField("base_url", _labels("Base URL", "基本 URL", "基础 URL"), "text", None, required=True),
+    FormField("api_key", _KEY, "secret"),
+    FormField("mode", _MODE, "select", "chat", applies_to=_LLM, options=_MODES),
+    FormField("context_size", _CONTEXT, "text", "4096", required=True),
+    FormField("max_tokens", _BOUND, "text", "4096", required=True, applies_to=_LLM),
+    FormField("vision_support", _VISION, "radio", "false", applies_to=_LLM, options=_YES_NO),
+    FormField("function_call_support", _CALLS, "radio", "false", applies_to=_LLM, options=_YES_NO),
 )
 _FIELDS = {field.variable: field for field in FORM_FIELDS if field.variable not in ("model", "model_type")}
 
 
-def chat_values_from_form(model: str, form: Mapping[str, Any]) -> dict[str, Any]:
+def chat_values_from_form(
+    model: str, form: Mapping[str, Any], completion_params: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Keyword arguments for ChatSettings, every field of the form among them.
 
     Raises ConfigurationError for an unknown key or a value the form cannot hold.
     """
+    stray = {key: value for key, value in form.items() if key in PARAMETERS}
     values = _read(model, form, "llm", context_size=int(_FIELDS["context_size"].default or 0))
+    more, unknown = settings_from_completion_params({**stray, **(completion_params or {})})
+    for name in unknown:
+        raise _unknown_key(name, PARAMETERS, "completion_params have no parameter")
+    values |= more
     if values["max_tokens"] is None:
         values["max_tokens"] = values["context_size"]
     return values
@@ -138,7 +114,9 @@ def chat_values_from_form(model: str, form: Mapping[str, Any]) -> dict[str, Any]
 
 def embedding_values_from_form(model: str, form: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments for EmbeddingSettings: model, base_url, api_key, context_size (512 when missing)."""
-    return _read(model, form, "text-embedding", context_size=EMBEDDING_CONTEXT_SIZE)
+    values = _read(model, form, "text-embedding", context_size=EMBEDDING_CONTEXT_SIZE)
+    stray = {key: form[key] for key in _EMBEDDING_PARAMETERS if key in form}
+    return values | settings_from_completion_params(stray)[0]
 
 
 def chat_form(values: Mapping[str, Any]) -> dict[str, str]:
@@ -152,17 +130,27 @@ def embedding_form(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _read(model: str, form: Mapping[str, Any], model_type: ModelType, *, context_size: int) -> dict[str, Any]:
+    own = PARAMETERS if model_type == "llm" else _EMBEDDING_PARAMETERS
     for key in form:
+        if key in own or key in _MARKS:
+            continue
         if key not in _FIELDS:
-            raise _unknown_key(key)
-        if model_type not in _FIELDS[key].applies_to and not _is_missing(form[key]):
+            raise _unknown_key(key, _FIELDS, "The form has no field")
+        # Dify leaves `mode` behind when the model type changes.
+        stray = model_type not in _FIELDS[key].applies_to and key != "mode"
+        if stray and not is_missing(form[key]):
             raise ConfigurationError(
                 f"The form field {_name(key)} belongs to models of type LLM, not {model_type}.",
                 hint=f"Leave it out, or give it to chat settings. {_allowed(model_type)}",
             )
+    if not is_missing(form.get("__model_type")) and form["__model_type"] != model_type:
+        raise ConfigurationError(
+            f"This is the form of a model of type {str(form['__model_type'])[:40]!r}, not {model_type!r}.",
+            hint="LLM is ChatSettings, text-embedding is EmbeddingSettings.",
+        )
     # base_url and api_key have no default; max_tokens follows the context size
     values: dict[str, Any] = {
-        "model": model,
+        "model": model.strip() if isinstance(model, str) else model,
         "base_url": None,
         "api_key": None,
         "mode": "chat",
@@ -174,7 +162,7 @@ def _read(model: str, form: Mapping[str, Any], model_type: ModelType, *, context
     for key, field in _FIELDS.items():
         if model_type not in field.applies_to:
             del values[key]
-        elif not _is_missing(form.get(key)):
+        elif not is_missing(form.get(key)):
             values[key] = _PARSERS[key](key, form[key])
     return values
 
@@ -188,14 +176,10 @@ def _write(values: Mapping[str, Any], model_type: ModelType) -> dict[str, str]:
     return form
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str):
         raise _bad(key, value, "is no text")
-    return value
+    return value.strip()
 
 
 def _mode(key: str, value: Any) -> str:
@@ -265,9 +249,10 @@ def _allowed(model_type: ModelType) -> str:
     return f"Its form has {', '.join(names)}."
 
 
-def _unknown_key(key: object) -> ConfigurationError:
-    close = difflib.get_close_matches(str(key), _FIELDS, n=1)
-    question = f" Did you mean {_name(close[0])}?" if close else ""
+def _unknown_key(key: object, known: Mapping[str, Any], problem: str) -> ConfigurationError:
+    close = difflib.get_close_matches(str(key), known, n=1)
+    shown = _name(close[0]) if close and close[0] in _FIELDS else "".join(map(repr, close))
+    question = f" Did you mean {shown}?" if close else ""
     return ConfigurationError(
-        f"The form has no field {str(key)[:80]!r}.{question}", hint=f"Its fields are {', '.join(_FIELDS)}."
+        f"{problem} {str(key)[:80]!r}.{question}", hint=f"Known are {', '.join(known)}."
     )

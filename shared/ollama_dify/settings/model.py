@@ -7,15 +7,17 @@ An adapter puts its framework's class first in the bases (otherwise `extra="forb
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from ..address import with_credentials
 from .answer_format import answer_format
-from .connection import ConnectionSettings, Timeouts
+from .connection import ConnectionSettings, PerObject, Timeouts
 
 __all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSettings", "Timeouts"]
 
@@ -23,22 +25,9 @@ __all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSett
 LOAD_OPTIONS = ("num_gpu", "num_thread", "num_batch", "main_gpu", "use_mmap")
 
 SAMPLING_OPTIONS = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "typical_p",
-    "repeat_penalty",
-    "repeat_last_n",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-    "stop",
-    "num_keep",
-    "mirostat",
-    "mirostat_eta",
-    "mirostat_tau",
-    "tfs_z",
+    *("temperature", "top_p", "top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n"),
+    *("presence_penalty", "frequency_penalty", "seed", "stop", "num_keep"),
+    *("mirostat", "mirostat_eta", "mirostat_tau", "tfs_z"),
 )
 
 # Options that have a field of their own under another name.
@@ -66,29 +55,42 @@ def _duration(value: float | str) -> float | str:
     return value
 
 
+LOADING = PerObject("changing it makes the server load the model again")
+
 Name = Annotated[str, AfterValidator(_one_line)]
 KeepAlive = Annotated[int | float | str, AfterValidator(_duration)]
-StopWords = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+if TYPE_CHECKING:
+    StopWords = list[str] | str
+else:
+    StopWords = Annotated[
+        list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    ]
 
 
 class ModelSettings(ConnectionSettings):
     """Which model, and how the server loads it."""
 
     model: Name = Field(title="Model Name", description="Name as `ollama list` shows it, e.g. `llava`.")
-    context_size: int | None = Field(
-        4096,
+    context_size: Annotated[int | None, LOADING] = Field(
+        default=4096,
         gt=0,
         title="Model context size",
         description="Tokens of context; sent as `num_ctx` with every request. None: the server decides.",
     )
     keep_alive: KeepAlive | None = Field(
-        None, description='How long the model stays loaded: seconds, or a duration such as "10m".'
+        default=None, description='How long the model stays loaded: seconds, or a duration such as "10m".'
     )
-    num_gpu: int | None = Field(None, description="Layers on the GPU.")
-    num_thread: int | None = Field(None, ge=0, description="CPU threads.")
-    num_batch: int | None = Field(None, gt=0, description="Prompt tokens per batch.")
-    main_gpu: int | None = Field(None, ge=0, description="Index of the first GPU.")
-    use_mmap: bool | None = Field(None, description="Map the model's file into memory.")
+    num_gpu: Annotated[int | None, LOADING] = Field(default=None, description="Layers on the GPU.")
+    num_thread: Annotated[int | None, LOADING] = Field(default=None, ge=0, description="CPU threads.")
+    num_batch: Annotated[int | None, LOADING] = Field(
+        default=None, gt=0, description="Prompt tokens per batch."
+    )
+    main_gpu: Annotated[int | None, LOADING] = Field(
+        default=None, ge=0, description="Index of the first GPU."
+    )
+    use_mmap: Annotated[bool | None, LOADING] = Field(
+        default=None, description="Map the model's file into memory."
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Other options by Ollama's own names, for which there is no field."
     )
@@ -99,8 +101,6 @@ class ModelSettings(ConnectionSettings):
     @field_validator("options")
     @classmethod
     def _check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
-        import difflib  # only for options without a field of their own
-
         for name in options:
             field = _RENAMED_OPTIONS.get(name, name)
             if field in cls.model_fields:
@@ -112,8 +112,11 @@ class ModelSettings(ConnectionSettings):
         return dict(options)
 
     def for_embedding(self, model: str, **values: Any) -> EmbeddingSettings:
-        """Embedding settings for the same server, with the same key, headers and timeouts."""
-        return EmbeddingSettings(**{**self._handed_on(ConnectionSettings), "model": model, **values})
+        """Embedding settings for the same server, with the same key, headers and timeouts.
+
+        For a server of its own give its credentials too: `for_embedding(model, base_url=…, api_key=…)`.
+        """
+        return EmbeddingSettings(**{**self.explicit(fields=ConnectionSettings), "model": model, **values})
 
 
 class ChatSettings(ModelSettings):
@@ -123,71 +126,82 @@ class ChatSettings(ModelSettings):
     that make the server load the model again.
     """
 
-    mode: Literal["chat", "completion"] = Field(
-        "chat", title="Completion mode", description="`chat` uses /api/chat, `completion` /api/generate."
+    mode: Annotated[
+        Literal["chat", "completion"], PerObject("it decides between /api/chat and /api/generate")
+    ] = Field(
+        default="chat",
+        title="Completion mode",
+        description="`chat` uses /api/chat, `completion` /api/generate.",
     )
     max_tokens: int | None = Field(
-        None,
+        default=None,
         gt=0,
         title="Upper bound for max tokens",
         description="Most tokens an answer may have; sent as `num_predict`. Unset: the context size.",
     )
     vision_support: bool | None = Field(
-        None, title="Vision support", description="Unset: the server is asked when an image comes up."
+        default=None, title="Vision support", description="Unset: the server is asked when an image comes up."
     )
     function_call_support: bool | None = Field(
-        None, title="Function call support", description="Unset: the server is asked when a tool comes up."
+        default=None,
+        title="Function call support",
+        description="Unset: the server is asked when a tool comes up.",
     )
     context_overflow: Literal["error", "trim", "truncate"] = Field(
-        "error",
+        default="error",
         description="A prompt that does not fit: an error, drop the oldest turns, or let the server cut it.",
     )
     on_length: Literal["return", "warn", "error"] = Field(
-        "warn",
+        default="warn",
         description="An answer that ended at a limit: given as it is, with one log warning per object, or an "
         "IncompleteResponseError that holds it.",
     )
     num_predict: int | None = Field(
-        None, ge=-2, description="Fewer tokens than the upper bound; 0, -1 and -2 mean the bound."
+        default=None, ge=-2, description="Fewer tokens than the upper bound; 0, -1 and -2 mean the bound."
     )
-    temperature: float | None = Field(None, ge=0)
-    top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=0)
-    min_p: float | None = Field(None, ge=0, le=1)
-    typical_p: float | None = Field(None, ge=0, le=1)
-    repeat_penalty: float | None = None
-    repeat_last_n: int | None = Field(None, ge=-1)
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    seed: int | None = None
-    stop: StopWords | None = None
-    num_keep: int | None = Field(None, ge=-1)
-    mirostat: Literal[0, 1, 2] | None = None
-    mirostat_eta: float | None = None
-    mirostat_tau: float | None = None
-    tfs_z: float | None = None
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    typical_p: float | None = Field(default=None, ge=0, le=1)
+    repeat_penalty: float | None = Field(default=None)
+    repeat_last_n: int | None = Field(default=None, ge=-1)
+    presence_penalty: float | None = Field(default=None)
+    frequency_penalty: float | None = Field(default=None)
+    seed: int | None = Field(default=None)
+    stop: StopWords | None = Field(default=None)
+    num_keep: int | None = Field(default=None, ge=-1)
+    mirostat: Literal[0, 1, 2] | None = Field(default=None)
+    mirostat_eta: float | None = Field(default=None)
+    mirostat_tau: float | None = Field(default=None)
+    tfs_z: float | None = Field(default=None)
     think: bool | Literal["low", "medium", "high", "max"] | None = Field(
-        None, description="Reasoning of thinking models: on, off, or a level. Unset: on where the model can."
+        default=None,
+        description="Reasoning of thinking models: on, off, or a level. Unset: on where the model can.",
     )
     format: Annotated[Literal["json"] | dict[str, Any] | None, BeforeValidator(answer_format)] = Field(
-        None, description='"json", or a JSON schema that the answer must satisfy.'
+        default=None, description='"json", or a JSON schema that the answer must satisfy.'
     )
-    logprobs: bool | None = Field(None, description="Log probabilities of the answer's tokens.")
-    top_logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token.")
+    logprobs: bool | None = Field(default=None, description="Log probabilities of the answer's tokens.")
+    top_logprobs: int | None = Field(default=None, ge=0, le=20, description="Alternatives per token.")
     allow_image_paths: bool | Path = Field(
-        True, description="Images by file path object: allowed, refused, or only below this directory."
+        default=True,
+        description="Images by file path object: allowed, refused, or only below this directory.",
     )
     allow_image_urls: bool = Field(
-        False, description="Fetch images from public http(s) addresses named in messages."
+        default=False, description="Fetch images from public http(s) addresses named in messages."
     )
     convert_images: bool = Field(
-        False, description="Convert images that the server cannot read; needs the extra `images`."
+        default=False, description="Convert images that the server cannot read; needs the extra `images`."
     )
     max_image_edge: int | None = Field(
-        None, gt=0, description="Downsize converted images to this many pixels on the longer edge."
+        default=None, gt=0, description="Downsize converted images to this many pixels on the longer edge."
     )
 
     option_fields: ClassVar[tuple[str, ...]] = LOAD_OPTIONS + SAMPLING_OPTIONS
+    _instead_of_others: ClassVar[str | None] = (
+        "Make ChatSettings for the chat model: ChatSettings(model=…, base_url=…)."
+    )
 
     @model_validator(mode="after")
     def _check_num_predict(self) -> ChatSettings:
@@ -228,38 +242,59 @@ class ChatSettings(ModelSettings):
         return min(self.token_bound or self.context_size, self.context_size // 4)
 
     @classmethod
-    def from_dify(cls, model: str, credentials: Mapping[str, Any], **changes: Any) -> ChatSettings:
-        """Settings from Dify's credentials form, whose values are strings; missing keys take its defaults."""
+    def from_dify(
+        cls,
+        model: str,
+        credentials: Mapping[str, Any],
+        completion_params: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> ChatSettings:
+        """Settings from Dify's credentials form, whose values are strings; missing keys take its defaults.
+
+        completion_params: an app's parameters for this model. Raises ConfigurationError for names that are
+        neither on the form nor among the parameters.
+        """
         from . import dify_form as form
 
-        return cls(**{**form.chat_values_from_form(model, credentials), **changes})
+        return cls(**{**form.chat_values_from_form(model, credentials, completion_params), **changes})
 
-    def to_dify(self) -> dict[str, str]:
-        """The credentials form as Dify stores it; what is unset here is left out."""
+    def to_dify(self, *, secrets: bool = True) -> dict[str, str]:
+        """The credentials form as Dify stores it; what is unset here is left out.
+
+        It holds the key, and the password of an address, as plain text. secrets: False leaves both out. What
+        the form has no field for (`headers`, a key in the environment) is never in it.
+        """
         from . import dify_form as form
 
-        return form.chat_form(_form_values(self))
+        return form.chat_form(_form_values(self, secrets))
 
 
 class EmbeddingSettings(ModelSettings):
     """The form for a model of type Text Embedding."""
 
-    dimensions: int | None = Field(None, gt=0, description="Length of the vectors, for models that can.")
-    batch_size: int = Field(64, ge=1, le=2048, description="Texts per request.")
-    max_concurrency: int = Field(4, ge=1, le=256, description="Requests under way at once.")
+    dimensions: int | None = Field(
+        default=None, gt=0, description="Length of the vectors, for models that can."
+    )
+    batch_size: int = Field(default=64, ge=1, le=2048, description="Texts per request.")
+    max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests under way at once.")
     overflow: Literal["error", "truncate", "split"] = Field(
-        "error",
+        default="error",
         description="A text over the limit: an error naming it, cut by the server, or split and averaged.",
     )
     prefixes: bool = Field(
-        False, description="Put the model family's query and document prefixes in front of texts."
+        default=False, description="Put the model family's query and document prefixes in front of texts."
     )
     query_prefix: str | None = Field(
-        None,
+        default=None,
         description="Put in front of queries, as it is; unset: the family's with prefixes=True, else none.",
     )
-    document_prefix: str | None = Field(None, description="The same for documents.")
-    skip_failed: bool = Field(False, description="None in the place of a text that cannot be embedded.")
+    document_prefix: str | None = Field(default=None, description="The same for documents.")
+    _instead_of_others: ClassVar[str | None] = (
+        'Use settings.for_embedding("nomic-embed-text"): the same server, an embedding model.'
+    )
+    skip_failed: bool = Field(
+        default=False, description="None in the place of a text that cannot be embedded."
+    )
 
     @classmethod
     def from_dify(cls, model: str, credentials: Mapping[str, Any], **changes: Any) -> EmbeddingSettings:
@@ -268,17 +303,20 @@ class EmbeddingSettings(ModelSettings):
 
         return cls(**{**form.embedding_values_from_form(model, credentials), **changes})
 
-    def to_dify(self) -> dict[str, str]:
-        """The credentials form as Dify stores it."""
+    def to_dify(self, *, secrets: bool = True) -> dict[str, str]:
+        """The credentials form as Dify stores it, with the key as plain text; secrets=False leaves it out."""
         from . import dify_form as form
 
-        return form.embedding_form(_form_values(self))
+        return form.embedding_form(_form_values(self, secrets))
 
 
-def _form_values(settings: ModelSettings) -> dict[str, Any]:
-    key = settings.api_key
+def _form_values(settings: ModelSettings, secrets: bool) -> dict[str, Any]:
+    address = settings.address
+    url = address.url
+    if secrets and address.authorization is not None:
+        url = with_credentials(url, address.authorization)
     return {
-        **{name: getattr(settings, name) for name in type(settings).model_fields if name not in ("verify",)},
-        "base_url": settings.address.url,
-        "api_key": None if key is None else key.get_secret_value(),
+        **{name: getattr(settings, name) for name in type(settings).model_fields},
+        "base_url": url,
+        "api_key": settings.secret("api_key") if secrets else None,
     }

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 from ..errors import ConfigurationError
 
@@ -41,22 +44,73 @@ FOREIGN_NAMES: Mapping[str, str] = {
 }
 
 
+# Fields of several types, whose findings pydantic lists type by type.
+_TAKES: Mapping[str, str] = {
+    "timeout": "a number of seconds greater than 0, a Timeouts, or None",
+    "keep_alive": 'seconds as a number, or a text with a unit such as "10m"',
+    "think": 'True, False, "low", "medium", "high" or "max"',
+    "format": '"json" or a JSON schema as a dict',
+    "allow_image_paths": "True, False or a directory",
+}
+
+# Arguments of earlier versions.
+_GONE: Mapping[str, str] = {
+    "http_backend": "the library has one HTTP transport of its own; leave it out",
+    "api_key_from_env": 'give the name of the variable: api_key_env="OLLAMA_API_KEY"',
+}
+
+# A longer text may be a secret in the wrong place.
+_SHOWN_LENGTH = 12
+
+
 def configuration_error(cls: type[BaseModel], error: ValidationError) -> ConfigurationError:
-    """Say pydantic's findings in our words, without the values, which may be secret."""
+    """Say pydantic's findings in our words; values that may be secret are not shown."""
+    by_field: dict[str, list[ErrorDetails]] = {}
+    for found in error.errors(include_url=False):
+        by_field.setdefault(str(found["loc"][0]) if found["loc"] else "", []).append(found)
+    said = [line for name, found in by_field.items() for line in _lines(cls, name, found)]
+    return ConfigurationError(f"{cls.__name__}: " + "; ".join(dict.fromkeys(said)))
+
+
+def _lines(cls: type[BaseModel], name: str, found: list[ErrorDetails]) -> list[str]:
+    """What is wrong with one field; a name of "" stands for the whole object."""
+    if found[0]["type"] == "extra_forbidden":
+        return [unknown_name(name, cls.model_fields)]
+    ours = [one for one in found if one["type"] == "value_error"]
+    inner = [one for one in found if len(one["loc"]) > 2]
+    if name in _TAKES and not ours and not inner:
+        return [f"{name}: takes {_TAKES[name]}{_shown(cls, name, found[0]['input'])}"]
     lines = []
-    for found in error.errors(include_input=False, include_url=False):
-        place = ".".join(str(step) for step in found["loc"])
-        if found["type"] == "extra_forbidden":
-            lines.append(unknown_name(place, cls.model_fields))
-            continue
-        text = found["msg"].removeprefix("Value error, ")
-        lines.append(f"{place}: {text}" if place else text)
-    what = f"{cls.__name__}: " + "; ".join(dict.fromkeys(lines))
-    return ConfigurationError(what)
+    for one in ours or inner or found:
+        text = one["msg"].removeprefix("Value error, ")
+        # Errors of ours that came through pydantic already bear the name of a class.
+        text = text.removeprefix(f"{cls.__name__}: ").removeprefix("Timeouts: ").partition(", unable to")[0]
+        if one["type"] not in ("value_error", "missing"):
+            text += _shown(cls, name, one["input"])
+        steps = one["loc"][2 if name in _TAKES else 1 :]
+        place = ".".join(str(step) for step in (name, *steps) if step != "")
+        lines.append(text if not place or text.startswith(f"{place} ") else f"{place}: {text}")
+    return lines
+
+
+def _shown(cls: type[BaseModel], name: str, value: Any) -> str:
+    """The refused value, where it is short and its field holds no secret."""
+    field = cls.model_fields.get(name)
+    if field is None or not field.repr or name in ("base_url", "api_key_env"):
+        return ""
+    if isinstance(value, str):
+        shown = repr(value) if len(value) <= _SHOWN_LENGTH else f"a text of {len(value)} characters"
+    elif isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 10**_SHOWN_LENGTH):
+        shown = repr(value)
+    else:
+        shown = f"a value of type {type(value).__name__}"
+    return f", not {shown}"
 
 
 def unknown_name(name: str, known: Mapping[str, Any]) -> str:
     """Name an argument that does not exist and the closest one that does."""
+    if name in _GONE:
+        return f"{name!r} does not exist any more: {_GONE[name]}"
     if name in FOREIGN_NAMES:
         return f"unknown argument {name!r}: here it is called {FOREIGN_NAMES[name]}"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

@@ -2,7 +2,8 @@
 
 from .faults import Fault, RecordedRequest, Reply
 from .models import SimulatedModel, default_models
-from .server import ConnectionCounts, Latency, SimulatedOllama
+from .server import SimulatedOllama
+from .state import ConnectionCounts, Latency
 
 __all__ = [
     "ConnectionCounts",

@@ -57,7 +57,6 @@ class Connection(asyncio.Protocol):
         self._aborted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set the socket up."""
         self._transport = cast(asyncio.Transport, transport)
         self._writable = asyncio.Event()
         self._writable.set()
@@ -81,12 +80,10 @@ class Connection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        """The socket's buffer is full."""
         if self._writable is not None:
             self._writable.clear()
 
     def resume_writing(self) -> None:
-        """The socket's buffer has room again."""
         if self._writable is not None:
             self._writable.set()
 

@@ -39,6 +39,8 @@ class Reply:
 
     `text`, `thinking` and `tool_calls` (`{"name": …, "arguments": {…}}`) are tokenised, streamed and counted
     like an answer of the model; `pieces` are streamed as they are, one token each, in place of `text`.
+    `logprobs` has for each token of the text what the model could have said instead, the token itself
+    included. `cached_tokens` is the answer's `prompt_eval_cached_count`.
     `status` with `error` is an error answer. `raw` is sent as the body without further ado: bytes at once, or
     a sequence of bytes chunk by chunk. `done` False ends without the final chunk, `error_at_end` ends with an
     error line inside the stream. `delay_s` passes before the first byte.
@@ -53,6 +55,8 @@ class Reply:
     raw: bytes | Sequence[bytes] | None = None
     content_type: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    logprobs: Sequence[Mapping[str, float]] = ()
+    cached_tokens: int | None = None
     done: bool = True
     done_reason: str | None = None
     error_at_end: str | None = None

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .images import decoded, verdict
-from .models import PROJECTOR, SimulatedModel
+from .images import decoded, is_audio, verdict
+from .models import SimulatedModel, projector
 from .prompts import Conversation, Message, render
 from .responses import nested, refuse
 
@@ -19,10 +19,8 @@ _TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, "
     "adjust the context length in settings, or use a model with a longer context length"
 )
-_NO_IMAGES = "Multimodal data provided, but model does not support multimodal requests."
-_NO_PROJECTOR = (
-    "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
-)
+_NO_MEDIA = "Multimodal data provided, but model does not support multimodal requests."
+_NO_PROJECTOR = "{} input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +50,14 @@ class Fitted:
 
 def image_tokens() -> int:
     """Tokens per image of the simulated projector."""
-    return int(PROJECTOR["clip.vision.image_size"] // PROJECTOR["clip.vision.patch_size"]) ** 2
+    return int(projector()["clip.vision.image_size"] // projector()["clip.vision.patch_size"]) ** 2
 
 
 def render_chat(model: SimulatedModel, conversation: Conversation) -> Prompt:
     """The model's own template, images marked."""
     marked, images = _mark_images(conversation.messages)
     text = render(model.template, replace(conversation, messages=marked))
-    return Prompt(text, images if model.can("vision") else 0)
+    return Prompt(text, images if model.sees else 0)
 
 
 def _mark_images(messages: Sequence[Message]) -> tuple[list[Message], int]:
@@ -173,14 +171,17 @@ def _check_images(model: SimulatedModel, conversation: Conversation, *, modern: 
     images = [image for message in conversation.messages for image in message.get("images") or ()]
     if not images:
         return
-    if not model.can("vision"):
-        if modern and model.is_native:
-            raise refuse(500, nested(500, _NO_PROJECTOR, "server_error"), late_stream=late)
-        if modern:
-            raise refuse(400, nested(400, _NO_IMAGES, "invalid_request_error"), late_stream=late)
-        return
     for image in images:
-        refused = verdict(decoded(image), modern=modern)
+        data = decoded(image)
+        kind = "audio" if is_audio(data) else "image"
+        sees, hears = model.can("vision"), model.can("audio")
+        if modern and model.is_native and not (hears if kind == "audio" else sees):
+            raise refuse(500, nested(500, _NO_PROJECTOR.format(kind), "server_error"), late_stream=late)
+        if modern and not (sees or hears):
+            raise refuse(400, nested(400, _NO_MEDIA, "invalid_request_error"), late_stream=late)
+        if not (sees or hears):
+            return
+        refused = verdict(data, modern=modern, sees=sees, hears=hears)
         if refused is not None:
             raise refuse(*refused, late_stream=late)
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import string
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,7 @@ class Job:
             "total_duration": total,
             "load_duration": self.load_ns,
             "prompt_eval_count": self.prompt_tokens,
+            "prompt_eval_cached_count": self.reply.cached_tokens,
             "prompt_eval_duration": work // 2,
             "eval_count": self.output.tokens,
             "eval_duration": 0 if self.output.tokens == 1 and not self.modern else work - work // 2,
@@ -100,112 +101,82 @@ async def answered(job: Job, *, stream: bool) -> Answer:
 
 
 def _whole(job: Job) -> Answer:
-    output, reply = job.output, job.reply
-    if reply.error_at_end is not None:
-        return Answer(500, JSON, wire.dumps({"error": reply.error_at_end}))
-    answer: dict[str, Any] = {"model": job.name, "created_at": wire.timestamp()}
-    content, thinking = output.joined("content"), output.joined("thinking")
-    if job.is_chat:
-        message: dict[str, Any] = {"role": "assistant", "content": content}
-        answer["message"] = message
-    else:
-        message = answer
-        answer["response"] = content
-    if thinking:
-        message["thinking"] = thinking
-    if output.calls and job.is_chat:
-        message["tool_calls"] = job.calls()
-    if not reply.done:
-        return ok({**answer, "done": False})
-    answer |= {"done": True, "done_reason": reply.done_reason or output.done_reason}
-    probabilities: dict[str, Any] = {}
+    output, shown = job.output, dict[str, Any]()
+    if job.reply.error_at_end is not None:
+        return Answer(500, JSON, wire.dumps({"error": job.reply.error_at_end}))
     if job.logprobs is not None:
-        shown = [entry for piece in output.pieces for entry in _logprobs(piece, job.logprobs)]
-        probabilities = {"logprobs": shown}
+        entries = [entry for piece in output.pieces for entry in _logprobs(piece, job.logprobs)]
+        shown = {"logprobs": entries}
+    said = {"content": output.joined("content"), "thinking": output.joined("thinking")}
+    return ok(_final(job, **said, calls=job.calls(), shown=shown))
+
+
+def _final(
+    job: Job,
+    content: str = "",
+    thinking: str = "",
+    calls: Sequence[Mapping[str, Any]] = (),
+    shown: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The answer in one piece, or the last chunk of a stream; `shown` are the log probabilities."""
+    final: dict[str, Any] = {"model": job.name, **job.model.remote, "created_at": wire.timestamp()}
+    said: dict[str, Any] = {"role": "assistant", "content": content} if job.is_chat else {"response": content}
+    said |= {"thinking": thinking} if thinking else {}
+    said |= {"tool_calls": calls} if calls and job.is_chat else {}
+    final |= {"message": said} if job.is_chat else said
+    if not job.reply.done:
+        return {**final, "done": False}
+    final |= {"done": True, "done_reason": job.reply.done_reason or job.output.done_reason}
     if job.is_chat:
-        return ok({**answer, **probabilities, **job.statistics()})
-    if job.context is not None:
-        answer["context"] = job.context
-    return ok({**answer, **job.statistics(), **probabilities})
+        return {**final, **(shown or {}), **job.statistics()}
+    final |= {} if job.context is None else {"context": job.context}
+    return {**final, **job.statistics(), **(shown or {})}
 
 
 def _logprobs(piece: Piece, top: int) -> list[dict[str, Any]]:
-    """Invented, but of the right shape: each token is nearly certain."""
+    """As scripted; else invented, but of the right shape: each token is nearly certain."""
     if piece.channel not in ("content", "thinking") or not piece.text:
         return []
-    entry: dict[str, Any] = {"token": piece.text, "logprob": -0.0007, "bytes": list(piece.text.encode())}
-    if not top:
-        return [entry]
-    others = [
-        {"token": token, "logprob": -8.5 - rank, "bytes": list(token.encode())}
-        for rank, token in enumerate(string.ascii_lowercase[: top - 1])
+    invented = {piece.text: -0.0007, **{letter: -8.5 - i for i, letter in enumerate(string.ascii_lowercase)}}
+    likely = piece.likely or invented
+    entries = [
+        {"token": token, "logprob": likely[token], "bytes": list(token.encode())}
+        for token in sorted(likely, key=lambda token: -likely[token])
     ]
-    return [{**entry, "top_logprobs": [dict(entry), *others]}]
+    entry = next((one for one in entries if one["token"] == piece.text), entries[0])
+    return [{**entry, "top_logprobs": entries[:top]} if top else entry]
 
 
 async def _stream(job: Job) -> AsyncIterator[bytes]:
-    frame = _chat_frame if job.is_chat else _generate_frame
-    name = wire.dumps(job.name)
-    calls = job.calls() if job.is_chat else []
-    late_calls = job.model.is_native
-    sent_calls = 0
+    head = wire.dumps({"model": job.name, **job.model.remote})[:-1]
+    calls = iter(job.calls() if job.is_chat else ())
     for piece in job.output.pieces:
         if piece.channel == "call":
-            if late_calls or not job.is_chat:
+            if job.model.is_native or not job.is_chat:
                 continue
-            message = {"role": "assistant", "content": "", "tool_calls": [calls[sent_calls]]}
-            sent_calls += 1
-            yield b'{"model":%b,"created_at":"%b","message":%b,"done":false}\n' % (
-                name,
-                wire.timestamp().encode(),
-                wire.dumps(message),
-            )
-        elif piece.channel == "silent" and job.is_chat:
-            continue
-        else:
-            yield frame(name, piece, job.logprobs)
+            message = {"role": "assistant", "content": "", "tool_calls": [next(calls)]}
+            yield _frame(head, b'"message":%b,"done":false' % wire.dumps(message))
+        elif piece.channel != "silent" or not job.is_chat:
+            yield _frame(head, _said(piece, job))
         await job.pause()
     if job.reply.error_at_end is not None:
         yield wire.dumps({"error": job.reply.error_at_end}) + b"\n"
         return
     if job.reply.done:
-        yield wire.dumps(_last(job, calls if late_calls else [])) + b"\n"
+        late = job.calls() if job.is_chat and job.model.is_native else ()
+        yield wire.dumps(_final(job, calls=late)) + b"\n"
 
 
-def _chat_frame(name: bytes, piece: Piece, top: int | None) -> bytes:
-    text = wire.dumps(piece.text)
-    if piece.channel == "thinking":
-        text = b'"","thinking":' + text
-    tail = b"" if top is None else b',"logprobs":' + wire.dumps(_logprobs(piece, top))
-    return b'{"model":%b,"created_at":"%b","message":{"role":"assistant","content":%b},"done":false%b}\n' % (
-        name,
-        wire.timestamp().encode(),
-        text,
-        tail,
-    )
+def _frame(head: bytes, content: bytes) -> bytes:
+    return b'%b,"created_at":"%b",%b}\n' % (head, wire.timestamp().encode(), content)
 
 
-def _generate_frame(name: bytes, piece: Piece, top: int | None) -> bytes:
+def _said(piece: Piece, job: Job) -> bytes:
     text = b'""' if piece.channel == "silent" else wire.dumps(piece.text)
     if piece.channel == "thinking":
         text = b'"","thinking":' + text
-    entries = [] if top is None else _logprobs(piece, top)
+    entries = [] if job.logprobs is None else _logprobs(piece, job.logprobs)
     tail = b',"logprobs":' + wire.dumps(entries) if entries else b""
-    return b'{"model":%b,"created_at":"%b","response":%b,"done":false%b}\n' % (
-        name,
-        wire.timestamp().encode(),
-        text,
-        tail,
-    )
-
-
-def _last(job: Job, calls: list[dict[str, Any]]) -> dict[str, Any]:
-    last: dict[str, Any] = {"model": job.name, "created_at": wire.timestamp()}
     if job.is_chat:
-        last["message"] = {"role": "assistant", "content": "", **({"tool_calls": calls} if calls else {})}
-    else:
-        last["response"] = ""
-    last |= {"done": True, "done_reason": job.reply.done_reason or job.output.done_reason}
-    if job.context is not None:
-        last["context"] = job.context
-    return {**last, **job.statistics()}
+        return b'"message":{"role":"assistant","content":%b},"done":false%b' % (text, tail)
+    return b'"response":%b,"done":false%b' % (text, tail)

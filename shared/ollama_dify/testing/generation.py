@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from . import vocabulary, wire
@@ -20,6 +20,7 @@ class Piece:
     text: str
     tokens: int
     call: Mapping[str, Any] | None = None
+    likely: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +44,34 @@ class Output:
 
 def generate(reply: Reply, *, limit: int | None, stop: Sequence[str]) -> Output:
     """Spend tokens on the reply until it is complete, `limit` tokens are spent, or a stop word appears."""
-    spent = 0
     kept: list[Piece] = []
-    raw: list[str] = []
-    scanner = _StopScanner(stop)
+    spent, raw, said, channel = 0, "", "", ""
+    longest = max(map(len, stop), default=0)
     for piece in _steps(reply):
         if limit is not None and spent + piece.tokens > limit:
-            kept.extend(scanner.flush())
-            return Output(tuple(kept), "length", max(limit, 1), "".join(raw))
+            return Output(tuple(kept), "length", max(limit, 1), raw)
         spent += piece.tokens
-        raw.append(piece.text)
-        if piece.channel in ("content", "thinking"):
-            visible, found = scanner.feed(piece)
-            kept.extend(visible)
-            if found:
-                return Output(tuple(kept), "stop", spent, "".join(raw))
-        else:
-            kept.extend(scanner.flush())
+        raw += piece.text
+        said = said + piece.text if piece.channel == channel else piece.text
+        channel = piece.channel
+        if piece.text or not stop:
             kept.append(piece)
-    kept.extend(scanner.flush())
-    text = "".join(raw)
+        end = said[-longest - len(piece.text) :]
+        if channel in ("content", "thinking") and any(word and word in end for word in stop):
+            return Output(_without_end(kept, said, stop), "stop", spent, raw)
     if limit is not None and spent >= limit:
-        return Output(tuple(kept), "length", spent, text)
-    return Output(tuple(kept), "stop", spent + 1, text)
+        return Output(tuple(kept), "length", spent, raw)
+    return Output(tuple(kept), "stop", spent + 1, raw)
+
+
+def _without_end(pieces: list[Piece], said: str, stop: Sequence[str]) -> tuple[Piece, ...]:
+    """The pieces without the stop word that `said`, what was said last, ends with."""
+    surplus = len(said) - min(said.find(word) for word in stop if word and word in said)
+    while pieces and surplus >= len(pieces[-1].text):
+        surplus -= len(pieces.pop().text)
+    if pieces and surplus:
+        pieces.append(replace(pieces[-1], text=pieces.pop().text[:-surplus]))
+    return tuple(pieces)
 
 
 def _steps(reply: Reply) -> Iterator[Piece]:
@@ -73,16 +79,21 @@ def _steps(reply: Reply) -> Iterator[Piece]:
         yield from _spell("<think>\n", "silent")
         yield from _spell(reply.thinking, "thinking")
         yield from _after_thought(reply)
-    elif reply.pieces is not None:
-        yield from (Piece("content", text, 1) for text in reply.pieces)
     else:
-        yield from _spell(reply.text, "content")
+        yield from _with_probabilities(reply)
     for number, call in enumerate(reply.tool_calls):
         written = call_text(call)
         spelled = list(_spell(f"\n{written}" if number else written, "silent"))
         yield from spelled[:-1]
         last = spelled[-1]
         yield Piece("call", last.text, last.tokens, call)
+
+
+def _with_probabilities(reply: Reply) -> Iterator[Piece]:
+    likely = iter(reply.logprobs)
+    spoken = _spell(reply.text, "content")
+    for piece in spoken if reply.pieces is None else (Piece("content", text, 1) for text in reply.pieces):
+        yield replace(piece, likely=next(likely, {}))
 
 
 def _after_thought(reply: Reply) -> Iterator[Piece]:
@@ -110,43 +121,3 @@ def call_text(call: Mapping[str, Any]) -> str:
     """A tool call as the model writes it."""
     arguments = wire.dumps(call.get("arguments") or {}).decode()
     return f'<tool_call>\n{{"name": "{call.get("name", "")}", "arguments": {arguments}}}\n</tool_call>'
-
-
-class _StopScanner:
-    """Holds back text that may be the beginning of a stop word."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._words = [word for word in words if word]
-        self._held: list[Piece] = []
-
-    def feed(self, piece: Piece) -> tuple[list[Piece], bool]:
-        """The pieces that may be shown, and whether a stop word was completed."""
-        if not self._words:
-            return [piece], False
-        if self._held and self._held[-1].channel != piece.channel:
-            shown = self.flush()
-            more, found = self.feed(piece)
-            return shown + more, found
-        text = "".join(held.text for held in self._held) + piece.text
-        tokens = sum(held.tokens for held in self._held) + piece.tokens
-        self._held = []
-        at = min((text.find(word) for word in self._words if word in text), default=-1)
-        if at >= 0:
-            return ([Piece(piece.channel, text[:at], tokens)] if at else []), True
-        keep = max((_overlap(text, word) for word in self._words), default=0)
-        if keep:
-            self._held = [Piece(piece.channel, text[-keep:], 0)]
-            text = text[:-keep]
-        return ([Piece(piece.channel, text, tokens)] if text else []), False
-
-    def flush(self) -> list[Piece]:
-        """What was held back in vain."""
-        held, self._held = self._held, []
-        return held
-
-
-def _overlap(text: str, word: str) -> int:
-    """Length of the longest end of the text that is a proper beginning of the word."""
-    return next(
-        (size for size in range(min(len(text), len(word) - 1), 0, -1) if text.endswith(word[:size])), 0
-    )

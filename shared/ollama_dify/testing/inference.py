@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-from . import answers, checks, fitting, models, vocabulary, wire
+from . import checks, fitting, models, vocabulary, wire
 from .faults import RecordedRequest, Reply
 from .frames import Job, answered
 from .generation import Output, Piece
@@ -16,10 +16,9 @@ from .generation import generate as spend
 from .models import SimulatedModel
 from .prompts import Conversation
 from .responses import JSON, NDJSON, Answer, ok, refuse
+from .rules import answers, reranking
 from .runners import Runner
-
-if TYPE_CHECKING:
-    from .server import SimulatedOllama
+from .state import ServerState
 
 
 async def scripted_answer(reply: Reply) -> Answer:
@@ -42,7 +41,7 @@ async def scripted_answer(reply: Reply) -> Answer:
     return Answer(reply.status, reply.content_type or NDJSON, chunks(), headers)
 
 
-async def chat(server: SimulatedOllama, request: RecordedRequest, reply: Reply | None) -> Answer:
+async def chat(server: ServerState, request: RecordedRequest, reply: Reply | None) -> Answer:
     """POST /api/chat."""
     body = checks.parse_body(request.raw, "ChatRequest")
     checks.check_messages(body.get("messages") or [])
@@ -51,10 +50,17 @@ async def chat(server: SimulatedOllama, request: RecordedRequest, reply: Reply |
         return await _load_only(server, body, {"message": {"role": "assistant", "content": ""}})
     if body.get("_debug_render_only"):
         return _rendered(server, body)
-    return await answered(await prepare_chat(server, body, reply), stream=body.get("stream") is not False)
+    model = _model(server, body)
+    think = _thinks(model, body, chat=True)
+    messages = [dict(message) for message in body["messages"]]
+    if model.system is not None and not any(message.get("role") == "system" for message in messages):
+        messages.insert(0, {"role": "system", "content": model.system})
+    conversation = Conversation(messages, body.get("tools") or (), think)
+    job = await _prepare(server, body, model, conversation, reply, fitting.render_chat)
+    return await answered(job, stream=body.get("stream") is not False)
 
 
-def _rendered(server: SimulatedOllama, body: checks.Body) -> Answer:
+def _rendered(server: ServerState, body: checks.Body) -> Answer:
     model = _model(server, body)
     think = _thinks(model, body, chat=True)
     prompt = fitting.render_chat(model, Conversation(body["messages"], body.get("tools") or (), think))
@@ -69,10 +75,10 @@ def _check_common(body: checks.Body) -> None:
         raise refuse(400, "top_logprobs must be between 0 and 20")
 
 
-def _model(server: SimulatedOllama, body: checks.Body) -> SimulatedModel:
+def _model(server: ServerState, body: checks.Body) -> SimulatedModel:
     name = body.get("model") or ""
-    if not name or not models.is_valid_name(name):
-        raise refuse(400, "model is required")
+    if not models.is_valid_name(name):
+        raise refuse(400, "invalid model name" if name else "model is required")
     model = server.find(name)
     if model is None:
         raise refuse(404, f"model '{name}' not found")
@@ -97,7 +103,7 @@ def _options(model: SimulatedModel, body: checks.Body) -> dict[str, Any]:
     return {**checks.options(model.parameters), **checks.options(body.get("options"))}
 
 
-async def _load_only(server: SimulatedOllama, body: checks.Body, empty: Mapping[str, Any]) -> Answer:
+async def _load_only(server: ServerState, body: checks.Body, empty: Mapping[str, Any]) -> Answer:
     model = _model(server, body)
     keep_alive_s = checks.keep_alive(body, server.keep_alive_s)
     reason = "unload" if keep_alive_s == 0 else "load"
@@ -105,22 +111,11 @@ async def _load_only(server: SimulatedOllama, body: checks.Body, empty: Mapping[
         server.runners.unload(model)
     else:
         await server.runners.load(model, _options(model, body), keep_alive_s)
-    stamp = {"model": body["model"], "created_at": wire.timestamp()}
+    stamp = {"model": body["model"], **model.remote, "created_at": wire.timestamp()}
     return ok({**stamp, **empty, "done": True, "done_reason": reason})
 
 
-async def prepare_chat(server: SimulatedOllama, body: checks.Body, reply: Reply | None) -> Job:
-    """Check, load, render, fit, and make the answer of a chat request."""
-    model = _model(server, body)
-    think = _thinks(model, body, chat=True)
-    messages = [dict(message) for message in body["messages"]]
-    if model.system is not None and not any(message.get("role") == "system" for message in messages):
-        messages.insert(0, {"role": "system", "content": model.system})
-    conversation = Conversation(messages, body.get("tools") or (), think)
-    return await _prepare(server, body, model, conversation, reply, fitting.render_chat)
-
-
-async def generate(server: SimulatedOllama, request: RecordedRequest, reply: Reply | None) -> Answer:
+async def generate(server: ServerState, request: RecordedRequest, reply: Reply | None) -> Answer:
     """POST /api/generate."""
     body = checks.parse_body(request.raw, "GenerateRequest")
     checks.check_images(body.get("images"), "GenerateRequest.images")
@@ -146,17 +141,8 @@ async def generate(server: SimulatedOllama, request: RecordedRequest, reply: Rep
     return await answered(job, stream=body.get("stream") is not False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """An answer and what it cost."""
-
-    reply: Reply
-    output: Output
-    prompt_tokens: int
-
-
 async def _prepare(
-    server: SimulatedOllama,
+    server: ServerState,
     body: checks.Body,
     model: SimulatedModel,
     conversation: Conversation,
@@ -170,9 +156,11 @@ async def _prepare(
     release = await server.runners.acquire(runner)
     load_ns = max(1, time.perf_counter_ns() - started)
     try:
-        made = _make(body, runner, options, conversation, reply, render, modern=server.is_modern)
-        if made.reply.delay_s:
-            await asyncio.sleep(made.reply.delay_s)
+        made, output, prompt_tokens = _make(
+            body, runner, options, conversation, reply, render, modern=server.is_modern
+        )
+        if made.delay_s:
+            await asyncio.sleep(made.delay_s)
     except BaseException:
         release()
         raise
@@ -187,9 +175,9 @@ async def _prepare(
     return Job(
         name=body["model"],
         model=model,
-        output=made.output,
-        prompt_tokens=made.prompt_tokens,
-        reply=made.reply,
+        output=output,
+        prompt_tokens=prompt_tokens,
+        reply=made,
         chunk_delay=lambda: server.latency.chunk_s,
         release=finish,
         load_ns=load_ns,
@@ -208,7 +196,7 @@ def _make(
     render: fitting.Renderer,
     *,
     modern: bool,
-) -> _Made:
+) -> tuple[Reply, Output, int]:
     model, late = runner.model, body.get("stream") is not False
     wanted = checks.format_of(body, modern=modern, late_stream=late)
     fitted = fitting.fit(
@@ -217,7 +205,10 @@ def _make(
     images = [image for turn in fitted.conversation.messages for image in turn.get("images") or ()]
     if modern and images:
         runner.images.admit(render(model, fitted.conversation).text, images, late=late)
-    made = answers.compose(_question(fitted.conversation, wanted, body)) if reply is None else reply
+    asked = answers.Question(
+        fitted.conversation.messages, fitted.conversation.tools, wanted, conversation.think is True
+    )
+    made = reply or reranking.judged(body) or answers.compose(asked)
     if conversation.think is not True:
         made = replace(made, thinking=None)
     prompt_tokens, stop, before = fitted.tokens, options.get("stop") or (), _echoed(model, conversation)
@@ -233,7 +224,7 @@ def _make(
         options, body, context=runner.context, prompt_tokens=prompt_tokens, modern=modern
     )
     output = spend(spoken, limit=limit, stop=stop)
-    return _Made(made, replace(output, pieces=(*before, *output.pieces)), prompt_tokens)
+    return made, replace(output, pieces=(*before, *output.pieces)), prompt_tokens
 
 
 def _echoed(model: SimulatedModel, conversation: Conversation) -> tuple[Piece, ...]:
@@ -242,13 +233,3 @@ def _echoed(model: SimulatedModel, conversation: Conversation) -> tuple[Piece, .
     if not model.is_native or last.get("role") != "assistant" or not last.get("content"):
         return ()
     return (Piece("content", str(last["content"]), 0),)
-
-
-def _question(conversation: Conversation, wanted: Any, body: checks.Body) -> answers.Question:
-    return answers.Question(
-        messages=conversation.messages,
-        tools=conversation.tools,
-        format=wanted,
-        thinking=conversation.think is True,
-        suffix=body.get("suffix") or "",
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,35 +14,14 @@ from typing import Any, Literal
 from . import vocabulary, wire
 from .prompts import TemplateStyle
 
-Capability = Literal["completion", "tools", "thinking", "vision", "embedding", "insert"]
+Capability = Literal["completion", "tools", "thinking", "vision", "audio", "image", "embedding", "insert"]
 Counting = Literal["bpe", "words"]
 DEFAULT_CONTEXT = 4096
 DEFAULT_MODIFIED = "2026-01-02T03:04:05.678901234Z"
-_BLOBS = "/usr/share/ollama/.ollama/models/blobs/sha256-"
 _NAME = re.compile(r"(?:[\w.-]+(?::\d+)?/)?(?:[\w.-]+/)?[\w.-]+(?::[\w.-]+)?")
+_WORDS = re.compile(r"\w+|[^\w\s]")
 _LISTS = ("merges", "scores", "token_type", "tokens")
 _STOPS = ("<|im_start|>", "<|im_end|>")
-PROJECTOR: Mapping[str, Any] = {
-    "clip.has_llava_projector": True,
-    "clip.has_text_encoder": False,
-    "clip.has_vision_encoder": True,
-    "clip.projector_type": "mlp",
-    "clip.use_gelu": False,
-    "clip.vision.attention.head_count": 2,
-    "clip.vision.attention.layer_norm_epsilon": 1e-05,
-    "clip.vision.block_count": 1,
-    "clip.vision.embedding_length": 32,
-    "clip.vision.feed_forward_length": 64,
-    "clip.vision.image_mean": None,
-    "clip.vision.image_size": 56,
-    "clip.vision.image_std": None,
-    "clip.vision.patch_size": 14,
-    "clip.vision.projection_dim": 128,
-    "general.architecture": "clip",
-    "general.file_type": 0,
-    "general.name": "tiny-clip",
-    "general.parameter_count": 30576,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +30,11 @@ class SimulatedModel:
 
     `template` "native" is a model whose Jinja template llama-server renders: tool calls then come in the
     final chunk; with the others each call is a chunk of its own. `dimensions` is the length of an embedding.
-    `counting` "words" stands for a WordPiece vocabulary: words, punctuation and two special tokens.
+    `counting` "words" stands for a WordPiece vocabulary: words and punctuation. `framed`: the tokenizer puts
+    a token before and one after every text, as those of embedding models do.
     `weights` names the file the model shares with others: only one of those is loaded at a time.
-    `listed` are the capabilities in /api/tags where they differ from /api/show.
+    `listed` are the capabilities in /api/tags where they differ from /api/show. `remote_model` and
+    `remote_host` are those of a cloud model.
     """
 
     name: str
@@ -75,6 +57,9 @@ class SimulatedModel:
     counting: Counting = "bpe"
     listed: Sequence[Capability] | None = None
     model_info: Mapping[str, Any] | None = None
+    framed: bool = False
+    remote_model: str | None = None
+    remote_host: str | None = None
 
     @property
     def full_name(self) -> str:
@@ -98,44 +83,70 @@ class SimulatedModel:
         return capability in self.capabilities
 
     @property
+    def sees(self) -> bool:
+        """Whether it has a part that turns images or audio into tokens."""
+        return self.can("vision") or self.can("audio")
+
+    @property
     def is_native(self) -> bool:
         """Whether llama-server renders the template and parses the calls."""
         return self.template == "native"
 
     def count(self, text: str) -> int:
-        """Tokens of a text, special ones included."""
-        if self.counting == "words":
-            return len(re.findall(r"\w+|[^\w\s]", text)) + 2
-        return vocabulary.count(text)
+        """Tokens of a text, with those that the tokenizer puts around it."""
+        words = self.counting == "words"
+        return self.around + (len(_WORDS.findall(text)) if words else vocabulary.count(text))
+
+    @property
+    def around(self) -> int:
+        """Tokens that the tokenizer puts around every text."""
+        return 2 if self.framed else 0
+
+    @property
+    def remote(self) -> dict[str, str]:
+        """The fields of a cloud model, as answers and lists carry them."""
+        fields = {"remote_model": self.remote_model, "remote_host": self.remote_host}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@functools.lru_cache(maxsize=1)
+def projector() -> Mapping[str, Any]:
+    """What /api/show says of the part that turns images into tokens."""
+    shown: dict[str, Any] = json.loads(_data("projector.json"))
+    return shown
+
+
+def _data(name: str) -> str:
+    return resources.files(__package__).joinpath("data", name).read_text("utf-8")
 
 
 def default_models() -> list[SimulatedModel]:
     """The models of a server nobody configured."""
-    chat: Mapping[str, Any] = {"stop": list(_STOPS)}
+    chat: dict[str, Any] = {"parameters": {"stop": list(_STOPS)}}
+    embeds: dict[str, Any] = {"template": "prompt", "quantization": "F16", "framed": True}
     return [
-        SimulatedModel("llama3.2", ("completion", "tools"), parameter_size="3.2B", parameters=chat),
-        SimulatedModel("llava", ("completion", "vision"), parameter_size="7B", parameters=chat),
-        SimulatedModel("qwen3", ("completion", "tools", "thinking"), parameter_size="8.2B", parameters=chat),
-        SimulatedModel("gemma3", ("completion", "vision"), parameter_size="4.3B", parameters=chat),
+        SimulatedModel("llama3.2", ("completion", "tools"), parameter_size="3.2B", **chat),
+        SimulatedModel("llava", ("completion", "vision"), parameter_size="7B", **chat),
+        SimulatedModel("qwen3", ("completion", "tools", "thinking"), parameter_size="8.2B", **chat),
+        SimulatedModel("gemma3", ("completion", "vision"), parameter_size="4.3B", **chat),
+        SimulatedModel("qwen3-reranker", parameter_size="595.78M", **chat),
         SimulatedModel(
             "nomic-embed-text",
             ("embedding",),
-            template="prompt",
             context_length=2048,
             dimensions=768,
             family="nomic-bert",
             parameter_size="137M",
-            quantization="F16",
+            **embeds,
         ),
         SimulatedModel(
             "all-minilm",
             ("embedding",),
-            template="prompt",
             context_length=512,
             dimensions=384,
             family="bert",
             parameter_size="22.57M",
-            quantization="F16",
+            **embeds,
         ),
     ]
 
@@ -183,6 +194,7 @@ def tag_entry(model: SimulatedModel, *, listed: bool) -> dict[str, Any]:
         "size": model.size,
         "digest": model.sha256,
         "details": details,
+        **model.remote,
     }
     if listed:
         entry["capabilities"] = list(model.capabilities if model.listed is None else model.listed)
@@ -206,38 +218,21 @@ def ps_entry(model: SimulatedModel, *, context: int, expires_at: str) -> dict[st
 
 def show(model: SimulatedModel, *, verbose: bool) -> dict[str, Any]:
     """The /api/show answer."""
-    template = template_text(model.template)
-    answer: dict[str, Any] = {"modelfile": _modelfile(model, template)}
+    answer: dict[str, Any] = {"modelfile": f"# FROM {model.full_name}\n"}
     if model.parameters:
         answer["parameters"] = _parameter_table(model.parameters)
-    answer["template"] = template
+    answer["template"] = template_text(model.template)
     if model.system is not None:
         answer["system"] = model.system
     answer["details"] = _details(model)
     answer["model_info"] = _model_info(model, verbose=verbose)
-    if model.can("vision"):
-        answer["projector_info"] = dict(PROJECTOR)
-    answer["tensors"] = _tensors(model.dimensions)
+    if model.sees:
+        answer["projector_info"] = dict(projector())
+    answer["tensors"] = []
     answer["capabilities"] = list(model.capabilities)
+    answer |= model.remote
     answer["modified_at"] = model.modified_at
     return answer
-
-
-def _tensors(width: int) -> list[dict[str, Any]]:
-    shapes = {
-        "attn_k": [width, width],
-        "attn_norm": [width],
-        "attn_output": [width, width],
-        "attn_q": [width, width],
-        "attn_v": [width, width],
-        "ffn_down": [3 * width, width],
-        "ffn_gate": [width, 3 * width],
-        "ffn_norm": [width],
-        "ffn_up": [width, 3 * width],
-    }
-    blocks = {f"blk.{block}.{name}": shape for block in range(4) for name, shape in shapes.items()}
-    named = {"output": [width, 1536], "output_norm": [width], "token_embd": [width, 1536], **blocks}
-    return [{"name": f"{name}.weight", "type": "F32", "shape": shape} for name, shape in named.items()]
 
 
 @functools.lru_cache(maxsize=8)
@@ -245,16 +240,20 @@ def template_text(style: TemplateStyle) -> str:
     """The template as /api/show hands it out."""
     if style == "prompt":
         return "{{ .Prompt }}"
-    data = resources.files(__package__).joinpath("data")
     if style == "fim":
-        return data.joinpath("plain.gotmpl").read_text("utf-8").replace(".Content", ".Content | fill")
-    return data.joinpath("native.jinja" if style == "native" else f"{style}.gotmpl").read_text("utf-8")
+        return _data("plain.gotmpl").replace(".Content", ".Content | fill")
+    return _data("native.jinja" if style == "native" else f"{style}.gotmpl")
 
 
 def _model_info(model: SimulatedModel, *, verbose: bool) -> dict[str, Any]:
     entries = _architecture(model) if model.model_info is None else dict(model.model_info)
     if model.counting == "bpe":
         entries |= vocabulary.vocabulary()
+        entries |= (
+            {"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True}
+            if model.framed
+            else {}
+        )
     if not verbose:
         hidden = {f"tokenizer.ggml.{name}" for name in _LISTS}
         entries = {key: None if key in hidden else value for key, value in entries.items()}
@@ -275,40 +274,12 @@ def _architecture(model: SimulatedModel) -> dict[str, Any]:
     }
 
 
-def _parameter_lines(parameters: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    lines: list[tuple[str, Any]] = []
-    for name in sorted(parameters):
-        value = parameters[name]
-        lines.extend((name, one) for one in (value if isinstance(value, (list, tuple)) else [value]))
-    return lines
-
-
 def _parameter_table(parameters: Mapping[str, Any]) -> str:
-    return "\n".join(
-        f"{name:<30} {wire.quoted(value) if isinstance(value, str) else value}"
-        for name, value in _parameter_lines(parameters)
-    )
-
-
-def _modelfile(model: SimulatedModel, template: str) -> str:
-    text = template_text("prompt") if model.is_native else template
-    if "\n" in text or '"' in text:
-        text = f'"""{text}"""'
-    blobs = [layer_digest(model, "model")] + (
-        [layer_digest(model, "projector")] if model.can("vision") else []
-    )
-    lines = [
-        '# Modelfile generated by "ollama show"',
-        "# To build a new Modelfile based on this, replace FROM with:",
-        f"# FROM {model.full_name}",
-        "",
-        *(f"FROM {_BLOBS}{blob}" for blob in blobs),
-        f"TEMPLATE {text}",
-    ]
-    if model.system is not None:
-        lines.append(f"SYSTEM {model.system}")
-    lines.extend(f"PARAMETER {name} {value}" for name, value in _parameter_lines(model.parameters))
-    return "\n".join(lines) + "\n"
+    lines: list[str] = []
+    for name, value in sorted(parameters.items()):
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            lines.append(f"{name:<30} {wire.quoted(one) if isinstance(one, str) else one}")
+    return "\n".join(lines)
 
 
 def layer_digest(model: SimulatedModel, layer: str) -> str:

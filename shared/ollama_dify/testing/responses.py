@@ -13,7 +13,6 @@ from . import wire
 JSON = "application/json; charset=utf-8"
 BARE_JSON = "application/json"
 NDJSON = "application/x-ndjson"
-EVENTS = "text/event-stream"
 TEXT = "text/plain"
 # Go's server switches from Content-Length to chunks once a handler has written more than this.
 BUFFERED = 2048
@@ -49,9 +48,9 @@ class Refused(Exception):
         self.answer = answer
 
 
-def ok(value: Any, *, content_type: str = JSON) -> Answer:
+def ok(value: Any) -> Answer:
     """200 with JSON."""
-    return Answer(200, content_type, wire.dumps(value))
+    return Answer(200, JSON, wire.dumps(value))
 
 
 def refuse(status: int, message: str, *, late_stream: bool = False) -> Refused:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from . import checks, embedding, inference, models, openai, wire
+from . import checks, embedding, inference, models, wire
 from .faults import RecordedRequest, Reply
 from .models import SimulatedModel
-from .responses import JSON, NDJSON, TEXT, Answer, ok, refuse
+from .responses import NDJSON, TEXT, Answer, ok, refuse
+from .state import ServerState
 
-if TYPE_CHECKING:
-    from .server import SimulatedOllama
-
-Handler = Callable[["SimulatedOllama", RecordedRequest], Awaitable[Answer]]
+Handler = Callable[[ServerState, RecordedRequest], Awaitable[Answer]]
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 _UNREACHABLE = (
@@ -26,7 +23,7 @@ _UNREACHABLE = (
 )
 
 
-async def respond(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def respond(server: ServerState, request: RecordedRequest) -> Answer:
     """The answer to any request."""
     if not _host_allowed(server, request.header("host")) or not _origin_allowed(request.header("origin")):
         return Answer(403, None)
@@ -35,8 +32,6 @@ async def respond(server: SimulatedOllama, request: RecordedRequest) -> Answer:
         moved = re.sub("/+", "/", path)
         status = 307 if server.is_modern or request.method != "GET" else 301
         return Answer(status, None, headers=(("Location", moved),))
-    if path.startswith("/api/blobs/"):
-        return Answer(404 if request.method == "HEAD" else 201, JSON, chunked=False)
     methods = _ROUTES.get(path)
     if methods is None:
         return Answer(404, TEXT, b"404 page not found")
@@ -47,7 +42,7 @@ async def respond(server: SimulatedOllama, request: RecordedRequest) -> Answer:
     return await handler(server, request)
 
 
-def _host_allowed(server: SimulatedOllama, host: str | None) -> bool:
+def _host_allowed(server: ServerState, host: str | None) -> bool:
     name = urlsplit(f"//{host or ''}").hostname or ""
     if name in server.allowed_hosts or server.is_public:
         return True
@@ -61,30 +56,26 @@ def _origin_allowed(origin: str | None) -> bool:
     return (urlsplit(origin).hostname or "") in _LOCAL_NAMES
 
 
-async def _root(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _root(server: ServerState, request: RecordedRequest) -> Answer:
     return Answer(200, "text/plain; charset=utf-8", b"Ollama is running")
 
 
-async def _version(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _version(server: ServerState, request: RecordedRequest) -> Answer:
     return ok({"version": server.version})
 
 
-async def _status(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    return ok({"cloud": {"disabled": True, "source": "env"}})
-
-
-async def _tags(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _tags(server: ServerState, request: RecordedRequest) -> Answer:
     newest = sorted(server.models.values(), key=lambda model: model.modified_at, reverse=True)
     return ok({"models": [models.tag_entry(model, listed=server.is_modern) for model in newest]})
 
 
-async def _ps(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _ps(server: ServerState, request: RecordedRequest) -> Answer:
     return ok({"models": server.runners.listing()})
 
 
-async def _show(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _show(server: ServerState, request: RecordedRequest) -> Answer:
     body = checks.parse_body(request.raw, "ShowRequest")
-    name = named(body, "model")
+    name = _named(body, "model")
     model = server.find(name)
     if model is None:
         shown = models.with_tag(name) if server.is_modern else name
@@ -92,7 +83,7 @@ async def _show(server: SimulatedOllama, request: RecordedRequest) -> Answer:
     return ok(models.show(model, verbose=body.get("verbose") is True))
 
 
-def named(body: Mapping[str, Any], field: str) -> str:
+def _named(body: Mapping[str, Any], field: str) -> str:
     """A model's name out of a management request; `name` is the older spelling of `model`."""
     name = body.get(field) or body.get("name") or ""
     if not name:
@@ -102,32 +93,12 @@ def named(body: Mapping[str, Any], field: str) -> str:
     return str(name)
 
 
-async def _copy(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    body = checks.parse_body(request.raw, "CopyRequest")
-    source, destination = named(body, "source"), named(body, "destination")
-    model = server.find(source)
-    if model is None:
-        raise refuse(404, f'model "{source}" not found')
-    server.install(dataclasses.replace(model, name=destination, digest=model.sha256))
-    return Answer(200, None)
-
-
-async def _delete(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    name = named(checks.parse_body(request.raw, "DeleteRequest"), "model")
-    model = server.find(name)
-    if model is None:
-        raise refuse(404, f"model '{name}' not found")
-    server.runners.unload(model)
-    del server.models[model.full_name]
-    return Answer(200, None)
-
-
-async def _pull(server: SimulatedOllama, request: RecordedRequest) -> Answer:
+async def _pull(server: ServerState, request: RecordedRequest) -> Answer:
     body = checks.parse_body(request.raw, "PullRequest")
     reply = server.scripted(request)
     if reply is not None:
         return await inference.scripted_answer(reply)
-    name = named(body, "model")
+    name = _named(body, "model")
     problem = _pull_problem(server, name, insecure=body.get("insecure") is True)
     model = server.find(name) or server.pullable(name)
     if problem is None and model is not None:
@@ -139,7 +110,7 @@ async def _pull(server: SimulatedOllama, request: RecordedRequest) -> Answer:
     return _progress([{"status": "pulling manifest"}, {"error": error}], stream=True)
 
 
-def _pull_problem(server: SimulatedOllama, name: str, *, insecure: bool) -> str | None:
+def _pull_problem(server: ServerState, name: str, *, insecure: bool) -> str | None:
     split = re.fullmatch(r"http://([^/]+)/(.+?)(?::([\w.-]+))?", name)
     if split is not None and not insecure:
         host, path, tag = split.groups()
@@ -171,66 +142,19 @@ def _progress(steps: list[dict[str, Any]], *, stream: bool) -> Answer:
     return Answer(200, NDJSON, lines())
 
 
-async def _create(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    body = checks.parse_body(request.raw, "CreateRequest")
-    name, stream = named(body, "model"), body.get("stream") is not False
-    base = server.find(body.get("from") or "")
-    if base is None:
-        error = "pull model manifest: " + (
-            _pull_problem(server, body.get("from") or "", insecure=False) or "file does not exist"
-        )
-        return _progress([{"status": "pulling manifest"}, {"error": error}], stream=stream)
-    made = dataclasses.replace(
-        base,
-        name=name,
-        parent=base.full_name,
-        system=body.get("system") or base.system,
-        parameters={**base.parameters, **(body.get("parameters") or {})},
-        modified_at=wire.timestamp(),
-        digest=None,
-    )
-    server.install(made)
-    layers = [
-        "model",
-        "template",
-        *(["system"] if made.system else []),
-        *(["params"] if made.parameters else []),
-    ]
-    steps = [
-        {"status": f"using existing layer sha256:{models.layer_digest(made, layer)}"} for layer in layers
-    ]
-    return _progress([*steps, {"status": "writing manifest"}, {"status": "success"}], stream=stream)
+def _generation(work: Callable[[ServerState, RecordedRequest, Reply | None], Awaitable[Answer]]) -> Handler:
+    async def handle(server: ServerState, request: RecordedRequest) -> Answer:
+        reply = server.scripted(request)
+        if reply is not None and reply.is_raw:
+            return await inference.scripted_answer(reply)
+        return await work(server, request, reply)
+
+    return handle
 
 
-async def _chat(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    return await _scripted_or(inference.chat, server, request)
-
-
-async def _generate(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    return await _scripted_or(inference.generate, server, request)
-
-
-async def _scripted_or(
-    work: Callable[[SimulatedOllama, RecordedRequest, Reply | None], Awaitable[Answer]],
-    server: SimulatedOllama,
-    request: RecordedRequest,
-) -> Answer:
+async def _embed(server: ServerState, request: RecordedRequest) -> Answer:
     reply = server.scripted(request)
-    if reply is not None and reply.is_raw:
-        return await inference.scripted_answer(reply)
-    return await work(server, request, reply)
-
-
-async def _embed(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    reply = server.scripted(request)
-    return await embedding.embed(server, request) if reply is None else await inference.scripted_answer(reply)
-
-
-async def _embeddings(server: SimulatedOllama, request: RecordedRequest) -> Answer:
-    reply = server.scripted(request)
-    return (
-        await embedding.legacy(server, request) if reply is None else await inference.scripted_answer(reply)
-    )
+    return await (embedding.embed(server, request) if reply is None else inference.scripted_answer(reply))
 
 
 _ROUTES: Mapping[str, Mapping[str, Handler]] = {
@@ -238,17 +162,9 @@ _ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/api/version": {"GET": _version, "HEAD": _version},
     "/api/tags": {"GET": _tags, "HEAD": _tags},
     "/api/ps": {"GET": _ps},
-    "/api/status": {"GET": _status},
-    "/api/chat": {"POST": _chat},
-    "/api/generate": {"POST": _generate},
+    "/api/chat": {"POST": _generation(inference.chat)},
+    "/api/generate": {"POST": _generation(inference.generate)},
     "/api/embed": {"POST": _embed},
-    "/api/embeddings": {"POST": _embeddings},
     "/api/show": {"POST": _show},
     "/api/pull": {"POST": _pull},
-    "/api/copy": {"POST": _copy},
-    "/api/create": {"POST": _create},
-    "/api/delete": {"DELETE": _delete},
-    "/v1/models": {"GET": openai.list_models},
-    "/v1/embeddings": {"POST": openai.embeddings},
-    "/v1/chat/completions": {"POST": openai.chat},
 }

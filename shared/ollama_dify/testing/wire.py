@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from email.utils import formatdate
 from typing import Any
@@ -34,16 +35,9 @@ def timestamp(at_ns: int | None = None) -> str:
     return f"{_to_the_second(seconds)}{fraction}Z"
 
 
-_last_second: tuple[int, str] = (-1, "")
-
-
+@functools.lru_cache(maxsize=8)
 def _to_the_second(seconds: int) -> str:
-    global _last_second
-    known, text = _last_second
-    if known != seconds:
-        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        _last_second = (seconds, text)
-    return text
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def http_date() -> str:

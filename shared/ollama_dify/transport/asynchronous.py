@@ -151,7 +151,7 @@ class AsyncTransport:
         self.endpoint = Endpoint(settings)
         self.slots = Slots(self.endpoint.max_connections)
         self._client: httpx.AsyncClient | None = settings.http_async_client
-        self._uses_aiohttp = settings.http_backend == "aiohttp"
+        self._uses_aiohttp = False
         self._pool: httpx.AsyncBaseTransport | None = None
         self._guard: AsyncGenerator[None, None] | None = None
 

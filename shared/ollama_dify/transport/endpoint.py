@@ -250,15 +250,14 @@ def _headers(settings: ConnectionSettings) -> dict[str, str]:
         "accept-encoding": "identity",
         "user-agent": "ollama-dify",
     }
-    if settings.api_key is not None:
-        headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
-    return {**headers, **{name.lower(): value for name, value in settings.headers.items()}}
+    return {**headers, **settings.sent_headers()}
 
 
 def _proxy(settings: ConnectionSettings) -> str | None:
     """The proxy for this server: the one given, else the environment's unless the address is private."""
-    if settings.proxy is not None:
-        return _checked_proxy(settings.proxy.get_secret_value())
+    given = settings.secret("proxy")
+    if given is not None:
+        return _checked_proxy(given)
     host = settings.address.host
     if not settings.trust_env or is_private(host) or urllib.request.proxy_bypass(host):
         return None

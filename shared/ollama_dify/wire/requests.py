@@ -17,7 +17,8 @@ from ..errors import CapabilityError, ConfigurationError, UnsupportedContentErro
 from ..media.audio import Audio
 from ..media.file import MediaFile, check_file_count
 from ..media.image import Image, ImageUrl
-from ..settings.model import LOAD_OPTIONS, ChatSettings, ConnectionSettings, EmbeddingSettings, Timeouts
+from ..settings.connection import PerObject
+from ..settings.model import LOADING, ChatSettings, EmbeddingSettings, Timeouts
 from ..settings.names import unknown_name
 from .image_places import placed_text
 from .json_schema import tool_parameters
@@ -37,16 +38,15 @@ __all__ = [
     "show_request",
 ]
 
-# Settings of the object, not of a call: the first would make the server load the model again,
-# the rest belong to the connection, but for how long and how often a call tries.
+# Settings of the object, not of a call: name → why.
 _NOT_PER_CALL: Mapping[str, str] = {
-    **dict.fromkeys(
-        set(ConnectionSettings.model_fields) - {"timeout", "max_retries"}, "it belongs to the connection"
-    ),
-    **dict.fromkeys(
-        ("context_size", "num_ctx", *LOAD_OPTIONS), "changing it makes the server load the model again"
-    ),
-    "mode": "it decides between /api/chat and /api/generate",
+    "num_ctx": LOADING.why,
+    **{
+        name: mark.why
+        for name, field in ChatSettings.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, PerObject)
+    },
 }
 
 # Levels of lists and dictionaries in a request; orjson writes a few more.
@@ -165,7 +165,7 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
     if "options" in values:
         values["options"] = {**settings.options, **(values["options"] or {})}
     explicit = settings.explicit(fields=ChatSettings)
-    explicit["base_url"] = settings.address.url
+    explicit["base_url"] = settings.base_url or settings.address.url
     return ChatSettings(**{**explicit, **values})
 
 

@@ -40,6 +40,10 @@ _INSTRUCTION = re.compile(
 _METADATA = re.compile(r"^(?:#+\s|[\w ]{1,24}:\s*\S*$|file_path:|page_label:|```|\|)")
 
 
+_SWAPPED = "my/your i/you me/you mine/yours am/are i'm/you're myself/yourself"
+_SWAPS = dict(pair.split("/") for pair in _SWAPPED.split())
+
+
 @functools.lru_cache(maxsize=16_384)
 def stem(word: str) -> str:
     """A word without its commonest endings."""
@@ -157,19 +161,10 @@ def topic(texts: Iterable[str]) -> str:
 
 def to_second_person(sentence: str) -> str:
     """`My name is Bob.` → `Your name is Bob.`"""
-    swaps = {
-        "my": "your",
-        "i": "you",
-        "me": "you",
-        "mine": "yours",
-        "am": "are",
-        "i'm": "you're",
-        "myself": "yourself",
-    }
 
     def swap(found: re.Match[str]) -> str:
         word = found.group()
-        other = swaps.get(word.lower())
+        other = _SWAPS.get(word.lower())
         if other is None:
             return word
         return other.capitalize() if found.start() == 0 else other

@@ -1,7 +1,6 @@
-# ruff: noqa: T201  a report is printed
 """The load figures L1–L10, each in a process of its own and bounded in time.
 
-`python -m tests.faults.load` prints them for this library and, on the same server, for langchain-ollama and
+`python -m benchmarks.load` prints them for this library and, on the same server, for langchain-ollama and
 llama-index-llms-ollama. `--quick` divides the sizes by ten, `L4 L5` runs these only, `--alone` leaves the
 others out.
 """
@@ -26,8 +25,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from .contenders import CONTENDERS, Contender
-from .server import FaultProcess, vector
+from tests.faults.server import vector
+
+from .load_server import FaultProcess
+from .load_subjects import CONTENDERS, Contender
 
 Make = Callable[..., Contender]
 # Whether the bound holds, and the figures.
@@ -48,7 +49,7 @@ RUNS: list[Run] = []
 
 def run(name: str, what: str, bound: str, script: str) -> Callable[[Any], Any]:
     def add(play: Any) -> Any:
-        RUNS.append(Run(name, what, bound, f"tests.faults.load_scripts:{script}", play))
+        RUNS.append(Run(name, what, bound, f"benchmarks.load_scripts:{script}", play))
         return play
 
     return add

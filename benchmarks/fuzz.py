@@ -1,10 +1,10 @@
-# ruff: noqa: T201, PT017  a report is printed; a crash is found by an assertion
+# ruff: noqa: PT017  a crash is found by an assertion
 """A bounded, coverage-guided fuzz of the stream decoder and of the form parser.
 
-`python -m tests.faults.fuzz --seconds 600`. Inputs that reach new lines or branches join the corpus in
+`python -m benchmarks.fuzz --seconds 600`. Inputs that reach new lines or branches join the corpus in
 memory; `--keep` writes a small set that covers the same to tests/faults/corpus. A crash is anything but one
-of our errors, a call over a second, or an answer that depends on how the bytes were cut; it is written to
-tests/faults/corpus too, where the tests replay it.
+of our errors, over a second of processor time, or an answer that depends on how the bytes were cut; it is
+written to tests/faults/corpus too, where the tests replay it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from tests.faults.server import last_line, line
+
 import ollama_dify
 from ollama_dify import ChatSettings, EmbeddingSettings, OllamaError
 from ollama_dify.wire.responses import load_json, read_embed_answer, read_local_models, read_model_info
@@ -28,9 +30,7 @@ from ollama_dify.wire.server_errors import error_from_response
 from ollama_dify.wire.streaming import ChatDecoder
 from ollama_dify.wire.think_tags import ThinkTags
 
-from .server import last_line, line
-
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parents[1] / "tests" / "faults" / "corpus"
 OURS = str(Path(ollama_dify.__file__).parent)
 SLOW_S = 1.0
 LONGEST = 4_000
@@ -244,12 +244,12 @@ def stored(name: str) -> Iterator[tuple[str, bytes]]:
 
 def check(call: Callable[[bytes], None], data: bytes, coverage: Coverage | None = None) -> str | None:
     """What is wrong with what comes of an input, None if nothing is."""
-    start = time.perf_counter()
+    start = time.thread_time()
     try:
         call(data) if coverage is None else coverage.run(call, data)
     except Exception:
         return traceback.format_exc()
-    took = time.perf_counter() - start
+    took = time.thread_time() - start
     return f"took {took:.1f} s" if took > SLOW_S else None
 
 

@@ -28,12 +28,8 @@ def calls_for(text: str, tools: Sequence[Tool], done: Sequence[str] = ()) -> lis
     named = [function for function in functions if _mentions(text, function["name"])]
     if done:
         open_ones = [function for function in named if function["name"] not in done]
-        return (
-            [call for function in open_ones[:1] for call in _calls_of(function, text)]
-            if len(named) > 1
-            else []
-        )
-    chosen = _longest_names(named) or _matching(text, functions)
+        named = open_ones if len(named) > 1 else []
+    chosen = named[:1] if named or done else _matching(text, functions)
     return [call for function in chosen for call in _calls_of(function, text)]
 
 
@@ -59,10 +55,6 @@ def _mentions(text: str, name: str) -> bool:
     return re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text) is not None and (
         "_" in name or len(name) > 3
     )
-
-
-def _longest_names(named: list[Tool]) -> list[Tool]:
-    return sorted(named, key=lambda function: -len(function["name"]))[:1] if len(named) == 1 else named[:1]
 
 
 def _matching(text: str, functions: list[Tool]) -> list[Tool]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import calling, images, reading, sources, styles, values
-from .faults import Reply
+from .. import images
+from ..faults import Reply
+from . import calling, looking, reading, sources, values
 
 _GREETING = re.compile(
     r"^\W*(?:hello|hi|hey|good (?:morning|evening|day)|greetings)\b[^?]{0,40}$", re.IGNORECASE
@@ -28,7 +29,6 @@ class Question:
     tools: Sequence[Mapping[str, Any]] = ()
     format: Any = None
     thinking: bool = False
-    suffix: str = ""
 
 
 def compose(question: Question) -> Reply:
@@ -134,9 +134,10 @@ def _named_choice(schema: Mapping[str, Any], asked: str) -> tuple[str, Mapping[s
 
 
 def _any_object(text: str) -> dict[str, Any]:
-    schema = styles.schema_in(text)
-    if schema is not None:
-        return dict(values.Filler(sources.Source(styles.without_schema(text)), schema).object(schema))
+    written = values.schema_in(text)
+    if written is not None:
+        schema, rest = written
+        return values.Filler(sources.Source(rest), schema).object(schema)
     keys = re.findall(r"['\"`](\w+)['\"`](?=[^.\n]*\b(?:keys?|fields?)\b)", text)
     if not keys:
         named = re.search(r"\b(?:keys?|fields?|with|containing)\b[: ]+((?:\w+(?:,\s*|\s+and\s+))*\w+)", text)
@@ -156,13 +157,13 @@ def _seen(messages: Sequence[Mapping[str, Any]], asked: str) -> str | None:
     recent = list(users[-1].get("images") or ()) if users else []
     if not recent and _LOOKS.search(asked):
         recent = [image for message in messages for image in message.get("images") or ()]
-    looked = [images.look(images.decoded(image)) for image in recent]
-    known = [image for image in looked if image is not None]
+    seen = [looking.described(images.decoded(image)) for image in recent]
+    known = [text for text in seen if text is not None]
     if not known:
         return None
     if len(known) == 1:
-        return f"The image is {known[0].described()}."
-    shown = "; ".join(f"image {number} is {image.described()}" for number, image in enumerate(known, 1))
+        return f"The image is {known[0]}."
+    shown = "; ".join(f"image {number} is {text}" for number, text in enumerate(known, 1))
     return f"{shown[0].upper()}{shown[1:]}."
 
 
@@ -171,15 +172,12 @@ def _plain(question: Question, asked: str) -> str:
     if seen is not None:
         return seen
     system = "\n\n".join(_text(message) for message in question.messages if message.get("role") == "system")
-    spoken = styles.special_answer(asked, system, question.messages)
-    if spoken is not None:
-        return spoken
+    if values.schema_in(asked) is not None and re.search(r"json", asked, re.IGNORECASE):
+        return json.dumps(_any_object(asked), ensure_ascii=False)
     if _GREETING.match(asked):
         return "Hello! How can I help you today?"
     read = reading.take_apart(asked)
-    found: list[str] = []
-    for wording in (read.question.partition(f" ({styles.CONCERNING}")[0], read.question):
-        found = found or (reading.best_sentences(wording, read.context) if read.context else [])
+    found = reading.best_sentences(read.question, read.context) if read.context else []
     if not found and system:
         found = reading.best_sentences(read.question, system)
     if found:

@@ -1,4 +1,4 @@
-"""What the server does in the load runs; named by `FaultProcess("tests.faults.load_scripts:…")`."""
+"""What the server does in the load runs; named by `FaultProcess("benchmarks.load_scripts:…")`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ import json
 import random
 from collections.abc import Iterable, Iterator
 
-from .server import End, Request, Step, answer, bomb, chunk, embedded, head, last_line, line, whole
+from tests.faults.server import (
+    End,
+    Request,
+    Step,
+    answer,
+    bomb,
+    chunk,
+    embedded,
+    head,
+    last_line,
+    line,
+    whole,
+)
 
 _random = random.Random(20)
 FAULT_RATE = 0.2

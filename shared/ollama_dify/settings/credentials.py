@@ -1,0 +1,133 @@
+"""Credentials that know which server they were given for, so that no other one receives them. Pure.
+
+Settings are rebuilt from their values in many ways (`configurable_fields`, `from_settings`, `model_copy`,
+dumps); only the values themselves come along on each of them, so every value carries its origin.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import SecretStr
+
+from ..address import Address, is_ollama_cloud, resolve_address
+from ..errors import ConfigurationError
+
+__all__ = [
+    "CREDENTIALS",
+    "BoundHeaders",
+    "BoundKey",
+    "BoundName",
+    "ServerUrl",
+    "authorization",
+    "bound_values",
+    "check_key",
+    "check_origins",
+]
+
+CREDENTIALS = ("api_key", "api_key_env", "headers")
+CLOUD_KEY = "OLLAMA_API_KEY"
+
+
+class ServerUrl(str):
+    """A `base_url` as it is shown; user and password that were in it are kept beside the text."""
+
+    authorization: str | None
+
+    def __new__(cls, url: str, authorization: str | None = None) -> ServerUrl:
+        """authorization: value of the Authorization header."""
+        made = super().__new__(cls, url)
+        made.authorization = authorization
+        return made
+
+
+class BoundKey(SecretStr):
+    """An `api_key`."""
+
+    origin: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretStr) and self.get_secret_value() == other.get_secret_value()
+
+    __hash__ = SecretStr.__hash__
+
+
+class BoundHeaders(dict[str, str]):
+    """`headers`."""
+
+    origin: str | None = None
+
+
+class BoundName(str):
+    """An `api_key_env`."""
+
+    origin: str | None = None
+
+
+def check_origins(values: Mapping[str, Any], origin: str) -> None:
+    """Note the server of credentials that are new. Raises ConfigurationError for those of another one."""
+    stale = []
+    for name in CREDENTIALS:
+        value = values.get(name)
+        if not isinstance(value, (BoundKey, BoundName, BoundHeaders)):
+            continue  # None, or what came past validation
+        if value.origin is None or not value:
+            value.origin = origin
+        elif value.origin != origin:
+            stale.append(name)
+    if not stale:
+        return
+    what = " and ".join(stale)
+    again = ", ".join(f"{name}=…" for name in stale)
+    without = ", ".join("headers={}" if name == "headers" else f"{name}=None" for name in stale)
+    raise ConfigurationError(
+        f"{what} {'was' if len(stale) == 1 else 'were'} given for {values[stale[0]].origin} and would now go "
+        f"to {origin}.",
+        hint="Give the address and its credentials in one step, as plain values: "
+        f"from_settings(…, base_url=…, {again}); {without} sends none.",
+    )
+
+
+def check_key(key: str, name: str = "") -> str:
+    """A key that a header can carry. Raises ValueError, without showing it."""
+    if re.search(r"[^\x21-\x7e]", key):
+        raise ValueError(f"{name}holds a space, a line break or a character outside ASCII")
+    return key
+
+
+def authorization(key: str | None, variable: str | None, address: Address) -> str | None:
+    """Value of the Authorization header.
+
+    The address's user and password come first, then the key, the named variable, and for https://ollama.com
+    its own variable. Reads the environment, now. Raises ConfigurationError when
+    the variable is not set or holds no usable key.
+    """
+    if address.authorization is not None:
+        return address.authorization
+    if key is not None:
+        return f"Bearer {key}"
+    if variable is None and not (address.url.startswith("https:") and is_ollama_cloud(address.url)):
+        return None
+    found = os.environ.get(variable or CLOUD_KEY, "").strip()
+    if not found and variable is not None:
+        raise ConfigurationError(
+            f"api_key_env={str(variable)!r}, but the environment variable {variable} is not set.",
+            hint=f"Set {variable} where the program runs, or give api_key= instead.",
+        )
+    try:
+        return f"Bearer {check_key(found, f'{variable or CLOUD_KEY} ')}" if found else None
+    except ValueError as error:
+        raise ConfigurationError(f"The environment variable {error}.") from None
+
+
+def bound_values(dumped: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a dump, bound to its own address before changes are mixed in."""
+    values = dict(dumped)
+    variable = values.get("api_key_env")
+    if isinstance(variable, str):
+        values["api_key_env"] = BoundName(variable)
+        values["api_key_env"].origin = resolve_address(values.get("base_url"), os.environ).origin
+    return values

@@ -1,0 +1,209 @@
+"""What a simulated server knows and counts: models, scripts, recorded requests, loaded models."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from .connection import Connection
+from .faults import Fault, Predicate, RecordedRequest, Reply, Rule, matches
+from .models import SimulatedModel, default_models, with_tag
+from .runners import Runners
+
+GENERATION = ("/api/chat", "/api/generate")
+Answerer = Callable[[RecordedRequest], "Reply | str | None"]
+Registry = Literal["known", "unreachable"]
+
+
+@dataclass(slots=True)
+class ConnectionCounts:
+    """TCP connections: open at this moment, and since the start."""
+
+    open: int = 0
+    total: int = 0
+
+
+@dataclass(slots=True)
+class Latency:
+    """Seconds: before the first byte of any answer, between the chunks of a stream."""
+
+    first_byte_s: float = 0.0
+    chunk_s: float = 0.0
+
+
+class ServerState:
+    """What the routes read and change, and what tests script. The settings: see `SimulatedOllama`."""
+
+    def __init__(
+        self,
+        models: Iterable[SimulatedModel] | None = None,
+        *,
+        version: str = "0.33.0",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        latency_s: float = 0.0,
+        chunk_delay_s: float = 0.0,
+        load_s: float = 0.0,
+        num_parallel: int | None = None,
+        max_queue: int = 512,
+        max_loaded_models: int = 3,
+        context_length: int = 4096,
+        keep_alive_s: float = 300.0,
+        allowed_hosts: Sequence[str] = (),
+        registry: Registry = "known",
+        answer: Answerer | None = None,
+    ) -> None:
+        installed = default_models() if models is None else list(models)
+        self.models: dict[str, SimulatedModel] = {model.full_name: model for model in installed}
+        self.version = version
+        self.requests: list[RecordedRequest] = []
+        self.connections = ConnectionCounts()
+        self.disconnects = 0
+        self.latency = Latency(latency_s, chunk_delay_s)
+        self.runners = Runners(num_parallel, max_queue, max_loaded_models, context_length, load_s)
+        self.keep_alive_s = keep_alive_s
+        self.allowed_hosts = frozenset(allowed_hosts)
+        self.registry: Registry = registry
+        self.answerer = answer
+        self.address = (host, port)
+        self._rules: list[Rule] = []
+        self._open: set[Connection] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def is_modern(self) -> bool:
+        """Whether this is a server with llama-server inside (0.30 and later)."""
+        parts = self.version.split(".")
+        return (int(parts[0]), int(parts[1])) >= (0, 30)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it listens beyond this machine, where the server stops checking the Host header."""
+        return self.address[0] not in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def reloads(self) -> int:
+        """How often a loaded model was loaded again because its load-time options changed."""
+        return self.runners.reloads
+
+    @property
+    def loads(self) -> int:
+        """How often a model was loaded, reloads included."""
+        return self.runners.loads
+
+    def reply(
+        self,
+        *replies: Reply | str,
+        path: str | None = None,
+        times: int | None = 1,
+        when: Predicate | None = None,
+    ) -> None:
+        """Answer the next matching chat or generate requests (or those to `path`) with these, in this order.
+
+        Each is used `times` times, None for ever; later calls queue behind earlier ones.
+        """
+        applies = matches(path, when, () if path else GENERATION)
+        with self._lock:
+            self._rules.extend(
+                Rule(Reply(one) if isinstance(one, str) else one, applies, times) for one in replies
+            )
+
+    def script(self, replies: Iterable[Reply | str]) -> None:
+        """Answer the next chat and generate requests with these, one each."""
+        self.reply(*replies)
+
+    def fault(
+        self,
+        fault: Fault,
+        *,
+        times: int | None = 1,
+        path: str | None = None,
+        when: Predicate | None = None,
+        share: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        """Let the next `times` matching requests (None: all) fail, or a random `share` of them."""
+        chance = random.Random(seed)
+
+        def strikes(request: RecordedRequest) -> bool:
+            return (when is None or when(request)) and (share >= 1.0 or chance.random() < share)
+
+        with self._lock:
+            self._rules.append(Rule(fault, matches(path, strikes, ()), times))
+
+    def reset_scripts(self) -> None:
+        """Forget scripted replies and faults."""
+        with self._lock:
+            self._rules.clear()
+
+    def reset(self) -> None:
+        """Forget scripts, faults, recorded requests and loaded models."""
+        self.reset_scripts()
+        self.requests.clear()
+        self.runners.loaded.clear()
+        self.runners.loads = self.runners.reloads = self.disconnects = 0
+
+    def find(self, name: str) -> SimulatedModel | None:
+        """An installed model by the name a request gave, with or without tag and registry."""
+        bare = name.removeprefix("registry.ollama.ai/").removeprefix("library/")
+        wanted = with_tag(bare).lower()
+        exact = self.models.get(with_tag(bare))
+        return exact or next((model for key, model in self.models.items() if key.lower() == wanted), None)
+
+    def pullable(self, name: str) -> SimulatedModel | None:
+        """A model that /api/pull may install: any of the default ones."""
+        return next((model for model in default_models() if model.full_name == with_tag(name)), None)
+
+    def install(self, model: SimulatedModel) -> None:
+        """Add a model or replace the one of that name."""
+        self.models[model.full_name] = model
+
+    def opened(self, connection: Connection) -> int:
+        """Number a new connection."""
+        self._open.add(connection)
+        self.connections.total += 1
+        self.connections.open = len(self._open)
+        return self.connections.total
+
+    def closed(self, connection: Connection, *, interrupted: bool) -> None:
+        """Forget a connection."""
+        self._open.discard(connection)
+        self.connections.open = len(self._open)
+        self.disconnects += interrupted
+
+    def parse(
+        self, method: str, path: str, headers: list[tuple[bytes, bytes]], raw: bytes, connection: int
+    ) -> RecordedRequest:
+        """Record a request."""
+        try:
+            body: Any = orjson.loads(raw) if raw else None
+        except orjson.JSONDecodeError:
+            body = None
+        decoded = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+        request = RecordedRequest(method, path, decoded, raw, body, connection)
+        self.requests.append(request)
+        return request
+
+    def scripted(self, request: RecordedRequest) -> Reply | None:
+        """The reply a test laid down for the request."""
+        taken = self.take(request, Reply)
+        if isinstance(taken, Reply):
+            return taken
+        if self.answerer is not None and request.path in GENERATION:
+            made = self.answerer(request)
+            return Reply(made) if isinstance(made, str) else made
+        return None
+
+    def take(self, request: RecordedRequest, kind: type[Reply] | type[Fault]) -> Reply | Fault | None:
+        with self._lock:
+            for rule in self._rules:
+                if isinstance(rule.action, kind) and rule.take(request):
+                    if rule.left == 0:
+                        self._rules.remove(rule)
+                    return rule.action
+        return None
