@@ -14,7 +14,8 @@ from langchain_core.messages.tool import ToolCall as LangChainCall
 from langchain_core.messages.tool import ToolCallChunk, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall, quick_constructor
+from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall
+from ollama_dify.adapter import quick_constructor
 
 __all__ = ["PROVIDER", "StreamedAnswer", "answer", "facts", "text_chunk", "text_generation", "usage"]
 
@@ -96,9 +97,12 @@ def _thinking(text: str) -> dict[str, Any]:
 def usage(finish: Finish) -> UsageMetadata:
     """The tokens of an answer in LangChain's words."""
     used = finish.usage
-    return UsageMetadata(
+    told = UsageMetadata(
         input_tokens=used.input_tokens, output_tokens=used.output_tokens, total_tokens=used.total_tokens
     )
+    if used.cached_tokens is not None:
+        told["input_token_details"] = {"cache_read": used.cached_tokens}
+    return told
 
 
 def _content_blocks(message: AIMessage) -> list[blocks.ContentBlock]:

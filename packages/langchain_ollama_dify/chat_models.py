@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,31 +11,27 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
-from pydantic import Field, field_validator
+from pydantic import Field
 from typing_extensions import Self
 
-from ollama_dify import (
-    AsyncChatStream,
-    CapabilityError,
-    ChatSettings,
-    ChatStream,
-    ClientOwner,
-    ConfigurationError,
-    Message,
-    ModelInfo,
-    Prompt,
-    Tool,
-)
 from ollama_dify import ChatResult as CoreResult
+from ollama_dify import ChatSettings, ModelInfo
+from ollama_dify.adapter import ClientOwner, Request, read_tool_choice
 
 from .answers import StreamedAnswer, answer
-from .citizen import Citizen, model_profile, settings_in_use, tracing_params
-from .convert import PROMPT_ARGUMENTS, core_messages, core_prompt
-from .counting import count_text, on_event_loop, token_ids
+from .convert import core_messages
 from .errors import langchain_errors
-from .formats import answer_format, response_format
-from .images import image_settings
-from .tools import ToolLike, core_tool, core_tool_choice, openai_tools
+from .serialization import (
+    LangChainSerializable,
+    count_text,
+    model_profile,
+    on_event_loop,
+    settings_in_use,
+    settings_of_call,
+    token_ids,
+    tracing_params,
+)
+from .tools import ToolLike, core_tool, openai_tools
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
@@ -45,16 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatOllamaDify"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What is asked of the client: a conversation, or a prompt; `call` overrides settings."""
-
-    asked: list[Message] | Prompt
-    tools: Mapping[str, Any]
-    call: Mapping[str, Any]
-
-
-class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
+class ChatOllamaDify(BaseChatModel, LangChainSerializable, ClientOwner, ChatSettings):
     """A model of an Ollama server, by the settings of Dify's form.
 
     `ChatOllamaDify(model="llava", context_size=4096, temperature=0)`, or `from_settings(settings)`. Each
@@ -66,11 +52,6 @@ class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
         default=None,
         description="True streams inside invoke too, False never streams. Unset: as the method says.",
     )
-
-    @field_validator("format", mode="before")
-    @classmethod
-    def _unwrap_format(cls, value: Any) -> Any:
-        return answer_format(value)
 
     @property
     def _llm_type(self) -> str:
@@ -102,10 +83,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors():
-            question = self._question(messages, stop, kwargs)
-            if isinstance(question.asked, Prompt):
-                return _result(self.client.generate(question.asked, **question.call))
-            return _result(self.client.chat(question.asked, **question.tools, **question.call))
+            return _result(self.client.ask(self._request(messages, stop, kwargs)))
 
     async def _agenerate(
         self,
@@ -115,10 +93,8 @@ class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors():
-            question = await self._off_loop(partial(self._question, messages, stop, kwargs), kwargs)
-            if isinstance(question.asked, Prompt):
-                return _result(await self.async_client.generate(question.asked, **question.call))
-            return _result(await self.async_client.chat(question.asked, **question.tools, **question.call))
+            request = await self._off_loop(partial(self._request, messages, stop, kwargs), kwargs)
+            return _result(await self.async_client.ask(request))
 
     def _stream(
         self,
@@ -129,13 +105,8 @@ class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
     ) -> Iterator[ChatGenerationChunk]:
         answered = StreamedAnswer()
         with langchain_errors():
-            question = self._question(messages, stop, kwargs)
-            stream: ChatStream
-            if isinstance(question.asked, Prompt):
-                stream = self.client.generate_stream(question.asked, **question.call)
-            else:
-                stream = self.client.chat_stream(question.asked, **question.tools, **question.call)
-            with stream:
+            request = self._request(messages, stop, kwargs, streamed=True)
+            with self.client.ask_stream(request) as stream:
                 for chunk in stream:
                     yield answered.chunk(chunk)
 
@@ -148,33 +119,25 @@ class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
     ) -> AsyncIterator[ChatGenerationChunk]:
         answered = StreamedAnswer()
         with langchain_errors():
-            question = await self._off_loop(partial(self._question, messages, stop, kwargs), kwargs)
-            stream: AsyncChatStream
-            if isinstance(question.asked, Prompt):
-                stream = self.async_client.generate_stream(question.asked, **question.call)
-            else:
-                stream = self.async_client.chat_stream(question.asked, **question.tools, **question.call)
-            async with stream:
+            read = partial(self._request, messages, stop, kwargs, streamed=True)
+            request = await self._off_loop(read, kwargs)
+            async with self.async_client.ask_stream(request) as stream:
                 async for chunk in stream:
                     yield answered.chunk(chunk)
 
-    def _question(
-        self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
-    ) -> _Question:
-        call = _settings_of_call(stop, kwargs)
-        tools, choice = call.pop("tools", None) or (), call.pop("tool_choice", None)
-        settings = image_settings(self, call)
-        if self.mode == "completion":
-            if tools:
-                raise CapabilityError(
-                    f'{len(tools)} tool(s) given, but mode="completion" uses /api/generate, which has none.',
-                    model=self.model,
-                    hint='Use mode="chat" for tools.',
-                )
-            extra = {name: call.pop(name) for name in PROMPT_ARGUMENTS if name in call}
-            return _Question(core_prompt(messages, settings, **extra), {}, call)
-        given = _given_tools(tools, choice)
-        return _Question(core_messages(messages, settings), given, call)
+    def _request(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        streamed: bool = False,
+    ) -> Request:
+        call = settings_of_call(stop, kwargs)
+        tools = [core_tool(tool) for tool in call.pop("tools", None) or ()]
+        choice = read_tool_choice(call.pop("tool_choice", None), [tool.name for tool in tools])
+        read = partial(core_messages, messages)
+        return Request.of_call(self, read, call, tools=tools, tool_choice=choice, streamed=streamed)
 
     def bind_tools(
         self,
@@ -191,7 +154,7 @@ class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
         a choice that names no tool.
         """
         bound = openai_tools(tools, strict=strict)
-        choice = core_tool_choice(tool_choice, [core_tool(tool).name for tool in bound])
+        choice = read_tool_choice(tool_choice, [core_tool(tool).name for tool in bound])
         if choice is not None:
             kwargs["tool_choice"] = choice
         return self.bind(tools=bound, **kwargs)
@@ -206,13 +169,14 @@ class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
         repair: bool = False,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """The model with answers as objects of a schema: a pydantic class, a TypedDict, a dict.
+        """The model with answers as objects of a schema: a pydantic class, a TypedDict, a JSON schema, an
+        Enum, or a type such as `list[int]`.
 
         method: "json_schema" sends the schema as `format`; "json_mode" only asks for JSON, so the prompt has
         to describe it; "function_calling" forces a call of a tool with this schema.
         include_raw: give `{"raw", "parsed", "parsing_error"}` instead of raising.
-        repair: after an answer that is not valid, ask once more with that answer and what is wrong with it;
-            streamed, the object then comes once, at the end.
+        repair: after an answer that is not valid, ask once more with that answer and what is wrong with it,
+            and with the schema where the server ignored it; streamed, the object comes once, at the end.
         """
         # Its parsers are imported here, since most programs have none.
         from .structured import structured_output
@@ -266,28 +230,6 @@ class ChatOllamaDify(BaseChatModel, Citizen, ClientOwner, ChatSettings):
             if on_event_loop():
                 return self.counter().bound(asked, given).tokens
             return self.client.count_tokens(asked, tools=given).tokens
-
-
-def _settings_of_call(stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of one call in the settings' words."""
-    call = {name: value for name, value in kwargs.items() if name not in ("stream", "response_format")}
-    if stop is not None:
-        call["stop"] = stop
-    if "format" in call:
-        call["format"] = answer_format(call["format"])
-    if kwargs.get("response_format") is not None:
-        if "format" in call:
-            raise ConfigurationError("format= and response_format= say the same thing; leave one out.")
-        call["format"] = response_format(kwargs["response_format"])
-    return call
-
-
-def _given_tools(tools: Sequence[Any], choice: Any) -> dict[str, Any]:
-    """The client's arguments for tools; a choice of its own is only passed on when there is one."""
-    given: list[Tool] = [core_tool(tool) for tool in tools]
-    chosen = core_tool_choice(choice, [tool.name for tool in given])
-    values: dict[str, Any] = {"tools": given} if given else {}
-    return values if chosen is None else {**values, "tool_choice": chosen}
 
 
 def _result(result: CoreResult) -> ChatResult:

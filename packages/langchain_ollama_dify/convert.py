@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import (
@@ -14,27 +14,21 @@ from langchain_core.messages import (
     HumanMessage,
     SystemMessage,
     ToolMessage,
-    get_buffer_string,
 )
 
 from ollama_dify import (
-    CapabilityError,
+    Audio,
     ChatSettings,
     Image,
     ImageUrl,
     Message,
-    Prompt,
     TextPart,
     ToolCall,
     UnsupportedContentError,
 )
+from ollama_dify.adapter import load_audio, load_image, read_arguments
 
-from .images import image, is_image
-
-__all__ = ["PROMPT_ARGUMENTS", "core_messages", "core_prompt"]
-
-# Arguments of a call that belong to the prompt of /api/generate, not to the settings.
-PROMPT_ARGUMENTS = ("raw", "suffix", "system", "template")
+__all__ = ["core_messages"]
 
 _ROLES = {
     "human": "user",
@@ -46,6 +40,7 @@ _ROLES = {
     "tool": "tool",
 }
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "text-plain"})
+_IMAGE_TYPES = frozenset({"image", "image_url", "input_image"})
 _CALL_TYPES = frozenset({"tool_call", "tool_use", "function_call", "tool_call_chunk"})
 
 
@@ -76,7 +71,7 @@ class _Turn:
         self._where = where
         self._names = names
         self._settings = settings
-        self._contents: list[TextPart | Image | ImageUrl] = []
+        self._contents: list[TextPart | Image | ImageUrl | Audio] = []
         self._thoughts: list[str] = []
         self._calls: list[ToolCall] = []
         self._results: list[Message] = []
@@ -101,12 +96,10 @@ class _Turn:
         return [*self._results, own]
 
     def _take_calls(self, message: AIMessage) -> None:
-        for call in message.invalid_tool_calls:
-            raise UnsupportedContentError(
-                f"{self._where}: the tool call {call.get('name')!r} has arguments that are not JSON, and "
-                "Ollama takes arguments as an object only.",
-                hint="Leave this call and its result out of the history, or repair its arguments.",
-            )
+        for bad in message.invalid_tool_calls:
+            where = f"{self._where}, {bad.get('name')!r}"
+            arguments = read_arguments(bad.get("args") or "no arguments", where)
+            self._calls.append(ToolCall(bad.get("name") or "", arguments, bad.get("id")))
         self._calls += [ToolCall(call["name"], call["args"], call["id"]) for call in message.tool_calls]
 
     def _take(self, block: str | Mapping[str, Any], where: str) -> None:
@@ -116,8 +109,10 @@ class _Turn:
         kind = block.get("type")
         if kind in _TEXT_TYPES and isinstance(block.get("text"), str):
             self._contents.append(TextPart(block["text"]))
-        elif is_image(block):
-            self._contents.append(image(block, self._settings, where))
+        elif _is_image(block):
+            self._contents.append(_image(block, self._settings, where))
+        elif _is_audio(block):
+            self._contents.append(_audio(block, self._settings, where))
         elif kind in ("reasoning", "thinking"):
             self._thoughts += _thoughts(block)
         elif kind in _CALL_TYPES:
@@ -133,14 +128,7 @@ class _Turn:
         if any(call.id == call_id for call in self._calls):
             return
         found = [block[key] for key in ("args", "input", "arguments") if key in block]
-        arguments = found[0] if found else {}
-        if isinstance(arguments, str):
-            try:
-                arguments = json.loads(arguments or "{}")
-            except ValueError as error:
-                raise UnsupportedContentError(
-                    f"{where}: the tool call's arguments are not JSON ({error})."
-                ) from error
+        arguments = read_arguments(found[0] if found else None, where)
         self._calls.append(ToolCall(str(block.get("name") or ""), arguments, call_id))
 
     def _result(self, block: Mapping[str, Any], where: str) -> Message:
@@ -196,34 +184,88 @@ def _refused(block: Mapping[str, Any], where: str) -> UnsupportedContentError:
     label = f" ({media})" if isinstance(media, str) else ""
     return UnsupportedContentError(
         f"{where}: Ollama takes no block of type {kind!r}{label}.",
-        hint="Texts, images, reasoning and tool calls can be sent. Put a document's text into a text "
+        hint="Texts, images, sounds, reasoning and tool calls can be sent. Put a document's text into a text "
         "block; send the frames of a video as images.",
     )
 
 
-def core_prompt(messages: Sequence[BaseMessage], settings: ChatSettings, **extra: Any) -> Prompt:
-    """The conversation as one prompt for /api/generate: system apart, the other turns in LangChain's own
-    prompt format.
+def _is_image(block: Mapping[str, Any]) -> bool:
+    """Whether a content block is meant as an image."""
+    kind = block.get("type")
+    if kind == "media":
+        return str(block.get("mime_type", "")).startswith("image/")
+    return kind in _IMAGE_TYPES or (kind is None and "image" in block)
 
-    A lone user turn goes as it is, because the server puts the model's template around it.
-    extra: values for `PROMPT_ARGUMENTS`. Raises CapabilityError for tool calls.
+
+def _image(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Image | ImageUrl:
+    """The image of a block in any shape.
+
+    OpenAI (`image_url`, `input_image`), LangChain v0 (`source_type`) and v1 (`base64`, `url`), Anthropic
+    (`source`), Bedrock (`image` with bytes), Google (`media`), and ours: `{"type": "image", "path": Path(…)}`
+    and `{"type": "image", "image": Image(…)}`. Only a path object is a path.
+
+    Raises UnsupportedContentError, which names the place, for a file id, for what is no image, and for an
+    address unless the settings allow it.
     """
-    converted = core_messages(messages, settings)
-    if any(turn.role == "tool" or turn.tool_calls for turn in converted):
-        raise CapabilityError(
-            'The conversation holds tool calls, which mode="completion" cannot express.',
-            hint='Use mode="chat" for tools.',
+    source = _source(block)
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    if isinstance(source, (Image, Path, bytes, str)):
+        return load_image(source, settings, where=where)
+    if _file_id(block):
+        raise UnsupportedContentError(
+            f"{where}: this image is the id of a file that another provider keeps.",
+            hint="Send the image's bytes or base64.",
         )
-    system = [turn.text for turn in converted if turn.role == "system"]
-    turns = [turn for turn in converted if turn.role != "system"]
-    if [turn.role for turn in turns] == ["user"]:
-        text = turns[0].text
-    else:
-        text = get_buffer_string([_plain(turn) for turn in turns])
-    images = tuple(part for turn in converted for part in turn.content if not isinstance(part, TextPart))
-    values = {"system": "\n\n".join(system) if system else None, "images": images, **extra}
-    return Prompt(text, **values)
+    raise UnsupportedContentError(
+        f"{where}: this {block.get('type', 'image')!r} block holds no image; its keys are "
+        f"{', '.join(map(repr, block))}.",
+        hint='Write {"type": "image", "base64": …, "mime_type": "image/png"} or '
+        '{"type": "image_url", "image_url": {"url": "data:…"}}.',
+    )
 
 
-def _plain(turn: Message) -> BaseMessage:
-    return AIMessage(turn.text) if turn.role == "assistant" else HumanMessage(turn.text)
+def _is_audio(block: Mapping[str, Any]) -> bool:
+    """Whether a content block is meant as a sound."""
+    if block.get("type") == "media":
+        return str(block.get("mime_type", "")).startswith("audio/")
+    return block.get("type") in ("audio", "input_audio")
+
+
+def _audio(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Audio:
+    """The sound of a block: LangChain's, OpenAI's (`input_audio`), Google's (`media`) or ours (`path`)."""
+    inner = block.get("input_audio")
+    source = _source(inner if isinstance(inner, Mapping) else block)
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    if isinstance(source, (Audio, Path, bytes, str)):
+        return load_audio(source, settings, where=where)
+    raise UnsupportedContentError(
+        f"{where}: this {block['type']!r} block holds no sound; its keys are {', '.join(map(repr, block))}.",
+        hint='Write {"type": "audio", "base64": …, "mime_type": "audio/wav"}.',
+    )
+
+
+def _source(block: Mapping[str, Any]) -> Any:
+    """Where the image is in the block; None when it is nowhere."""
+    for key in ("base64", "data", "path", "url"):
+        if block.get(key) is not None:
+            return block[key]
+    for key in ("image_url", "image", "audio", "source"):
+        inner = block.get(key)
+        if isinstance(inner, Mapping):
+            return _source(inner) if key != "source" else _inner_source(inner)
+        if inner is not None:
+            return inner
+    return None
+
+
+def _inner_source(source: Mapping[str, Any]) -> Any:
+    """Anthropic's and Bedrock's `source`."""
+    return source["bytes"] if "bytes" in source else _source(source)
+
+
+def _file_id(block: Mapping[str, Any]) -> bool:
+    source = block.get("source")
+    places = (block, source) if isinstance(source, Mapping) else (block,)
+    return any("file_id" in place or place.get("source_type") == "id" for place in places)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 from langchain_core.embeddings import Embeddings
 
-from ollama_dify import ClientOwner, EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify import EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify.adapter import ClientOwner
 
-from .citizen import Citizen
 from .errors import langchain_errors
+from .serialization import LangChainSerializable
 
 __all__ = ["OllamaDifyEmbeddings"]
 
+Kind = Literal["query", "document"]
 
-class OllamaDifyEmbeddings(Citizen, Embeddings, ClientOwner, EmbeddingSettings):
+
+class OllamaDifyEmbeddings(LangChainSerializable, Embeddings, ClientOwner, EmbeddingSettings):
     """An embedding model of an Ollama server, by the settings of Dify's form.
 
     `OllamaDifyEmbeddings(model="nomic-embed-text")`, or `from_settings(settings)`. Texts go in batches of
@@ -29,7 +32,7 @@ class OllamaDifyEmbeddings(Citizen, Embeddings, ClientOwner, EmbeddingSettings):
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question."""
         with langchain_errors():
-            return _only_vector(self.client.embed([text], kind="query"))
+            return _only_vector(self.embed([text], kind="query"))
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """The vectors of documents, in order; None in the place of a failed one (`skip_failed` only)."""
@@ -38,17 +41,18 @@ class OllamaDifyEmbeddings(Citizen, Embeddings, ClientOwner, EmbeddingSettings):
     async def aembed_query(self, text: str) -> list[float]:
         """The vector of a question."""
         with langchain_errors():
-            return _only_vector(await self.async_client.embed([text], kind="query"))
+            return _only_vector(await self.aembed([text], kind="query"))
 
-    def embed(self, texts: Sequence[str]) -> EmbedResult:
-        """The documents' vectors with what LangChain's own methods have no place for: tokens, durations."""
+    def embed(self, texts: Sequence[str], *, kind: Kind = "document") -> EmbedResult:
+        """The vectors with what LangChain's own methods have no place for: tokens, and which texts were cut,
+        split or failed."""
         with langchain_errors():
-            return self.client.embed(texts, kind="document")
+            return self.client.embed(texts, kind=kind)
 
-    async def aembed(self, texts: Sequence[str]) -> EmbedResult:
+    async def aembed(self, texts: Sequence[str], *, kind: Kind = "document") -> EmbedResult:
         """The async twin of `embed`."""
         with langchain_errors():
-            return await self.async_client.embed(texts, kind="document")
+            return await self.async_client.embed(texts, kind=kind)
 
 
 def _only_vector(result: EmbedResult) -> list[float]:

@@ -12,27 +12,29 @@ from langchain_core.language_models import BaseLLM, LanguageModelInput
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables.config import ContextThreadPoolExecutor
-from pydantic import field_validator
 
 from ollama_dify import (
     ChatChunk,
     ChatResult,
     ChatSettings,
-    ClientOwner,
     Finish,
     Prompt,
     TextPart,
     UnsupportedContentError,
-    load_image,
 )
+from ollama_dify.adapter import ClientOwner, Request, load_image
 
 from .answers import facts, usage
-from .citizen import Citizen, settings_in_use, tracing_params
-from .convert import PROMPT_ARGUMENTS, core_messages
-from .counting import count_text, token_ids
+from .convert import core_messages
 from .errors import langchain_errors
-from .formats import answer_format
-from .images import image_settings
+from .serialization import (
+    LangChainSerializable,
+    count_text,
+    settings_in_use,
+    settings_of_call,
+    token_ids,
+    tracing_params,
+)
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
@@ -40,17 +42,12 @@ if TYPE_CHECKING:
 __all__ = ["OllamaDifyLLM"]
 
 
-class OllamaDifyLLM(BaseLLM, Citizen, ClientOwner, ChatSettings):
+class OllamaDifyLLM(BaseLLM, LangChainSerializable, ClientOwner, ChatSettings):
     """Text in, text out, always by /api/generate.
 
     A call takes, beside the settings, `system`, `suffix` (text after the gap to fill), `raw` (no template),
     `template` and `images` (bytes, base64, data: URLs, path or `Image` objects).
     """
-
-    @field_validator("format", mode="before")
-    @classmethod
-    def _unwrap_format(cls, value: Any) -> Any:
-        return answer_format(value)
 
     @property
     def _llm_type(self) -> str:
@@ -77,11 +74,9 @@ class OllamaDifyLLM(BaseLLM, Citizen, ClientOwner, ChatSettings):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        extra, call = _arguments(self, stop, kwargs)
-
         def complete(text: str) -> Generation:
             with langchain_errors():
-                return _generation(self.client.generate(Prompt(text, **extra), **call))
+                return _generation(self.client.ask(_request(self, text, stop, kwargs)))
 
         if len(prompts) == 1:
             return LLMResult(generations=[[complete(prompts[0])]])
@@ -95,11 +90,10 @@ class OllamaDifyLLM(BaseLLM, Citizen, ClientOwner, ChatSettings):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        extra, call = await self._off_loop(partial(_arguments, self, stop, kwargs), kwargs)
-
         async def complete(text: str) -> Generation:
             with langchain_errors():
-                return _generation(await self.async_client.generate(Prompt(text, **extra), **call))
+                request = await self._off_loop(partial(_request, self, text, stop, kwargs), kwargs)
+                return _generation(await self.async_client.ask(request))
 
         return LLMResult(generations=[[one] for one in await asyncio.gather(*map(complete, prompts))])
 
@@ -111,8 +105,8 @@ class OllamaDifyLLM(BaseLLM, Citizen, ClientOwner, ChatSettings):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         with langchain_errors():
-            extra, call = _arguments(self, stop, kwargs)
-            with self.client.generate_stream(Prompt(prompt, **extra), **call) as stream:
+            request = _request(self, prompt, stop, kwargs, streamed=True)
+            with self.client.ask_stream(request) as stream:
                 for piece in stream:
                     chunk = _chunk(piece)
                     if run_manager is not None:
@@ -127,8 +121,9 @@ class OllamaDifyLLM(BaseLLM, Citizen, ClientOwner, ChatSettings):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         with langchain_errors():
-            extra, call = await self._off_loop(partial(_arguments, self, stop, kwargs), kwargs)
-            async with self.async_client.generate_stream(Prompt(prompt, **extra), **call) as stream:
+            read = partial(_request, self, prompt, stop, kwargs, streamed=True)
+            request = await self._off_loop(read, kwargs)
+            async with self.async_client.ask_stream(request) as stream:
                 async for piece in stream:
                     chunk = _chunk(piece)
                     if run_manager is not None:
@@ -154,23 +149,22 @@ def _refuse_images(value: ChatPromptValue, settings: ChatSettings) -> None:
             )
 
 
-def _arguments(
-    model: ChatSettings, stop: list[str] | None, kwargs: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What of a call's arguments belongs to the prompt, and what to the settings."""
-    call = {name: value for name, value in kwargs.items() if name != "stream"}
-    extra = {name: call.pop(name) for name in PROMPT_ARGUMENTS if name in call}
-    if "images" in call:
-        settings = image_settings(model, call)
-        extra["images"] = tuple(
-            load_image(image, settings, where=f"images[{index}]")
-            for index, image in enumerate(call.pop("images"))
-        )
-    if stop is not None:
-        call["stop"] = stop
-    if "format" in call:
-        call["format"] = answer_format(call["format"])
-    return extra, call
+def _request(
+    model: ChatSettings,
+    text: str,
+    stop: list[str] | None,
+    kwargs: Mapping[str, Any],
+    *,
+    streamed: bool = False,
+) -> Request:
+    call = settings_of_call(stop, kwargs)
+    images = call.pop("images", None) or ()
+
+    def read(settings: ChatSettings) -> Prompt:
+        taken = [load_image(one, settings, where=f"images[{n}]") for n, one in enumerate(images)]
+        return Prompt(text, images=tuple(taken))
+
+    return Request.of_call(model, read, call, streamed=streamed)
 
 
 def _generation(result: ChatResult) -> Generation:

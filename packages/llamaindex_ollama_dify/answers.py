@@ -18,9 +18,8 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.llm import ToolSelection
 
-from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall, quick_constructor
-
-from .convert import to_arguments
+from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall
+from ollama_dify.adapter import quick_constructor, read_arguments
 
 __all__ = [
     "GrowingAnswer",
@@ -148,7 +147,7 @@ def tool_selections(response: ChatResponse) -> list[ToolSelection]:
         ToolSelection(
             tool_id=block.tool_call_id or block.tool_name,
             tool_name=block.tool_name,
-            tool_kwargs=dict(to_arguments(block.tool_kwargs, f"tool call {block.tool_name!r}")),
+            tool_kwargs=dict(read_arguments(block.tool_kwargs, f"tool call {block.tool_name!r}")),
         )
         for block in response.message.blocks
         if isinstance(block, ToolCallBlock)
@@ -215,6 +214,8 @@ def _add_finish(response: ChatResponse | CompletionResponse, finish: Finish) -> 
         "completion_tokens": finish.usage.output_tokens,
         "total_tokens": finish.usage.total_tokens,
     }
+    if finish.usage.cached_tokens is not None:
+        usage["cached_tokens"] = finish.usage.cached_tokens
     # LlamaIndex's token counter reads `usage` in `raw`; users read `additional_kwargs`.
     response.raw = {**metadata, "usage": usage}
     response.additional_kwargs |= {**usage, **metadata}

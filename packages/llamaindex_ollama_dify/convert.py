@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import IOBase
 from pathlib import Path
 from typing import Any, Literal
 
-from llama_index.core.base.llms.generic_utils import messages_to_prompt as own_prompt_format
 from llama_index.core.base.llms.types import (
+    AudioBlock,
     CachePoint,
     ChatMessage,
     ContentBlock,
@@ -22,21 +21,20 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.tools.types import BaseTool
 
 from ollama_dify import (
-    CapabilityError,
+    Audio,
     ChatSettings,
     ConfigurationError,
     Image,
     ImageUrl,
     Message,
-    Prompt,
     TextPart,
     Tool,
     ToolCall,
     UnsupportedContentError,
-    load_image,
 )
+from ollama_dify.adapter import load_audio, load_image, read_arguments
 
-__all__ = ["to_arguments", "to_messages", "to_prompt", "to_tool", "to_tool_choice", "tool_dict"]
+__all__ = ["ROLES", "to_messages", "to_tool", "tool_dict"]
 
 ROLES: Mapping[MessageRole, Literal["system", "user", "assistant", "tool"]] = {
     MessageRole.SYSTEM: "system",
@@ -66,39 +64,10 @@ def to_messages(messages: Sequence[ChatMessage], settings: ChatSettings) -> list
     return converted
 
 
-def to_prompt(
-    messages: Sequence[ChatMessage],
-    settings: ChatSettings,
-    messages_to_prompt: Callable[[Sequence[ChatMessage]], str],
-) -> Prompt:
-    """The conversation as one prompt for /api/generate: system apart, the other turns by LlamaIndex's prompt
-    format.
-
-    messages_to_prompt: that format. A lone user turn goes as it is under LlamaIndex's own format, because
-    the server puts the model's template around it. Raises CapabilityError for tool calls.
-    """
-    converted = to_messages(messages, settings)
-    if any(turn.role == "tool" or turn.tool_calls for turn in converted):
-        raise CapabilityError(
-            'The conversation holds tool calls, which mode="completion" cannot express.',
-            hint='Use mode="chat" for tools.',
-        )
-    system = [turn.text for turn in converted if turn.role == "system"]
-    turns = [turn for turn in converted if turn.role != "system"]
-    if messages_to_prompt is own_prompt_format and [turn.role for turn in turns] == ["user"]:
-        text = turns[0].text
-    elif turns:
-        text = messages_to_prompt([message for message in messages if ROLES[message.role] != "system"])
-    else:
-        text = ""
-    images = tuple(part for turn in converted for part in turn.content if not isinstance(part, TextPart))
-    return Prompt(text, system="\n\n".join(system) if system else None, images=images)
-
-
 def _message(
     message: ChatMessage, index: int, tool_names: Mapping[str, str], settings: ChatSettings
 ) -> Message:
-    content: list[TextPart | Image | ImageUrl] = []
+    content: list[TextPart | Image | ImageUrl | Audio] = []
     thoughts: list[str] = []
     calls: list[ToolCall] = []
     for number, block in enumerate(message.blocks):
@@ -106,14 +75,16 @@ def _message(
         if isinstance(block, TextBlock):
             if block.text:
                 content.append(TextPart(block.text))
-        elif isinstance(block, ImageBlock):
-            content.append(_image(block, where, settings))
+        elif isinstance(block, (ImageBlock, AudioBlock)):
+            content.append(_file(block, where, settings))
         elif isinstance(block, ThinkingBlock):
             if block.content:
                 thoughts.append(block.content)
         elif isinstance(block, ToolCallBlock):
             calls.append(
-                ToolCall(block.tool_name, to_arguments(block.tool_kwargs, where), block.tool_call_id or None)
+                ToolCall(
+                    block.tool_name, read_arguments(block.tool_kwargs, where), block.tool_call_id or None
+                )
             )
         elif not isinstance(block, CachePoint):  # The server reuses a common beginning without being told.
             raise _unsupported(block, where)
@@ -131,20 +102,33 @@ def _message(
     return Message(role, tuple(content), thinking="\n".join(thoughts) or None, tool_calls=tuple(calls))
 
 
-def _image(block: ImageBlock, where: str, settings: ChatSettings) -> Image | ImageUrl:
-    if block.image:
-        data = block.image if isinstance(block.image, bytes) else _read(block.image)
-        # LlamaIndex keeps the bytes it is given as base64; an open file holds an image, or base64 too.
-        # What Ollama reads has a byte beyond ASCII or a zero byte near its beginning; text has neither.
-        is_text = b"\0" not in data[:512] and data.isascii()
-        return load_image(data, settings, encoded=is_text, where=where)
+def _file(block: ImageBlock | AudioBlock, where: str, settings: ChatSettings) -> Image | ImageUrl | Audio:
+    """The image or the sound of a block, by its content, its path or its address."""
+    is_image = isinstance(block, ImageBlock)
+    load = load_image if is_image else load_audio
+    held = block.image if isinstance(block, ImageBlock) else block.audio
+    if held:
+        data, is_text = _bytes(held)
+        return load(data, settings, encoded=is_text, where=where)
     if block.path is not None:
-        return load_image(Path(block.path), settings, where=where)
+        return load(Path(block.path), settings, where=where)
     if block.url is not None:
-        return load_image(str(block.url), settings, where=where)
+        return load(str(block.url), settings, where=where)
+    what = "image" if is_image else "audio"
     raise UnsupportedContentError(
-        f"{where}: the ImageBlock holds no image.\nGive it image= (bytes), path= or url= (a data: URL)."
+        f"{where}: the {type(block).__name__} holds no {'image' if is_image else 'sound'}.\n"
+        f"Give it {what}= (bytes), path= or url= (a data: URL)."
     )
+
+
+def _bytes(source: bytes | IOBase) -> tuple[bytes, bool]:
+    """What a block holds, and whether that is base64.
+
+    LlamaIndex keeps the bytes it is given as base64; an open file holds either. What Ollama reads has a byte
+    beyond ASCII or a zero byte near its beginning; text has neither.
+    """
+    data = source if isinstance(source, bytes) else _read(source)
+    return data, b"\0" not in data[:512] and data.isascii()
 
 
 def _read(file: IOBase) -> bytes:
@@ -159,29 +143,9 @@ def _read(file: IOBase) -> bytes:
 def _unsupported(block: ContentBlock, where: str) -> UnsupportedContentError:
     return UnsupportedContentError(
         f"{where}: Ollama takes no {type(block).__name__}.\n"
-        "Texts, images, thinking and tool calls can be sent: TextBlock, ImageBlock, ThinkingBlock, "
-        "ToolCallBlock. Put a document's text into a TextBlock."
+        "Texts, images, sounds, thinking and tool calls can be sent: TextBlock, ImageBlock, AudioBlock, "
+        "ThinkingBlock, ToolCallBlock. Put a document's text into a TextBlock."
     )
-
-
-def to_arguments(value: Mapping[str, Any] | str | None, where: str) -> Mapping[str, Any]:
-    """Arguments as an object; other models' histories hold them as JSON text."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else {}
-        except ValueError as error:
-            raise UnsupportedContentError(
-                f"{where}: the tool call's arguments are not JSON ({error}).\n"
-                "Give tool_kwargs as a dictionary."
-            ) from error
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise UnsupportedContentError(
-            f"{where}: the tool call's arguments are of type {type(value).__name__}.\n"
-            "Give tool_kwargs as a dictionary."
-        )
-    return value
 
 
 def _written_call(call: Any, where: str) -> ToolCall:
@@ -194,7 +158,7 @@ def _written_call(call: Any, where: str) -> ToolCall:
     if not isinstance(name, str):
         raise UnsupportedContentError(f"{where}: a tool call without a name.\nUse a ToolCallBlock instead.")
     arguments = function.get("arguments", function.get("tool_kwargs"))
-    return ToolCall(name, to_arguments(arguments, where), call.get("id") or call.get("tool_id") or None)
+    return ToolCall(name, read_arguments(arguments, where), call.get("id") or call.get("tool_id") or None)
 
 
 def tool_dict(tool: BaseTool) -> dict[str, Any]:
@@ -203,14 +167,17 @@ def tool_dict(tool: BaseTool) -> dict[str, Any]:
     LlamaIndex's `to_openai_tool` changes names the agents then do not find, and keeps a part of the schema.
     """
     metadata = tool.metadata
+    parameters = metadata.get_parameters_dict()
     whole = {} if metadata.fn_schema is None else metadata.fn_schema.model_json_schema()
-    beside = {key: value for key, value in whole.items() if key not in ("title", "description")}
+    if parameters.get("properties") == whole.get("properties"):
+        beside = {key: value for key, value in whole.items() if key not in ("title", "description")}
+        parameters = {**beside, **parameters}
     return {
         "type": "function",
         "function": {
             "name": metadata.get_name(),
             "description": metadata.description,
-            "parameters": {**beside, **metadata.get_parameters_dict()},
+            "parameters": parameters,
         },
     }
 
@@ -227,21 +194,4 @@ def to_tool(tool: Any) -> Tool:
             f"A tool of type {type(tool).__name__} has no name.\n"
             'Pass a LlamaIndex tool (FunctionTool.from_defaults(…)) or {"type": "function", "function": {…}}.'
         )
-    parameters = function.get("parameters")
-    if parameters is None:
-        parameters = {"type": "object", "properties": {}}
-    return Tool(name, function.get("description") or "", parameters)
-
-
-def to_tool_choice(choice: Any) -> str | None:
-    """A choice in the core's words; LlamaIndex passes OpenAI's objects on, which name a tool."""
-    if isinstance(choice, Mapping):
-        function = choice.get("function", choice)
-        name = function.get("name") if isinstance(function, Mapping) else None
-        if isinstance(name, str):
-            return name
-    elif choice is None or isinstance(choice, str):
-        return choice
-    raise ConfigurationError(
-        f'tool_choice={choice!r} names no tool: use "auto", "none", "required" or a tool\'s name.'
-    )
+    return Tool(name, function.get("description") or "", function.get("parameters") or {})

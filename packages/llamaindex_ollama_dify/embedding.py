@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
@@ -13,20 +13,23 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent,
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from ollama_dify import ClientOwner, ConfigurationError, EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify import ConfigurationError, EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify.adapter import ClientOwner
 
 from .batches import CACHE_COLLECTION, BatchJob, Progress
-from .portable import Portable
+from .pickling import PickleMixin
 
 __all__ = ["OllamaDifyEmbedding"]
 
 dispatcher = get_dispatcher(__name__)
 
+Kind = Literal["query", "document"]
+
 # LlamaIndex's words for our fields.
 _THEIR_WORDS = {"model_name": "model", "embed_batch_size": "batch_size", "num_workers": "max_concurrency"}
 
 
-class OllamaDifyEmbedding(Portable, BaseEmbedding, ClientOwner, EmbeddingSettings):
+class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSettings):
     """An Ollama embedding model with the fields of Dify's form, for LlamaIndex.
 
         Settings.embed_model = OllamaDifyEmbedding(model="nomic-embed-text", context_size=2048)
@@ -123,31 +126,42 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, ClientOwner, EmbeddingSetting
                         await cache.aput(key=key, val=entry, collection=CACHE_COLLECTION)
         return job.vectors
 
+    def embed(
+        self, texts: Sequence[str], *, kind: Kind = "document", progress: Progress | None = None
+    ) -> EmbedResult:
+        """The vectors with what LlamaIndex's own methods have no place for: tokens, and which texts were cut,
+        split or failed. No cache is asked."""
+        return self.client.embed(self._instructed(texts, kind), kind=kind, progress=progress)
+
+    async def aembed(
+        self, texts: Sequence[str], *, kind: Kind = "document", progress: Progress | None = None
+    ) -> EmbedResult:
+        """The async twin of `embed`."""
+        return await self.async_client.embed(self._instructed(texts, kind), kind=kind, progress=progress)
+
     def _get_query_embedding(self, query: str) -> Embedding:
-        return _only(self.client.embed([(self.query_instruction or "") + query], kind="query"))
+        return _only(self.embed([query], kind="query"))
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
-        asked = (self.query_instruction or "") + query
-        return _only(await self.async_client.embed([asked], kind="query"))
+        return _only(await self.aembed([query], kind="query"))
 
     def _get_text_embedding(self, text: str) -> Embedding:
-        return _only(self.client.embed(self._instructed([text]), kind="document"))
+        return _only(self.embed([text]))
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
-        return _only(await self.async_client.embed(self._instructed([text]), kind="document"))
+        return _only(await self.aembed([text]))
 
     def _get_text_embeddings(self, texts: list[str], progress: Progress | None = None) -> list[Embedding]:
-        made = self.client.embed(self._instructed(texts), kind="document", progress=progress)
-        return cast(list[Embedding], made.vectors)
+        return cast(list[Embedding], self.embed(texts, progress=progress).vectors)
 
     async def _aget_text_embeddings(
         self, texts: list[str], progress: Progress | None = None
     ) -> list[Embedding]:
-        made = await self.async_client.embed(self._instructed(texts), kind="document", progress=progress)
-        return cast(list[Embedding], made.vectors)
+        return cast(list[Embedding], (await self.aembed(texts, progress=progress)).vectors)
 
-    def _instructed(self, texts: list[str]) -> list[str]:
-        return [self.text_instruction + text for text in texts] if self.text_instruction else texts
+    def _instructed(self, texts: Sequence[str], kind: Kind) -> list[str]:
+        instruction = self.query_instruction if kind == "query" else self.text_instruction
+        return [(instruction or "") + text for text in texts]
 
     def _group_size(self) -> int | None:
         """Texts per call of the core: all of them, unless the requests are limited one by one."""
@@ -155,9 +169,7 @@ class OllamaDifyEmbedding(Portable, BaseEmbedding, ClientOwner, EmbeddingSetting
 
     def _uncached(self) -> Self:
         """This model without its cache, over the same connections."""
-        uncached = self.model_copy(update={"embeddings_cache": None})
-        uncached._sync_client, uncached._awaited_client = self.client, self.async_client
-        return uncached
+        return self.share_clients(self.model_copy(update={"embeddings_cache": None}))
 
     def _mixes_in_cache(self) -> bool:
         """Whether LlamaIndex's cache, whose key is the bare text, would give a text's vector for a query."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -24,19 +23,8 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
 
-from ollama_dify import (
-    AsyncChatStream,
-    CapabilityError,
-    ChatChunk,
-    ChatResult,
-    ChatSettings,
-    ChatStream,
-    ClientOwner,
-    Message,
-    Prompt,
-    Tool,
-    user,
-)
+from ollama_dify import AsyncChatStream, ChatChunk, ChatSettings, ChatStream, Message, Prompt, user
+from ollama_dify.adapter import ClientOwner, Request, as_prompt, read_tool_choice
 
 from .answers import (
     GrowingAnswer,
@@ -45,30 +33,14 @@ from .answers import (
     first_call_only,
     tool_selections,
 )
-from .convert import to_messages, to_prompt, to_tool, to_tool_choice, tool_dict
-from .portable import Portable
+from .convert import ROLES, to_messages, to_tool, tool_dict
+from .pickling import PickleMixin
 from .structured import StructuredPrediction
 
 __all__ = ["OllamaDify"]
 
-# Arguments of /api/generate that belong to the prompt, not to the settings.
-_PROMPT_ARGUMENTS = ("system", "suffix", "template", "raw")
-
-_IMAGE_SETTINGS = ("allow_image_paths", "allow_image_urls", "convert_images", "max_image_edge")
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What is asked of the client: a conversation, or a prompt in completion mode."""
-
-    asked: list[Message] | Prompt
-    call: dict[str, Any]
-    tools: Sequence[Tool] = ()
-    tool_choice: str | None = None
-    single_call: bool = False
-
-
 _R = TypeVar("_R")
+_Read = Callable[[ChatSettings], Sequence[Message] | Prompt]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -82,7 +54,7 @@ def _completion_events(function: _F) -> _F:
     return cast(_F, llm_completion_callback()(function))
 
 
-class OllamaDify(Portable, StructuredPrediction, ClientOwner, ChatSettings):
+class OllamaDify(PickleMixin, StructuredPrediction, ClientOwner, ChatSettings):
     """An Ollama model with the fields of Dify's form, for LlamaIndex.
 
         llm = OllamaDify(model="llava", base_url="http://192.168.1.100:11434", context_size=4096)
@@ -128,26 +100,28 @@ class OllamaDify(Portable, StructuredPrediction, ClientOwner, ChatSettings):
     @_chat_events
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation in one piece."""
-        question = self._chat_question(messages, kwargs)
-        return chat_response(self._answer(question), single_call=question.single_call)
+        request = self._request(self._conversation(messages), kwargs)
+        return chat_response(self.client.ask(request), single_call=_single_call(kwargs))
 
     @_chat_events
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The async twin of `chat`."""
-        question = await self._off_loop(partial(self._chat_question, messages, kwargs), kwargs)
-        return chat_response(await self._aanswer(question), single_call=question.single_call)
+        request = await self._arequest(self._conversation(messages), kwargs)
+        return chat_response(await self.async_client.ask(request), single_call=_single_call(kwargs))
 
     @_chat_events
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation piece by piece; closing the generator stops the server."""
-        question = self._chat_question(messages, kwargs)
-        return _grow(self._stream(question), GrowingAnswer(single_call=question.single_call).chat)
+        request = self._request(self._conversation(messages), kwargs, streamed=True)
+        growing = GrowingAnswer(single_call=_single_call(kwargs))
+        return _grow(self.client.ask_stream(request), growing.chat)
 
     @_chat_events
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """The async twin of `stream_chat`."""
-        question = await self._off_loop(partial(self._chat_question, messages, kwargs), kwargs)
-        return _agrow(self._astream(question), GrowingAnswer(single_call=question.single_call).chat)
+        request = await self._arequest(self._conversation(messages), kwargs, streamed=True)
+        growing = GrowingAnswer(single_call=_single_call(kwargs))
+        return _agrow(self.async_client.ask_stream(request), growing.chat)
 
     @_completion_events
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -156,28 +130,30 @@ class OllamaDify(Portable, StructuredPrediction, ClientOwner, ChatSettings):
         formatted: whether `completion_to_prompt` was applied already (completion mode only). In completion
         mode `system`, `suffix`, `template` and `raw` are taken too.
         """
-        question = self._prompt_question(prompt, formatted, kwargs)
-        return completion_response(self._answer(question), single_call=question.single_call)
+        request = self._request(self._prompt(prompt, formatted), kwargs)
+        return completion_response(self.client.ask(request), single_call=_single_call(kwargs))
 
     @_completion_events
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """The async twin of `complete`."""
-        question = self._prompt_question(prompt, formatted, kwargs)
-        return completion_response(await self._aanswer(question), single_call=question.single_call)
+        request = self._request(self._prompt(prompt, formatted), kwargs)
+        return completion_response(await self.async_client.ask(request), single_call=_single_call(kwargs))
 
     @_completion_events
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Answer a prompt piece by piece; closing the generator stops the server."""
-        question = self._prompt_question(prompt, formatted, kwargs)
-        return _grow(self._stream(question), GrowingAnswer(single_call=question.single_call).completion)
+        request = self._request(self._prompt(prompt, formatted), kwargs, streamed=True)
+        growing = GrowingAnswer(single_call=_single_call(kwargs))
+        return _grow(self.client.ask_stream(request), growing.completion)
 
     @_completion_events
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """The async twin of `stream_complete`."""
-        question = self._prompt_question(prompt, formatted, kwargs)
-        return _agrow(self._astream(question), GrowingAnswer(single_call=question.single_call).completion)
+        request = self._request(self._prompt(prompt, formatted), kwargs, streamed=True)
+        growing = GrowingAnswer(single_call=_single_call(kwargs))
+        return _agrow(self.async_client.ask_stream(request), growing.completion)
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
@@ -234,68 +210,29 @@ class OllamaDify(Portable, StructuredPrediction, ClientOwner, ChatSettings):
         known = self.known_model()
         return known is None or known.can("tools") is not False
 
-    def _chat_question(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> _Question:
-        call = _merged(kwargs)
-        images = self._image_settings(call)
-        if self.mode == "chat":
-            return _with_tools(to_messages(messages, images), call)
-        written = self.messages_to_prompt
-        prompt = to_prompt(messages, images, own_prompt_format if written is None else written)
-        return self._completion_question(prompt, call)
+    def _conversation(self, messages: Sequence[ChatMessage]) -> _Read:
+        """Reads the messages by a call's settings; a prompt format of the user's own makes one prompt."""
+        write = self.messages_to_prompt
+        if self.mode == "chat" or write is None or write is own_prompt_format:
+            return partial(to_messages, messages)
+        turns = [message for message in messages if ROLES[message.role] != "system"]
+        return lambda settings: as_prompt(to_messages(messages, settings), partial(write, turns))
 
-    def _image_settings(self, call: Mapping[str, Any]) -> ChatSettings:
-        """The settings that say what images are taken, of one call."""
-        changed = {name: call[name] for name in _IMAGE_SETTINGS if name in call}
-        return ChatSettings.from_settings(self, **changed) if changed else self
-
-    def _prompt_question(self, prompt: str, formatted: bool, kwargs: Mapping[str, Any]) -> _Question:
-        call = _merged(kwargs)
+    def _prompt(self, prompt: str, formatted: bool) -> _Read:
         if self.mode == "chat":
-            return _with_tools([user(prompt)], call)
+            return lambda settings: [user(prompt)]
         wrap = self.completion_to_prompt
-        return self._completion_question(Prompt(prompt if formatted or wrap is None else wrap(prompt)), call)
+        return lambda settings: Prompt(prompt if formatted or wrap is None else wrap(prompt))
 
-    def _completion_question(self, prompt: Prompt, call: dict[str, Any]) -> _Question:
-        """A question to /api/generate. Raises CapabilityError for tools, which only /api/chat takes."""
-        tools, choice = call.pop("tools", None), call.pop("tool_choice", None)
-        if tools or choice not in (None, "auto", "none"):
-            raise CapabilityError(
-                f'Tools were given, but mode="completion" of {self.model!r} uses /api/generate, which takes '
-                "none.",
-                model=self.model,
-                hint='Use mode="chat" for tools.',
-            )
+    def _request(self, read: _Read, kwargs: Mapping[str, Any], *, streamed: bool = False) -> Request:
+        call = _merged(kwargs)
+        tools = [to_tool(tool) for tool in call.pop("tools", None) or ()]
+        choice = read_tool_choice(call.pop("tool_choice", None), [tool.name for tool in tools])
         call.pop("allow_parallel_tool_calls", None)
-        given = {name: call.pop(name) for name in _PROMPT_ARGUMENTS if name in call}
-        return _Question(replace(prompt, **given), call)
+        return Request.of_call(self, read, call, tools=tools, tool_choice=choice, streamed=streamed)
 
-    def _answer(self, question: _Question) -> ChatResult:
-        if isinstance(question.asked, Prompt):
-            return self.client.generate(question.asked, **question.call)
-        return self.client.chat(
-            question.asked, tools=question.tools, tool_choice=question.tool_choice, **question.call
-        )
-
-    async def _aanswer(self, question: _Question) -> ChatResult:
-        if isinstance(question.asked, Prompt):
-            return await self.async_client.generate(question.asked, **question.call)
-        return await self.async_client.chat(
-            question.asked, tools=question.tools, tool_choice=question.tool_choice, **question.call
-        )
-
-    def _stream(self, question: _Question) -> ChatStream:
-        if isinstance(question.asked, Prompt):
-            return self.client.generate_stream(question.asked, **question.call)
-        return self.client.chat_stream(
-            question.asked, tools=question.tools, tool_choice=question.tool_choice, **question.call
-        )
-
-    def _astream(self, question: _Question) -> AsyncChatStream:
-        if isinstance(question.asked, Prompt):
-            return self.async_client.generate_stream(question.asked, **question.call)
-        return self.async_client.chat_stream(
-            question.asked, tools=question.tools, tool_choice=question.tool_choice, **question.call
-        )
+    async def _arequest(self, read: _Read, kwargs: Mapping[str, Any], *, streamed: bool = False) -> Request:
+        return await self._off_loop(partial(self._request, read, kwargs, streamed=streamed), kwargs)
 
 
 def _merged(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,12 +241,9 @@ def _merged(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {**further, **{name: value for name, value in kwargs.items() if name != "additional_kwargs"}}
 
 
-def _with_tools(messages: list[Message], call: dict[str, Any]) -> _Question:
-    """A question to /api/chat; takes the arguments about tools out of `call`."""
-    tools = [to_tool(tool) for tool in call.pop("tools", None) or ()]
-    choice = to_tool_choice(call.pop("tool_choice", None))
-    single = call.pop("allow_parallel_tool_calls", True) is False
-    return _Question(messages, call, tools, choice, single)
+def _single_call(kwargs: Mapping[str, Any]) -> bool:
+    """Whether calls after the first are left out."""
+    return _merged(kwargs).get("allow_parallel_tool_calls", True) is False
 
 
 def _grow(stream: ChatStream, response: Callable[[ChatChunk], _R]) -> Generator[_R, None, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, cast
 
@@ -19,14 +20,26 @@ from llama_index.core.types import Model, PydanticProgramMode
 from pydantic import VERSION, BaseModel, ValidationError
 from pydantic_core import from_json
 
-from ollama_dify import ConfigurationError, correction
+from ollama_dify import ConfigurationError
+from ollama_dify.adapter import ClientOwner, correction, read_json, schema_request
 
-__all__ = ["PartialReader", "StructuredPrediction", "read_output"]
+__all__ = ["OutputError", "PartialReader", "StructuredPrediction", "read_output"]
 
 dispatcher = get_dispatcher(__name__)
 
 # Older pydantic leaves a string out until it has ended.
 _PARTIAL: Any = "trailing-strings" if tuple(map(int, VERSION.split(".")[:2])) >= (2, 10) else True
+
+
+class OutputError(ValueError):
+    """An answer that is no object of the class; `response` is the answer."""
+
+    def __init__(self, message: str, response: ChatResponse | None = None) -> None:
+        super().__init__(message, response)
+        self.message, self.response = message, response
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class StructuredPrediction(FunctionCallingLLM):
@@ -39,19 +52,19 @@ class StructuredPrediction(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """An object of `output_cls`. Raises ValueError for an answer that is none.
+        """An object of `output_cls`. Raises OutputError, a ValueError with the answer, for one that is none.
 
         llm_kwargs: arguments of the call; `{"repair": True}` asks once more after an answer that is not
-        valid, with that answer and what is wrong with it.
+        valid, with that answer and what is wrong with it, and with the schema where the server ignored it.
         """
-        if not self._by_format(llm_kwargs):
+        if not self._by_format(output_cls, llm_kwargs):
             return cast(Model, super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
         messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
         response = self.chat(messages, **call)
         try:
             output = read_output(output_cls, response)
         except ValueError as error:
-            again = _with_correction(messages, response, error, llm_kwargs)
+            again = self._corrected(messages, response, error, call, llm_kwargs)
             output = read_output(output_cls, self.chat(again, **call))
         dispatcher.event(LLMStructuredPredictEndEvent(output=output))
         return output
@@ -64,7 +77,7 @@ class StructuredPrediction(FunctionCallingLLM):
         **prompt_args: Any,
     ) -> Model:
         """The async twin of `structured_predict`."""
-        if not self._by_format(llm_kwargs):
+        if not self._by_format(output_cls, llm_kwargs):
             made = await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return cast(Model, made)
         messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
@@ -72,7 +85,7 @@ class StructuredPrediction(FunctionCallingLLM):
         try:
             output = read_output(output_cls, response)
         except ValueError as error:
-            again = _with_correction(messages, response, error, llm_kwargs)
+            again = self._corrected(messages, response, error, call, llm_kwargs)
             output = read_output(output_cls, await self.achat(again, **call))
         dispatcher.event(LLMStructuredPredictEndEvent(output=output))
         return output
@@ -89,7 +102,7 @@ class StructuredPrediction(FunctionCallingLLM):
         With `{"repair": True}` it comes once, at the end: parts of an answer that may be replaced are not
         given out.
         """
-        if not self._by_format(llm_kwargs):
+        if not self._by_format(output_cls, llm_kwargs):
             yield from super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return
         if _repairs(llm_kwargs):
@@ -114,7 +127,7 @@ class StructuredPrediction(FunctionCallingLLM):
         **prompt_args: Any,
     ) -> AsyncGenerator[Model | FlexibleModel, None]:
         """The async twin of `stream_structured_predict`."""
-        if not self._by_format(llm_kwargs):
+        if not self._by_format(output_cls, llm_kwargs):
             return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
 
         async def whole() -> AsyncGenerator[Model | FlexibleModel, None]:
@@ -137,8 +150,14 @@ class StructuredPrediction(FunctionCallingLLM):
 
         return grow()
 
-    def _by_format(self, llm_kwargs: dict[str, Any] | None) -> bool:
-        """Whether objects come by `format`. Raises ConfigurationError for a repair in another mode."""
+    def _by_format(self, output_cls: Any, llm_kwargs: dict[str, Any] | None) -> bool:
+        """Whether objects come by `format`. Raises ConfigurationError for a repair in another mode, and for
+        what is no pydantic class."""
+        if not (isinstance(output_cls, type) and issubclass(output_cls, BaseModel)):
+            raise ConfigurationError(
+                f"{output_cls!r} is no pydantic class, which LlamaIndex's structured prediction works with.",
+                hint="Make it a field of a class: class Answer(BaseModel): value: …",
+            )
         repairs = _repairs(llm_kwargs)
         if self.pydantic_program_mode is PydanticProgramMode.DEFAULT:
             return True
@@ -161,7 +180,40 @@ class StructuredPrediction(FunctionCallingLLM):
         )
         messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
         call = {name: value for name, value in (llm_kwargs or {}).items() if name != "repair"}
-        return messages, {**call, "format": output_cls.model_json_schema()}
+        schema = output_cls.model_json_schema()
+        if _repairs(llm_kwargs) and self._owner.ignores_format():
+            messages = [*messages, ChatMessage(role=MessageRole.USER, content=schema_request(schema))]
+        return messages, {**call, "format": schema}
+
+    def _corrected(
+        self,
+        messages: list[ChatMessage],
+        response: ChatResponse,
+        error: ValueError,
+        call: dict[str, Any],
+        llm_kwargs: dict[str, Any] | None,
+    ) -> list[ChatMessage]:
+        """The conversation, the answer that is not valid, and what is wrong with it.
+
+        Raises `error` unless `repair` was asked for, and for an answer that the token limit cut: it would cut
+        the next one too.
+        """
+        if not _repairs(llm_kwargs) or response.additional_kwargs.get("done_reason") == "length":
+            raise error
+        cause = error if error.__cause__ is None else error.__cause__
+        schema = None
+        # A server that holds an answer to a schema writes JSON.
+        if response.message.content and isinstance(cause, json.JSONDecodeError):
+            schema = None if self._owner.ignores_format() else call["format"]
+            self._owner.ignores_format(noticed=True)
+        # An empty answer is left out of the conversation.
+        said = [response.message] if response.message.content else []
+        told = correction(cause, schema)
+        return [*messages, *said, ChatMessage(role=MessageRole.USER, content=told)]
+
+    @property
+    def _owner(self) -> ClientOwner:
+        return cast(ClientOwner, self)
 
 
 def _repairs(llm_kwargs: dict[str, Any] | None) -> bool:
@@ -172,38 +224,25 @@ def _repairs(llm_kwargs: dict[str, Any] | None) -> bool:
     return asked
 
 
-def _with_correction(
-    messages: list[ChatMessage], response: ChatResponse, error: ValueError, llm_kwargs: dict[str, Any] | None
-) -> list[ChatMessage]:
-    """The conversation, the answer that is not valid, and what is wrong with it.
-
-    Raises `error` unless `repair` was asked for, and for an answer that the token limit cut: it would cut the
-    next one too.
-    """
-    if not _repairs(llm_kwargs) or response.additional_kwargs.get("done_reason") == "length":
-        raise error
-    told = correction(error if error.__cause__ is None else error.__cause__)
-    # An answer without a word is no turn.
-    said = [response.message] if response.message.content else []
-    return [*messages, *said, ChatMessage(role=MessageRole.USER, content=told)]
-
-
 def read_output(output_cls: type[Model], response: ChatResponse | None) -> Model:
-    """The object a whole answer spells. Raises ValueError saying why it is none."""
+    """The object a whole answer spells. Raises OutputError saying why it is none."""
     text = (response.message.content if response is not None else None) or ""
     try:
-        return output_cls.model_validate_json(text)
+        return output_cls.model_validate_json(json.dumps(read_json(text)))
     except ValidationError as error:
-        reason = response.additional_kwargs.get("done_reason") if response is not None else None
-        advice = (
-            "The answer was cut off by the token limit: raise max_tokens or num_predict, or lower think."
-            if reason == "length"
-            else "Ask for it in the prompt too, or choose a model that follows a schema."
-        )
-        raise ValueError(
-            f"The model's answer is no {output_cls.__name__}: {text[:200]!r}. "
-            f"{error.error_count()} problem(s), first: {error.errors(include_url=False)[0]['msg']}.\n{advice}"
-        ) from error
+        problem = f"{error.error_count()} problem(s), first: {error.errors(include_url=False)[0]['msg']}"
+        cause: ValueError = error
+    except ValueError as error:
+        problem, cause = f"It is not JSON: {error}", error
+    reason = response.additional_kwargs.get("done_reason") if response is not None else None
+    advice = (
+        "The answer was cut off by the token limit: raise max_tokens or num_predict, or lower think."
+        if reason == "length"
+        else "Ask for it in the prompt too, or choose a model that follows a schema."
+    )
+    raise OutputError(
+        f"The model's answer is no {output_cls.__name__}: {text[:200]!r}. {problem}.\n{advice}", response
+    ) from cause
 
 
 class PartialReader:

@@ -10,11 +10,9 @@ Adapters: `langchain_ollama_dify`, `llamaindex_ollama_dify`.
 
 from typing import TYPE_CHECKING, Any
 
-from .adapter.quick_models import quick_constructor
 from .address import Address
 from .client.asynchronous import AsyncChatStream, AsyncOllamaClient
 from .client.blocking import ChatStream, OllamaClient
-from .client.owner import ClientOwner
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -41,11 +39,9 @@ from .language import language, set_language
 from .media.audio import Audio
 from .media.file import ImageLimits
 from .media.image import Image, ImageUrl
-from .media.load import load_audio, load_image
 from .settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
 from .wire.json_schema import inline_refs
 from .wire.messages import Message, TextPart, Tool, ToolCall, assistant, system, user
-from .wire.repair import correction
 from .wire.requests import Prompt
 from .wire.responses import (
     ChatChunk,
@@ -77,7 +73,6 @@ __all__ = [
     "ChatResult",
     "ChatSettings",
     "ChatStream",
-    "ClientOwner",
     "ConfigurationError",
     "ConnectionFailedError",
     "ConnectionSettings",
@@ -121,14 +116,10 @@ __all__ = [
     "Usage",
     "adiagnose",
     "assistant",
-    "correction",
     "diagnose",
     "inline_refs",
     "language",
-    "load_audio",
     "load_dify_app",
-    "load_image",
-    "quick_constructor",
     "set_language",
     "system",
     "user",

@@ -99,6 +99,10 @@ class OllamaError(Exception):
         advice = f"\n{self.hint}" if self.hint else ""
         return f"{self.message}{tries}{advice}"
 
+    def __repr__(self) -> str:
+        # With the hint: frameworks show a model's or a tool's error by its repr.
+        return f"{type(self).__name__}({str(self)!r})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, dict(self.__dict__))
 
@@ -195,7 +199,8 @@ class ProtocolError(OllamaError):
 
 
 class IncompleteResponseError(ProtocolError):
-    """The answer ended before `done:true`; `partial` holds what had arrived."""
+    """The answer ended before `done:true`, or at a limit under `on_length="error"`; `partial` holds what had
+    arrived."""
 
 
 class EmptyResponseError(ProtocolError):

@@ -32,7 +32,8 @@ import ollama_dify
 from langchain_ollama_dify import ChatOllamaDify, answers
 from llamaindex_ollama_dify import OllamaDify
 from llamaindex_ollama_dify.answers import GrowingAnswer
-from ollama_dify import ChatChunk, ChatSettings, OllamaClient, quick_constructor, user
+from ollama_dify import ChatChunk, ChatSettings, OllamaClient, user
+from ollama_dify.adapter import quick_constructor
 
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / part) for part in ("shared", "packages"))
@@ -68,13 +69,13 @@ IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",
         ("h11", "tokenizers", "yaml", "tenacity"),
-        50,
+        55,
     ),
     "llamaindex": (
         "from llama_index.core.llms.function_calling import FunctionCallingLLM",
         "import llamaindex_ollama_dify",
         ("h11", "httpx", "rich", "tokenizers"),
-        48,
+        55,
     ),
 }
 

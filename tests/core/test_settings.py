@@ -20,7 +20,6 @@ from pydantic import SecretStr
 from ollama_dify import (
     AsyncOllamaClient,
     ChatSettings,
-    ClientOwner,
     ConfigurationError,
     ConnectionSettings,
     EmbeddingSettings,
@@ -28,6 +27,7 @@ from ollama_dify import (
     OllamaClient,
     Timeouts,
 )
+from ollama_dify.adapter import ClientOwner
 from ollama_dify.settings.model import SAMPLING_OPTIONS
 from ollama_dify.settings.names import FOREIGN_NAMES
 
@@ -76,6 +76,7 @@ CHAT: dict[str, Any] = {
     **dict.fromkeys(("logprobs", "top_logprobs", "max_image_edge")),
     "mode": "chat",
     "context_overflow": "error",
+    "on_length": "warn",
     "allow_image_paths": True,
     "allow_image_urls": False,
     "convert_images": False,

@@ -196,7 +196,7 @@ COMPLETIONS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     ),
     "a conversation": (
         [HumanMessage("Hello"), AIMessage("Hi."), SystemMessage("Be kind."), HumanMessage("Bye")],
-        {"prompt": "Human: Hello\nAI: Hi.\nHuman: Bye", "system": "Be kind."},
+        {"prompt": "user: Hello\nassistant: Hi.\nuser: Bye\nassistant:", "system": "Be kind."},
     ),
 }
 

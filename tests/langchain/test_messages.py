@@ -216,8 +216,6 @@ def data_url(name: str, media_type: str = "image/png") -> str:
 
 
 BAD_BLOCKS: dict[str, tuple[dict[str, Any], str]] = {
-    "audio": ({"type": "audio", "base64": "AAAA", "mime_type": "audio/wav"}, "'audio' (audio/wav)"),
-    "OpenAI's audio": ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, "'audio'"),
     "video": ({"type": "video", "url": "data:video/mp4;base64,AAAA"}, "'video'"),
     "file": ({"type": "file", "base64": "AAAA", "mime_type": "application/pdf"}, "'file' (application/pdf)"),
     "OpenAI's file": ({"type": "file", "file": {"filename": "a.pdf", "file_data": URL}}, "'file'"),

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import (
-    AudioBlock,
     CacheControl,
     CachePoint,
     ChatMessage,
@@ -141,7 +140,6 @@ async def test_image_in_a_tool_result(server: SimulatedOllama, make_llm: MakeLLM
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda path: AudioBlock(audio=b"RIFF"), "takes no AudioBlock"),
         (lambda path: VideoBlock(video=b"\0"), "takes no VideoBlock"),
         (lambda path: DocumentBlock(data=b"%PDF"), "takes no DocumentBlock"),
         (lambda path: CitableBlock(title="t", source="s", content="c"), "takes no CitableBlock"),
@@ -161,7 +159,7 @@ async def test_image_in_a_tool_result(server: SimulatedOllama, make_llm: MakeLLM
         (lambda path: ToolCallBlock(tool_name="f", tool_kwargs="[1]"), "arguments are of type list"),
     ],
     ids=[
-        "audio", "video", "document", "citable", "citation", "empty-image", "no-image",
+        "video", "document", "citable", "citation", "empty-image", "no-image",
         "bad-base64", "base64-of-two-lines", "path-as-bytes", "http-url-as-bytes", "http-url", "file-url",
         "bad-arguments", "list-arguments",
     ],
@@ -342,7 +340,7 @@ PROMPTS: dict[str, tuple[list[ChatMessage], dict[str, Any]]] = {
             ChatMessage(role="assistant", content="Hello."),
             ChatMessage(content="Bye"),
         ],
-        {"prompt": "user: Hi\nassistant: Hello.\nuser: Bye\nassistant: ", "system": "A."},
+        {"prompt": "user: Hi\nassistant: Hello.\nuser: Bye\nassistant:", "system": "A."},
     ),
 }
 

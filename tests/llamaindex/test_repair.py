@@ -29,8 +29,8 @@ REPAIR = {"repair": True}
 PROBLEMS: dict[str, tuple[str, list[str], str]] = {
     "wrong-type": (BROKEN, ["user", "assistant", "user"], "lines.0.number: Input should be a valid integer"),
     "missing-field": ('{"title": "x"}', ["user", "assistant", "user"], "lines: Field required"),
-    "no-json": ("I would rather not.", ["user", "assistant", "user"], "Invalid JSON"),
-    "nothing": ("", ["user", "user"], "Invalid JSON"),
+    "no-json": ("I would rather not.", ["user", "assistant", "user"], "Expecting value: line 1"),
+    "nothing": ("", ["user", "user"], "Expecting value: line 1"),
 }
 
 

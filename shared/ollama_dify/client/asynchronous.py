@@ -18,7 +18,8 @@ from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, check_call
 from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
 from .blocking import mark_begun
-from .chat import Question, ask, chat_question, prompt_question
+from .chat import ask
+from .request import Request
 from .session import ModelCache, OpenedStream, Session, chat_settings
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ __all__ = ["AsyncChatStream", "AsyncOllamaClient"]
 class AsyncChatStream:
     """The async twin of `ChatStream`."""
 
-    def __init__(self, client: AsyncOllamaClient, question: Question) -> None:
+    def __init__(self, client: AsyncOllamaClient, request: Request) -> None:
         self._begun: list[OpenedStream[AsyncStream]] = []
         self._token = CancelToken()
         self._chunks: AsyncGenerator[ChatChunk, None] | None = _async_chunks(
-            client, question, self._begun, self._token
+            client, request, self._begun, self._token
         )
         self._known = weakref.ref(self._chunks)
 
@@ -82,13 +83,13 @@ class AsyncChatStream:
 
 async def _async_chunks(
     client: AsyncOllamaClient,
-    question: Question,
+    request: Request,
     begun: list[OpenedStream[AsyncStream]],
     token: CancelToken,
 ) -> AsyncGenerator[ChatChunk, None]:
-    network = client._network(question.settings, token)
-    session = client._session(question.settings, network)
-    opened = await ask(session, question, partial(session.begin, network.open))
+    network = client._network(request.settings, token)
+    session = client._session(request.settings, network)
+    opened = await ask(session, request, partial(session.begin, network.open))
     begun.append(opened)
     stream, decoder = opened.stream, opened.decoder
     try:
@@ -135,9 +136,8 @@ class AsyncOllamaClient:
         tool_choice: None or "auto", "none", "required", or a tool's name.
         call: settings for this call only, such as temperature=0 or num_predict=64.
         """
-        question = chat_question(self.settings, messages, tools, tool_choice, call, streamed=False)
-        session = self._session(question.settings)
-        return await ask(session, question, session.complete)
+        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=False)
+        return await self.ask(request)
 
     def chat_stream(
         self,
@@ -148,18 +148,25 @@ class AsyncOllamaClient:
         **call: Any,
     ) -> AsyncChatStream:
         """Answer a conversation, piece by piece."""
-        question = chat_question(self.settings, messages, tools, tool_choice, call, streamed=True)
-        return AsyncChatStream(self, question)
+        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=True)
+        return self.ask_stream(request)
 
     async def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
-        question = prompt_question(self.settings, prompt, call, streamed=False)
-        session = self._session(question.settings)
-        return await ask(session, question, session.complete)
+        return await self.ask(Request.generate(self.settings, prompt, call, streamed=False))
 
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> AsyncChatStream:
         """Complete a prompt, piece by piece."""
-        return AsyncChatStream(self, prompt_question(self.settings, prompt, call, streamed=True))
+        return self.ask_stream(Request.generate(self.settings, prompt, call, streamed=True))
+
+    async def ask(self, request: Request) -> ChatResult:
+        """Answer a request that was made before, in one piece."""
+        session = self._session(request.settings)
+        return await ask(session, request, session.complete)
+
+    def ask_stream(self, request: Request) -> AsyncChatStream:
+        """Answer a request that was made before with `streamed=True`, piece by piece."""
+        return AsyncChatStream(self, request)
 
     async def embed(
         self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None

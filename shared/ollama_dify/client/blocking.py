@@ -16,7 +16,8 @@ from ..transport.network import run
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, check_call
 from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
-from .chat import Question, ask, chat_question, prompt_question
+from .chat import ask
+from .request import Request
 from .session import ModelCache, OpenedStream, Session, chat_settings
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ class ChatStream:
     the way carries what had arrived in `partial`.
     """
 
-    def __init__(self, client: OllamaClient, question: Question) -> None:
+    def __init__(self, client: OllamaClient, request: Request) -> None:
         self._begun: list[OpenedStream[BlockingStream]] = []
         self._token = CancelToken()
         # The generator holds no reference to this object, so it is closed when the loop that holds it ends.
         self._chunks: Generator[ChatChunk, None, None] | None = _chunks(
-            client, question, self._begun, self._token
+            client, request, self._begun, self._token
         )
         self._known = weakref.ref(self._chunks)
 
@@ -86,13 +87,13 @@ class ChatStream:
 
 def _chunks(
     client: OllamaClient,
-    question: Question,
+    request: Request,
     begun: list[OpenedStream[BlockingStream]],
     token: CancelToken,
 ) -> Generator[ChatChunk, None, None]:
-    network = client._network(question.settings, token)
-    session = client._session(question.settings, network)
-    opened = run(ask(session, question, partial(session.begin, network.open)))
+    network = client._network(request.settings, token)
+    session = client._session(request.settings, network)
+    opened = run(ask(session, request, partial(session.begin, network.open)))
     begun.append(opened)
     stream, decoder = opened.stream, opened.decoder
     try:
@@ -148,9 +149,8 @@ class OllamaClient:
         tool_choice: None or "auto", "none", "required", or a tool's name.
         call: settings for this call only, such as temperature=0 or num_predict=64.
         """
-        question = chat_question(self.settings, messages, tools, tool_choice, call, streamed=False)
-        session = self._session(question.settings)
-        return run(ask(session, question, session.complete))
+        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=False)
+        return self.ask(request)
 
     def chat_stream(
         self,
@@ -161,18 +161,25 @@ class OllamaClient:
         **call: Any,
     ) -> ChatStream:
         """Answer a conversation, piece by piece."""
-        question = chat_question(self.settings, messages, tools, tool_choice, call, streamed=True)
-        return ChatStream(self, question)
+        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=True)
+        return self.ask_stream(request)
 
     def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
-        question = prompt_question(self.settings, prompt, call, streamed=False)
-        session = self._session(question.settings)
-        return run(ask(session, question, session.complete))
+        return self.ask(Request.generate(self.settings, prompt, call, streamed=False))
 
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> ChatStream:
         """Complete a prompt, piece by piece."""
-        return ChatStream(self, prompt_question(self.settings, prompt, call, streamed=True))
+        return self.ask_stream(Request.generate(self.settings, prompt, call, streamed=True))
+
+    def ask(self, request: Request) -> ChatResult:
+        """Answer a request that was made before, in one piece."""
+        session = self._session(request.settings)
+        return run(ask(session, request, session.complete))
+
+    def ask_stream(self, request: Request) -> ChatStream:
+        """Answer a request that was made before with `streamed=True`, piece by piece."""
+        return ChatStream(self, request)
 
     def embed(
         self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None

@@ -92,11 +92,25 @@ class ClientOwner(BaseModel):
 
         return Estimator.from_show({})
 
+    def ignores_format(self, *, noticed: bool = False) -> bool:
+        """Whether the server was seen to ignore `format` for this model; noticed: it was just now."""
+        model = self.known_model()
+        name = str(getattr(self, "model", "")) if model is None else model.digest or model.name
+        known = self.client.cache.ignoring_format
+        if noticed:
+            known.add(name)
+        return name in known
+
     async def _off_loop(self, read: Callable[[], _T], call: Mapping[str, Any]) -> _T:
         """Read the framework's messages; in a thread where that converts images, which takes long."""
         if call.get("convert_images", getattr(self, "convert_images", False)):
             return await asyncio.to_thread(read)
         return read()
+
+    def share_clients(self, copy: _A) -> _A:
+        """Have a copy of this object use its connections; gives the copy."""
+        copy._sync_client, copy._awaited_client = self.client, self.async_client
+        return copy
 
     def close(self) -> None:
         """Close the sync connections; the object connects again when it is used again."""

@@ -57,6 +57,8 @@ class ModelCache:
         self.counters: dict[tuple[str, str], TokenCounter] = {}
         self.counter_names: dict[str, str] = {}
         self.warned: set[tuple[str, str]] = set()
+        # Digests, or names, of models whose server does not hold answers to `format`.
+        self.ignoring_format: set[str] = set()
 
     def model(self, name: str) -> ModelInfo | None:
         """What the server said of a model; cached only, no network."""
@@ -260,7 +262,7 @@ class Session:
 
         return await embedding_fingerprint(self, _embedding_settings(self.settings))
 
-    async def check_capability(self, model: str, capability: str, setting: str) -> None:
+    async def check_capability(self, model: str, capability: str, setting: str | None = None) -> None:
         """Ask the server, once, whether the model can do what is about to be sent.
 
         Raises CapabilityError when it says no. A server that does not say is believed able.

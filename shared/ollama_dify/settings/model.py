@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from ..address import with_credentials
+from .answer_format import answer_format
 from .connection import ConnectionSettings, PerObject, Timeouts
 
 __all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSettings", "Timeouts"]
@@ -150,6 +151,11 @@ class ChatSettings(ModelSettings):
         default="error",
         description="A prompt that does not fit: an error, drop the oldest turns, or let the server cut it.",
     )
+    on_length: Literal["return", "warn", "error"] = Field(
+        default="warn",
+        description="An answer that ended at a limit: given as it is, with one log warning per object, or an "
+        "IncompleteResponseError that holds it.",
+    )
     num_predict: int | None = Field(
         default=None, ge=-2, description="Fewer tokens than the upper bound; 0, -1 and -2 mean the bound."
     )
@@ -173,7 +179,7 @@ class ChatSettings(ModelSettings):
         default=None,
         description="Reasoning of thinking models: on, off, or a level. Unset: on where the model can.",
     )
-    format: Literal["json"] | dict[str, Any] | None = Field(
+    format: Annotated[Literal["json"] | dict[str, Any] | None, BeforeValidator(answer_format)] = Field(
         default=None, description='"json", or a JSON schema that the answer must satisfy.'
     )
     logprobs: bool | None = Field(default=None, description="Log probabilities of the answer's tokens.")

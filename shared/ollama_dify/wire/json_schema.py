@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UnsupportedContentError
 
-__all__ = ["inline_refs"]
+__all__ = ["inline_refs", "tool_parameters"]
 
 # Pydantic repeats each name as a title, which the server drops.
 _SAYS_NOTHING = ("title",)
@@ -28,6 +28,11 @@ def inline_refs(schema: Mapping[str, Any]) -> dict[str, Any]:
             "The schema is nested too deeply to be sent.\nGive the deeper levels a schema of their own."
         ) from None
     return {key: value for key, value in resolved.items() if key not in _DEFINITIONS}
+
+
+def tool_parameters(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool's parameters as they are sent; one without any takes an empty object."""
+    return inline_refs({"type": "object", "properties": {}, **schema})
 
 
 _DEFINITIONS = ("$defs", "definitions")

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import orjson
+
+from ..errors import UnsupportedContentError
 from ..media.audio import Audio
 from ..media.image import Image, ImageUrl
 
@@ -22,6 +25,7 @@ __all__ = [
     "Tool",
     "ToolCall",
     "assistant",
+    "read_arguments",
     "system",
     "user",
 ]
@@ -107,3 +111,27 @@ def user(*parts: str | Content) -> Message:
 def assistant(*parts: str | Content, tool_calls: Iterable[ToolCall] = ()) -> Message:
     """An assistant message."""
     return Message("assistant", _content(parts), tool_calls=tuple(tool_calls))
+
+
+def read_arguments(value: Any, where: str) -> Mapping[str, Any]:
+    """A call's arguments as an object; histories of other models hold them as JSON text.
+
+    where: names the call in errors. Raises UnsupportedContentError for what is no object.
+    """
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value) if value.strip() else {}
+        except ValueError as error:
+            raise UnsupportedContentError(
+                f"{where}: the tool call's arguments are not JSON ({error}); Ollama takes an object.",
+                hint="Leave this call and its result out of the history, or repair its arguments.",
+            ) from error
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UnsupportedContentError(
+            f"{where}: the tool call's arguments are of type {type(value).__name__}, and Ollama takes an "
+            "object only.",
+            hint="Give them as a dictionary.",
+        )
+    return value

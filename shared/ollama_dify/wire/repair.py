@@ -1,22 +1,44 @@
-"""What to say to a model whose structured answer is not valid. Pure."""
+"""Structured answers: what of one is JSON, and what to say to a model whose answer is not valid. Pure."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["correction"]
+import orjson
+
+__all__ = ["correction", "read_json", "schema_request"]
 
 _MOST_PROBLEMS = 10
+_FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)(?:\n[ \t]*)?```", re.DOTALL | re.IGNORECASE)
 
 
-def correction(problem: BaseException) -> str:
+def read_json(text: str) -> Any:
+    """The value of an answer: what stands in its first fence (```json), else all of it. ValueError."""
+    text = text.strip()
+    fence = None if text.startswith(("{", "[", '"')) else _FENCE.search(text)
+    # Models write line breaks into JSON texts, which is the only thing that is let pass.
+    return json.loads(text if fence is None else fence[1].strip(), strict=False)
+
+
+def correction(problem: BaseException, schema: Mapping[str, Any] | None = None) -> str:
     """The request to answer again, which names what was wrong.
 
     problem: pydantic's ValidationError, of either version, is told place by place, ten places at most; of
-    another error, the first line. Both frameworks send this text.
+    another error, the first line. schema: told too, where the server did not hold the answer to it. Both
+    frameworks send this text.
     """
     told = "\n".join(f"- {line}" for line in _problems(problem))
-    return f"That is not valid:\n{told}\nAnswer again with the whole corrected JSON and nothing else."
+    said = f"That is not valid:\n{told}\nAnswer again with the whole corrected JSON and nothing else."
+    return said if schema is None else f"{said}\n{schema_request(schema)}"
+
+
+def schema_request(schema: Mapping[str, Any]) -> str:
+    """The schema as words for the model, for servers that ignore `format` (cloud models, some engines)."""
+    written = orjson.dumps(schema).decode()
+    return f"Answer with one JSON value that satisfies this JSON schema, and nothing else:\n{written}"
 
 
 def _problems(problem: BaseException) -> list[str]:

@@ -21,8 +21,9 @@ from ..settings.connection import PerObject
 from ..settings.model import LOADING, ChatSettings, EmbeddingSettings, Timeouts
 from ..settings.names import unknown_name
 from .image_places import placed_text
-from .json_schema import inline_refs
-from .messages import Message, TextPart, Tool
+from .json_schema import tool_parameters
+from .messages import Content, Message, TextPart, Tool
+from .think_tags import thinking_apart
 
 __all__ = [
     "Prompt",
@@ -148,7 +149,7 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
                 f"{name!r} cannot change per call: {_NOT_PER_CALL[name]}. "
                 f"Set {field}= on the object, or make a second object."
             )
-        if name not in ChatSettings.model_fields:
+        if name not in ChatSettings.model_fields and name != "response_format":
             raise ConfigurationError(unknown_name(name, ChatSettings.model_fields))
     if "max_tokens" in values:
         if "num_predict" in values:
@@ -156,6 +157,11 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
                 "max_tokens and num_predict of one call mean the same: give one of them."
             )
         values["num_predict"] = values.pop("max_tokens")
+    if values.get("response_format") is not None:
+        if "format" in values:
+            raise ConfigurationError("format= and response_format= say the same thing; leave one out.")
+        values["format"] = values["response_format"]
+    values.pop("response_format", None)
     if "options" in values:
         values["options"] = {**settings.options, **(values["options"] or {})}
     explicit = settings.explicit(fields=ChatSettings)
@@ -181,10 +187,10 @@ def chat_request(
             "Pass at least one user message; to load the model ahead of time use warmup()."
         )
     images = sum(not isinstance(part, TextPart) for message in messages for part in message.content)
-    _check_images(settings, images)
+    _check_files(settings, [part for message in messages for part in message.content])
     body: dict[str, Any] = {
         "model": settings.model,
-        "messages": [wire_message(message, with_images=images > 0) for message in messages],
+        "messages": [wire_message(thinking_apart(message), with_images=images > 0) for message in messages],
         "stream": streamed,
     }
     if tools:
@@ -207,7 +213,7 @@ def generate_request(settings: ChatSettings, prompt: Prompt, *, streamed: bool =
             "The prompt is empty: without one the server only loads the model.\n"
             "Pass a prompt; to load the model ahead of time use warmup()."
         )
-    _check_images(settings, len(prompt.images))
+    _check_files(settings, prompt.images)
     text = prompt.text
     if prompt.images and not (prompt.raw or prompt.template is not None or prompt.suffix is not None):
         text = placed_text((*prompt.images, TextPart(text)))
@@ -281,7 +287,7 @@ def wire_tool(tool: Tool) -> dict[str, Any]:
     function = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": inline_refs(tool.parameters),
+        "parameters": tool_parameters(tool.parameters),
     }
     return {"type": "function", "function": function}
 
@@ -314,17 +320,15 @@ def _loading(settings: ChatSettings | EmbeddingSettings) -> dict[str, Any]:
     return body
 
 
-def _check_images(settings: ChatSettings, count: int) -> None:
-    """Refuse images that the settings rule out, fetched or not."""
-    if not count:
-        return
-    if settings.vision_support is False:
+def _check_files(settings: ChatSettings, parts: Sequence[Content]) -> None:
+    """Refuse images that the settings rule out, fetched or not, and too many files."""
+    check_file_count(sum(not isinstance(part, TextPart) for part in parts))
+    if settings.vision_support is False and any(isinstance(part, (Image, ImageUrl)) for part in parts):
         raise CapabilityError(
             f"An image was given, but vision_support=False for {settings.model!r}.",
             model=settings.model,
             hint="Set vision_support=True if the model reads images, or leave it unset to ask the server.",
         )
-    check_file_count(count)
 
 
 def _why_not_json(body: Mapping[str, Any], error: BaseException) -> str:

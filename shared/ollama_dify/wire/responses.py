@@ -5,12 +5,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import orjson
+from typing import Any, Literal, NamedTuple
 
 from ..errors import EmptyResponseError, IncompleteResponseError, ProtocolError
+from .json_reading import load_json, objects, printable, wrong
 from .messages import ToolCall
+from .models import (
+    LocalModel,
+    ModelInfo,
+    RunningModel,
+    read_local_models,
+    read_model_info,
+    read_running_models,
+    read_version,
+)
 
 __all__ = [
     "ChatChunk",
@@ -22,6 +30,7 @@ __all__ = [
     "RunningModel",
     "Usage",
     "load_json",
+    "printable",
     "read_chunk",
     "read_embed_answer",
     "read_local_models",
@@ -31,12 +40,22 @@ __all__ = [
 ]
 
 
+CutBy = Literal["max_tokens", "context_size"]
+
+# Calls of tools in one answer: far more than any model means, far fewer than would fill the memory.
+MAX_TOOL_CALLS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one exchange. The server omits a count that is zero; what is missing counts as zero."""
+    """Tokens of one exchange. The server omits a count that is zero; what is missing counts as zero.
+
+    cached_tokens: those of the input that the server did not have to read again; None where it does not say.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -50,6 +69,8 @@ class Finish:
     reason: "stop", "length", "load", "unload", "" or what a newer server says.
     truncated: whether the server cut the prompt; None when that cannot be known.
     dropped: positions of the messages that `context_overflow="trim"` left out.
+    remote_model, remote_host: who answered in place of this server, for cloud models.
+    cut_by: the limit that a reason of "length" means; None where that is not known.
     """
 
     reason: str
@@ -62,6 +83,9 @@ class Finish:
     eval_duration: int | None = None
     truncated: bool | None = None
     dropped: tuple[int, ...] = ()
+    remote_model: str | None = None
+    remote_host: str | None = None
+    cut_by: CutBy | None = None
 
     def metadata(self) -> dict[str, Any]:
         """The same keys for both frameworks: Ollama's names, what is unknown left out."""
@@ -78,12 +102,18 @@ class Finish:
             "prompt_eval_duration": self.prompt_eval_duration,
             "eval_count": self.usage.output_tokens,
             "eval_duration": self.eval_duration,
+            "prompt_eval_cached_count": self.usage.cached_tokens,
+            "remote_model": self.remote_model,
+            "remote_host": self.remote_host,
         }
+        told = {key: value for key, value in values.items() if value is not None}
+        if self.reason == "length":
+            told["cut_by"] = self.cut_by
         if self.truncated is not None:
-            values["truncated"] = self.truncated
+            told["truncated"] = self.truncated
         if self.dropped:
-            values["dropped_messages"] = list(self.dropped)
-        return {key: value for key, value in values.items() if value is not None}
+            told["dropped_messages"] = list(self.dropped)
+        return told
 
 
 class ChatChunk(NamedTuple):
@@ -136,78 +166,6 @@ class EmbedResult:
         return next((len(vector) for vector in self.vectors if vector is not None), None)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What /api/show says of a model. `capabilities` is None on servers that do not tell."""
-
-    name: str
-    capabilities: frozenset[str] | None
-    context_length: int | None
-    embedding_length: int | None
-    family: str
-    template: str
-    digest: str | None
-    raw: Mapping[str, Any] = field(repr=False)
-
-    def can(self, capability: str) -> bool | None:
-        """Whether the model can do this ("vision", "tools" …); None when the server does not say."""
-        return None if self.capabilities is None else capability in self.capabilities
-
-
-@dataclass(frozen=True, slots=True)
-class LocalModel:
-    """A row of /api/tags. size: bytes."""
-
-    name: str
-    digest: str
-    size: int
-    family: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunningModel:
-    """A row of /api/ps. size, size_vram: bytes; context_length: tokens the model was loaded with."""
-
-    name: str
-    digest: str
-    size: int
-    size_vram: int
-    context_length: int | None
-    expires_at: str
-
-
-def load_json(data: bytes, what: str = "answer") -> Any:
-    """Parse JSON bytes; text that is no JSON is a ProtocolError that shows its beginning, none at all an
-    EmptyResponseError."""
-    if not data or data.isspace():
-        raise EmptyResponseError(
-            f"The server said 200, but its {what} is empty.",
-            hint="A proxy may have swallowed it, or the model failed to start: see the server's log.",
-        )
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        start = printable(data[:80].decode("utf-8", "replace"))
-        raise ProtocolError(
-            f"The server's {what} is not JSON: {start!r} ({error.msg}).",
-            hint="Is this an Ollama server? A proxy or another program may be answering.",
-        ) from error
-
-
-def printable(text: str, limit: int = 500) -> str:
-    """Text of the server for a message: no control characters, at most `limit` characters."""
-    clean = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
-    clean = " ".join(clean.split())
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
-
-
-def _wrong(what: str, value: Any) -> ProtocolError:
-    return ProtocolError(
-        f"The server's answer has {what} of type {type(value).__name__}.",
-        hint="Is this an Ollama server? A proxy or another program may be changing the answer.",
-    )
-
-
 def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:
     """One JSON object of /api/chat, or with `generated` of /api/generate. An `error` is not read here."""
     try:
@@ -220,42 +178,45 @@ def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:
             hint="Is this an Ollama server? A proxy or another program may be answering.",
         ) from error
     if type(text) is not str:
-        raise _wrong("content", text)
+        raise wrong("content", text)
     if done is False and len(source) == 2 and "role" in source and not generated and "logprobs" not in data:
         # Nearly every chunk of an answer: a role and a text.
         return ChatChunk(text)
     if type(done) is not bool:
-        raise _wrong("`done`", done)
+        raise wrong("`done`", done)
     thinking = source.get("thinking")
     if thinking is not None and type(thinking) is not str:
-        raise _wrong("`thinking`", thinking)
+        raise wrong("`thinking`", thinking)
     return ChatChunk(
         text,
         thinking or "",
         _tool_calls(source.get("tool_calls")),
-        _objects(data.get("logprobs"), "`logprobs`"),
+        objects(data.get("logprobs"), "`logprobs`"),
         _finish(data) if done else None,
     )
 
 
-def _objects(value: Any, what: str) -> Sequence[Mapping[str, Any]]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise _wrong(what, value)
-    return value
+def check_call_count(count: int) -> None:
+    """Raise ProtocolError for more calls in one answer than a model can mean."""
+    if count > MAX_TOOL_CALLS:
+        raise ProtocolError(
+            f"The answer holds over {MAX_TOOL_CALLS} tool calls.",
+            hint="The model repeats itself; lower num_predict, or choose another model.",
+        )
 
 
 def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
     calls = []
-    for item in _objects(value, "`tool_calls`"):
+    items = objects(value, "`tool_calls`")
+    check_call_count(len(items))
+    for item in items:
         function = item.get("function")
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(function, dict) or not isinstance(name, str):
-            raise _wrong("a tool call's `function`", function)
+            raise wrong("a tool call's `function`", function)
         arguments = function.get("arguments")
         if not isinstance(arguments, dict | None):
-            raise _wrong("a tool call's `arguments`", arguments)
+            raise wrong("a tool call's `arguments`", arguments)
         call_id = item.get("id")
         if not isinstance(call_id, str) or not call_id:
             call_id = f"call_{uuid.uuid4().hex[:12]}"
@@ -267,24 +228,28 @@ def _finish(data: Mapping[str, Any]) -> Finish:
     def text(name: str) -> str:
         value = data.get(name)
         if not isinstance(value, str | None):
-            raise _wrong(f"`{name}`", value)
+            raise wrong(f"`{name}`", value)
         return value or ""
 
     def count(name: str) -> int | None:
         value = data.get(name)
         if value is not None and type(value) is not int:
-            raise _wrong(f"`{name}`", value)
+            raise wrong(f"`{name}`", value)
         return value
 
     return Finish(
         reason=text("done_reason"),
         model=text("model"),
         created_at=text("created_at"),
-        usage=Usage(count("prompt_eval_count") or 0, count("eval_count") or 0),
+        usage=Usage(
+            count("prompt_eval_count") or 0, count("eval_count") or 0, count("prompt_eval_cached_count")
+        ),
         total_duration=count("total_duration"),
         load_duration=count("load_duration"),
         prompt_eval_duration=count("prompt_eval_duration"),
         eval_duration=count("eval_duration"),
+        remote_model=text("remote_model") or None,
+        remote_host=text("remote_host") or None,
     )
 
 
@@ -315,86 +280,8 @@ def read_embed_answer(data: Any) -> EmbedResult:
     """/api/embed, with its vectors as they came: `embedding_vectors` checks them."""
     vectors = data.get("embeddings") if isinstance(data, dict) else None
     if not isinstance(vectors, list):
-        raise _wrong("`embeddings`", vectors)
+        raise wrong("`embeddings`", vectors)
     finish = _finish(data)
     return EmbedResult(
         vectors, finish.model, finish.usage.input_tokens, finish.total_duration, finish.load_duration
     )
-
-
-def read_model_info(data: Any, name: str, digest: str | None = None) -> ModelInfo:
-    """What /api/show says; a server that tells no capabilities leaves them None."""
-    if not isinstance(data, dict):
-        raise _wrong("a model description", data)
-    facts = data.get("model_info")
-    facts = facts if isinstance(facts, dict) else {}
-    details = data.get("details")
-    details = details if isinstance(details, dict) else {}
-    architecture = str(facts.get("general.architecture", ""))
-    capabilities = data.get("capabilities")
-
-    def number(key: str) -> int | None:
-        value = facts.get(f"{architecture}.{key}")
-        return value if type(value) is int and value > 0 else None
-
-    return ModelInfo(
-        name=name,
-        capabilities=frozenset(map(str, capabilities)) if isinstance(capabilities, list) else None,
-        context_length=number("context_length"),
-        embedding_length=number("embedding_length"),
-        family=str(details.get("family") or architecture),
-        template=str(data.get("template") or ""),
-        digest=digest,
-        raw=data,
-    )
-
-
-def _rows(data: Any) -> Sequence[Mapping[str, Any]]:
-    if not isinstance(data, dict):
-        raise _wrong("a list of models", data)
-    return _objects(data.get("models"), "`models`")
-
-
-def _number(row: Mapping[str, Any], key: str) -> int:
-    value = row.get(key)
-    return value if type(value) is int else 0
-
-
-def _family(details: Any) -> str:
-    return str(details.get("family") or "") if isinstance(details, dict) else ""
-
-
-def read_local_models(data: Any) -> list[LocalModel]:
-    """The rows of /api/tags."""
-    return [
-        LocalModel(
-            str(row.get("name", "")),
-            str(row.get("digest", "")),
-            _number(row, "size"),
-            _family(row.get("details")),
-        )
-        for row in _rows(data)
-    ]
-
-
-def read_running_models(data: Any) -> list[RunningModel]:
-    """The rows of /api/ps."""
-    return [
-        RunningModel(
-            str(row.get("name", "")),
-            str(row.get("digest", "")),
-            _number(row, "size"),
-            _number(row, "size_vram"),
-            _number(row, "context_length") or None,
-            str(row.get("expires_at", "")),
-        )
-        for row in _rows(data)
-    ]
-
-
-def read_version(data: Any) -> str:
-    """The version text of /api/version."""
-    version = data.get("version") if isinstance(data, dict) else None
-    if not isinstance(version, str):
-        raise _wrong("`version`", version)
-    return version

@@ -43,6 +43,7 @@ _CANNOT = re.compile(
     r"|image input is not supported"
 )
 _BAD_IMAGE = re.compile(r"illegal base64 data|Failed to load image|failed to (?:process|decode) image")
+_BAD_SCHEMA = re.compile(r"grammar|number of (?:repetitions|rules)", re.IGNORECASE)
 _NO_MODEL = re.compile(r"^model ['\"].+['\"] not found")
 # A server that is only starting, swapping or restarting a model; everything else that is a 500 stays one.
 _PASSING = re.compile(r"^(?:do embedding request: |unexpected server status|no slots available)")
@@ -154,6 +155,11 @@ def _by_text(said: ServerMessage, model: str | None) -> OllamaError | None:
         return UnsupportedContentError(
             f"The server could not read an image: {text}",
             hint="Send PNG, JPEG, static WebP, GIF or BMP; older servers read no WebP.",
+        )
+    if _BAD_SCHEMA.search(text):
+        return InvalidRequestError(
+            f"The server could not make a grammar of the schema: {text}",
+            hint="Simplify the schema: smaller minItems, maxItems and lengths, fewer patterns and levels.",
         )
     if "Chunk not found" in text:
         return ServerError(

@@ -11,7 +11,16 @@ from typing import Any, Protocol
 
 from ..errors import OllamaError, ProtocolError
 from .messages import ToolCall
-from .responses import ChatChunk, ChatResult, Finish, check_answered, incomplete, load_json, read_chunk
+from .responses import (
+    ChatChunk,
+    ChatResult,
+    Finish,
+    check_answered,
+    check_call_count,
+    incomplete,
+    load_json,
+    read_chunk,
+)
 from .server_errors import error_in_stream, server_message
 
 __all__ = ["ChatDecoder", "ChunkFilter", "LineSplitter"]
@@ -20,9 +29,12 @@ MAX_LINE = 16 * 1024 * 1024
 
 
 class ChunkFilter(Protocol):
-    """Changes each chunk of one answer; dropped once it is `done`."""
+    """Changes each chunk of one answer; dropped once it is `done`. held: text that it keeps back."""
 
     done: bool
+
+    @property
+    def held(self) -> str: ...
 
     def feed(self, chunk: ChatChunk) -> ChatChunk: ...
 
@@ -95,10 +107,13 @@ class ChatDecoder:
         model: str | None = None,
         filters: Sequence[ChunkFilter] = (),
         last: Callable[[ChatChunk], ChatChunk] | None = None,
+        check: Callable[[ChatResult], None] | None = None,
     ) -> None:
-        """filters: change every chunk, in this order. last: changes the last chunk, after them."""
+        """filters: change every chunk, in this order. last: changes the last chunk, after them.
+        check: sees the whole answer, and may raise."""
         self._generated = generated
         self._last = last
+        self._check = check
         self._model = model
         self._filters = list(filters)
         self._lines = LineSplitter()
@@ -147,8 +162,9 @@ class ChatDecoder:
 
     def result(self) -> ChatResult:
         """What has arrived so far; whole once the last chunk did."""
+        held = "" if self._finish else "".join(step.held for step in self._filters)
         return ChatResult(
-            "".join(self._texts),
+            "".join(self._texts) + held,
             "".join(self._thoughts),
             tuple(self._calls),
             tuple(self._logprobs),
@@ -195,9 +211,13 @@ class ChatDecoder:
         if thinking:
             self._thoughts.append(thinking)
         if calls:
+            check_call_count(len(self._calls) + len(calls))
             self._calls.extend(calls)
         if logprobs:
             self._logprobs.extend(logprobs)
         if finish is not None:
             self._finish = finish
-            check_answered(self.result())
+            result = self.result()
+            check_answered(result)
+            if self._check is not None:
+                self._check(result)

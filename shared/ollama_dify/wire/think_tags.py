@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from .messages import Message, TextPart
 from .responses import ChatChunk
 
-__all__ = ["ThinkTags"]
+__all__ = ["ThinkTags", "thinking_apart"]
 
 _OPEN = "<think>"
 _CLOSE = "</think>"
+
+
+def thinking_apart(message: Message) -> Message:
+    """An assistant turn whose text begins with `<think>…</think>`, as other programs' histories hold it, with
+    that part as `thinking`."""
+    first = message.content[0] if message.content and message.role == "assistant" else None
+    if not isinstance(first, TextPart) or message.thinking or not first.text.lstrip().startswith(_OPEN):
+        return message
+    thought, closed, said = first.text.lstrip().removeprefix(_OPEN).partition(_CLOSE)
+    if not closed:
+        return message
+    rest = (TextPart(said.lstrip("\n")), *message.content[1:])
+    return replace(message, content=rest, thinking=thought.strip("\n") or None)
 
 
 class ThinkTags:
@@ -23,6 +39,10 @@ class ThinkTags:
         self._inside = False
         self._thought = False
         self._after = False
+
+    @property
+    def held(self) -> str:
+        return self._held
 
     def feed(self, chunk: ChatChunk) -> ChatChunk:
         """The chunk with its text divided into text and thinking."""

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from ..errors import ConfigurationError, IncompleteResponseError, ProtocolError
-from .json_schema import inline_refs
+from .json_schema import inline_refs, tool_parameters
 from .messages import Tool, ToolCall
 from .responses import ChatChunk, ChatResult
 
-__all__ = ["CallsOrAnswer", "ForcedCalls", "ToolPlan", "plan_calls_or_answer", "plan_tools"]
+__all__ = [
+    "CallsOrAnswer",
+    "ForcedCalls",
+    "ToolPlan",
+    "plan_calls_or_answer",
+    "plan_tools",
+    "read_tool_choice",
+]
 
 # The start of a JSON object up to the end of its first key.
 _FIRST_KEY = re.compile(r'\s*\{\s*"((?:[^"\\]|\\.)*)"')
+_RESERVED = {"any": "required", "required": "required", "auto": "auto", "none": "none"}
 _NO_KEY = re.compile(r'\s*(?:[^\s{]|\{\s*[^\s"])')
 
 
@@ -68,6 +76,29 @@ def plan_tools(tools: Sequence[Tool], choice: str | None) -> ToolPlan:
     return ToolPlan(chosen, forms[0] if len(forms) == 1 else {"anyOf": forms})
 
 
+def read_tool_choice(choice: Any, names: Sequence[str]) -> str | None:
+    """None, "auto", "none", "required" or a tool's name, out of any provider's way to say it.
+
+    True asks for a call, False leaves it to the model. Raises ConfigurationError for an unknown name.
+    """
+    if choice is None or choice is False:
+        return None
+    if choice is True:
+        return "required"
+    name = choice
+    if isinstance(choice, Mapping):
+        # OpenAI has the name in `function`, Anthropic beside `type`, which alone may be the choice.
+        function = choice.get("function")
+        name = (function if isinstance(function, Mapping) else choice).get("name", choice.get("type"))
+    if isinstance(name, str) and (name in names or name in _RESERVED):
+        return name if name in names else _RESERVED[name]
+    known = ", ".join(names) if names else "there are none"
+    raise ConfigurationError(
+        f"tool_choice={choice!r} names no tool; the tools: {known}.",
+        hint='Use a tool\'s name, "any" (or "required", True), "auto" or "none".',
+    )
+
+
 def plan_calls_or_answer(plan: ToolPlan, answer: Any) -> ToolPlan:
     """The plan for tools the model may call and a `format` its answer must have.
 
@@ -87,7 +118,7 @@ def _forms(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     return [
         {
             "type": "object",
-            "properties": {tool.name: inline_refs(tool.parameters)},
+            "properties": {tool.name: tool_parameters(tool.parameters)},
             "required": [tool.name],
             "additionalProperties": False,
         }
@@ -104,6 +135,10 @@ class ForcedCalls:
         self._plan = plan
         self._text: list[str] = []
         self._called = False
+
+    @property
+    def held(self) -> str:
+        return "".join(self._text)
 
     def feed(self, chunk: ChatChunk) -> ChatChunk:
         """The chunk without its text; the last one carries the call.
@@ -157,6 +192,10 @@ class CallsOrAnswer:
         self._held = ""
         self._calls: ForcedCalls | None = None
         self.done = False
+
+    @property
+    def held(self) -> str:
+        return self._held if self._calls is None else self._calls.held
 
     def feed(self, chunk: ChatChunk) -> ChatChunk:
         """The chunk as a part of the answer, or without its text and, at the end, with the call."""

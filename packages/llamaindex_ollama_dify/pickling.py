@@ -11,13 +11,13 @@ from typing_extensions import Self
 
 from ollama_dify.adapter import bound_values
 
-__all__ = ["Portable"]
+__all__ = ["PickleMixin"]
 
 # What belongs to the process it was made in and means nothing for an answer.
 _LEFT_BEHIND = ("callback_manager", "rate_limiter", "embeddings_cache")
 
 
-class Portable(BaseComponent):
+class PickleMixin(BaseComponent):
     """Pickles whole, or raises.
 
     LlamaIndex's own pickling removes what cannot be pickled, from the living object too, and restores by

@@ -1,23 +1,38 @@
-"""What LangChain asks of each of our classes: how it is serialised, cached, traced, described."""
+"""What LangChain asks of each of our classes: how it is serialised, cached, traced, described, counted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.load.serializable import Serializable
 from pydantic import BaseModel
 
 from ollama_dify import ChatSettings, ConnectionSettings, ModelInfo
+from ollama_dify.adapter import ClientOwner
+
+from .errors import langchain_errors
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
     from langchain_core.language_models.model_profile import ModelProfile
 
-__all__ = ["Citizen", "model_profile", "settings_in_use", "tracing_params"]
+__all__ = [
+    "LangChainSerializable",
+    "count_text",
+    "model_profile",
+    "on_event_loop",
+    "settings_in_use",
+    "settings_of_call",
+    "token_ids",
+    "tracing_params",
+]
+
+Encoder = Callable[[str], list[int]]
 
 
-class Citizen(Serializable):
+class LangChainSerializable(Serializable):
     """Serialisable by `dumpd` and `load`, without secrets. Mixed in before the settings."""
 
     @classmethod
@@ -79,7 +94,7 @@ def tracing_params(
 
 
 def model_profile(model: ChatSettings, known: ModelInfo | None = None) -> ModelProfile:
-    """What is known of the model; what is not known is left out, and nobody is asked.
+    """What is known of the model; what is not known is left out, and no request is sent.
 
     known: what the server told, if it was asked before.
     """
@@ -89,7 +104,7 @@ def model_profile(model: ChatSettings, known: ModelInfo | None = None) -> ModelP
         "structured_output": True,
         "image_url_inputs": model.allow_image_urls and vision is True,
         "pdf_inputs": False,
-        "audio_inputs": False,
+        "audio_inputs": known is not None and known.can("audio") is True,
         "video_inputs": False,
         "image_outputs": False,
         "audio_outputs": False,
@@ -113,3 +128,43 @@ def _known(setting: bool | None, known: ModelInfo | None, capability: str) -> bo
     if setting is not None or known is None:
         return setting
     return known.can(capability)
+
+
+def settings_of_call(stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of one call in the settings' words."""
+    call = {name: value for name, value in kwargs.items() if name != "stream"}
+    if stop is not None:
+        call["stop"] = stop
+    if isinstance(call.get("format"), type):
+        from .structured import schema_of  # rarely needed, and its parsers take long to import
+
+        call["format"] = schema_of(call["format"])
+    return call
+
+
+def token_ids(model: ClientOwner, text: str, custom: Encoder | None) -> list[int]:
+    """The ids of a text's tokens; `custom` is LangChain's `custom_get_token_ids`.
+
+    Raises ConfigurationError for a model whose vocabulary the server does not show.
+    """
+    if custom is not None:
+        return custom(text)
+    with langchain_errors():
+        return model.counter().token_ids(text)
+
+
+def count_text(model: ClientOwner, text: str, custom: Encoder | None) -> int:
+    """How many tokens a text has; an upper bound where the server shows no vocabulary."""
+    if custom is not None:
+        return len(custom(text))
+    with langchain_errors():
+        return model.counter().text(text).tokens
+
+
+def on_event_loop() -> bool:
+    """Whether waiting here would stop an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
