@@ -2,6 +2,7 @@
 
     OllamaError
     ├── ConfigurationError            (also ValueError) a setting or argument cannot work
+    │   └── DifyAppError              a file is no export of a Dify app
     ├── UnsupportedContentError       (also ValueError) a message holds what cannot be sent
     ├── ConnectionFailedError         no connection, or it broke
     │   └── RequestTimeoutError       a phase took longer than its timeout

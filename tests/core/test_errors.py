@@ -14,6 +14,7 @@ from ollama_dify.wire.responses import ChatResult, Finish, Usage
 TREE = {
     "OllamaError": "Exception",
     "ConfigurationError": "OllamaError ValueError",
+    "DifyAppError": "ConfigurationError",
     "UnsupportedContentError": "OllamaError ValueError",
     "ConnectionFailedError": "OllamaError",
     "RequestTimeoutError": "ConnectionFailedError",

@@ -42,11 +42,14 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 }
 each_way = pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 
+NODE = od.DifyNode("1", "Ask", "llm", "llava", parameters={"seed": 1}, variables={"topic": "1.topic"})
 VALUES: dict[str, Any] = {
     "Address": od.ConnectionSettings(base_url="http://me:secret@gpu:1234/ollama").address,
     "Audio": od.Audio.from_bytes(b"ID3" + bytes(20)),
     "ChatChunk": od.ChatChunk("Hi", finish=FINISH),
     "ChatResult": RESULT,
+    "DifyApp": od.DifyApp("a", "chat", (NODE,), (), (), ("note",)),
+    "DifyNode": NODE,
     "EmbedResult": od.EmbedResult([[0.5, -1.0], None], "m", failed=(1,), reasons={1: "NaN"}),
     "Finish": FINISH,
     "Image": MESSAGE.content[1],
@@ -58,6 +61,7 @@ VALUES: dict[str, Any] = {
         "m", frozenset({"tools"}), 4096, 8, "llama", "{{ .Prompt }}", "abc", {"a": [1]}
     ),
     "Prompt": od.Prompt("Hi", system="Be brief.", images=(od.Image.from_bytes(PIXEL),)),
+    "PullProgress": od.PullProgress("pulling", "sha256:abc", 10, 5),
     "RunningModel": od.RunningModel("m:latest", "abc", 5, 4, 4096, "2026-01-01T00:00:00Z"),
     "TextPart": od.TextPart("Hi"),
     "Timeouts": od.Timeouts(connect=1, total=9),

@@ -33,7 +33,7 @@ def make(cls: Any, **values: Any) -> Any:
 
 
 def test_public_names() -> None:
-    assert llamaindex_ollama_dify.__all__ == ["OllamaDify", "OllamaDifyEmbedding"]
+    assert llamaindex_ollama_dify.__all__ == ["OllamaDify", "OllamaDifyEmbedding", "prompt_template"]
 
 
 @both

@@ -104,7 +104,12 @@ async def asked(server: SimulatedOllama, ways: list[Callable[[], Any]], reply: A
         made = way()
         if isinstance(made, Awaitable):
             await made
-        sent = [request for request in server.requests if request.path not in ("/api/tags", "/api/show")]
+        sent = [
+            request
+            for request in server.requests
+            # What is looked up once: the model, and how its template renders marks.
+            if request.path not in ("/api/tags", "/api/show") and b"_debug_render_only" not in request.raw
+        ]
         seen.append([(request.path, request.raw) for request in sent])
     return seen
 

@@ -21,8 +21,9 @@ def server() -> Iterator[SimulatedOllama]:
 
 
 def wire(server: SimulatedOllama) -> list[tuple[str, str, bytes]]:
-    # The first of the four alone asks for the vocabulary: after that it is on disk.
-    sent = [request for request in server.requests if b'"verbose":true' not in request.raw]
+    # The first of the four alone asks for the vocabulary and the probes: after that they are on disk.
+    looked_up = (b'"verbose":true', b'"_debug_render_only":true')
+    sent = [request for request in server.requests if not any(mark in request.raw for mark in looked_up)]
     return [(request.method, request.path, request.raw) for request in sent]
 
 
