@@ -116,7 +116,16 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_doctor(command("doctor", _("Find out why Ollama does not answer, or not as the settings say.")))
     form = _with_server(command("form", _("Print what to type into Dify's form for a model.")), json=True)
-    form.add_argument("model", metavar="MODEL")
+    form.add_argument("model", metavar="MODEL", nargs="?")
+    form.add_argument(
+        "--web",
+        action="store_const",
+        dest="module",
+        const="form_page",
+        help=_("Show the form as a page in the browser."),
+    )
+    form.add_argument("--port", type=int, default=0, help=_("Port; 0 takes a free one."))
+    form.add_argument("--no-open", action="store_true", help=_("Print the page's address only."))
     form.add_argument(
         "--type", choices=("llm", "embedding", "rerank"), help=_("Model type; unset: as the model can.")
     )

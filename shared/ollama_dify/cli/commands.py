@@ -101,6 +101,8 @@ def _compare(terminal: Terminal, reports: Mapping[str, Report]) -> None:
 
 def form(args: Namespace, terminal: Terminal) -> int:
     """Print the form, ready to type."""
+    if args.model is None:
+        raise ConfigurationError(_("Name a MODEL, or give --web."))
     settings = ConnectionSettings(base_url=args.base_url)
     with OllamaClient(settings) as client:
         filled = fill_form(client.model_info(args.model), settings.address.url, args.type)
