@@ -54,6 +54,19 @@ class OllamaDifyEmbeddings(LangChainSerializable, Embeddings, ClientOwner, Embed
         with langchain_errors():
             return await self.async_client.embed(texts, kind=kind)
 
+    def fingerprint(self) -> str:
+        """A short name for all that decides what vectors mean: model digest, length, prefixes, overflow.
+
+        To store beside an index, and as `namespace` of LangChain's CacheBackedEmbeddings. Asks the server.
+        """
+        with langchain_errors():
+            return self.client.embedding_fingerprint()
+
+    async def afingerprint(self) -> str:
+        """The async twin of `fingerprint`."""
+        with langchain_errors():
+            return await self.async_client.embedding_fingerprint()
+
 
 def _only_vector(result: EmbedResult) -> list[float]:
     (vector,) = result.vectors
