@@ -57,9 +57,7 @@ class Embedder:
             raise ConfigurationError("text, vector and error name three columns; two of the names are equal.")
         self._names = text, vector, error
         self._raises = on_server_error == "raise"
-        self._client = OllamaClient(
-            settings.model_copy(update={"max_retries": batch_retries, "skip_failed": True})
-        )
+        self._client = OllamaClient(settings.model_copy(update={"max_retries": batch_retries}))
         self._model, self._size = settings.model, settings.dimensions
         if fingerprint is None:
             return
@@ -109,7 +107,7 @@ class Embedder:
     def _embedded(self, texts: Sequence[str]) -> tuple[Sequence[list[float] | None], list[str | None]]:
         """The vector of each text, or why it has none."""
         try:
-            result = self._client.embed(texts, kind="document")
+            result = self._client.embed(texts, kind="document", skip_failed=True)
         except _SERVER_FAULTS as error:
             if self._raises:
                 raise
