@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ollama_dify import EmbeddingSettings, OllamaError
+from ollama_dify.client.operations import embed
 from ollama_dify.client.retry import RetryBudget
 from ollama_dify.client.session import ModelCache, Session
 from ollama_dify.transport.network import Answer, run
@@ -75,4 +76,4 @@ class Server:
 
     def embed(self, texts: Sequence[str], *, progress: Any = None, kind: Any = None, **fields: Any) -> Any:
         settings = EmbeddingSettings(**{"model": "m", **fields})
-        return run(self.session(settings).embed(texts, progress=progress, kind=kind))
+        return run(embed(self.session(settings), texts, progress=progress, kind=kind))
