@@ -75,5 +75,9 @@ class Server:
         return Session(settings, network, ModelCache(), RetryBudget())
 
     def embed(self, texts: Sequence[str], *, progress: Any = None, kind: Any = None, **fields: Any) -> Any:
+        skip_failed = fields.pop("skip_failed", False)
         settings = EmbeddingSettings(**{"model": "m", **fields})
-        return run(embed(self.session(settings), texts, progress=progress, kind=kind))
+        embedding = embed(
+            self.session(settings), texts, progress=progress, kind=kind, skip_failed=skip_failed
+        )
+        return run(embedding)

@@ -158,15 +158,24 @@ class OllamaClient(CommonClient["Transport"]):
         return ChatStream(self, request)
 
     def embed(
-        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind | None = None,
+        progress: Progress | None = None,
+        skip_failed: bool = False,
     ) -> EmbedResult:
         """The vectors of texts, in order.
 
         kind: "query" or "document", for models with prefixes (`prefixes=True`). progress: called after each
-        batch with how many more texts are done, one call at a time, in this or a worker thread.
+        batch with how many more texts are done, one call at a time, in this or a worker thread. skip_failed:
+        None in the place of a text without a vector, whose position is in the result's `failed`, instead of
+        an error.
         Raises EmbeddingError naming the positions of texts without a usable vector.
         """
-        return run(operations.embed(self._session(), texts, kind=kind, progress=progress))
+        return run(
+            operations.embed(self._session(), texts, kind=kind, progress=progress, skip_failed=skip_failed)
+        )
 
     def embedding_fingerprint(self) -> str:
         """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.

@@ -166,12 +166,18 @@ async def count_tokens(
 
 
 async def embed(
-    session: Session, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+    session: Session,
+    texts: Sequence[str],
+    *,
+    kind: Kind | None = None,
+    progress: Progress | None = None,
+    skip_failed: bool = False,
 ) -> EmbedResult:
     """The vectors of texts, in order."""
     from .embed import embed
 
-    return await embed(session, _embedding_settings(session.settings), texts, kind=kind, progress=progress)
+    settings = _embedding_settings(session.settings)
+    return await embed(session, settings, texts, kind=kind, progress=progress, skip_failed=skip_failed)
 
 
 async def embedding_fingerprint(session: Session) -> str:
