@@ -16,7 +16,15 @@ from ..settings.model import ConnectionSettings
 from ..transport.cancel import CancelToken
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, check_call
-from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
+from ..wire.responses import (
+    ChatChunk,
+    ChatResult,
+    EmbedResult,
+    LocalModel,
+    ModelInfo,
+    RerankResult,
+    RunningModel,
+)
 from .blocking import mark_begun
 from .chat import ask
 from .request import Request
@@ -178,6 +186,10 @@ class AsyncOllamaClient:
         Raises EmbeddingError naming the positions of texts without a usable vector.
         """
         return await self._session().embed(texts, kind=kind, progress=progress)
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """How relevant each document is to the query, from 0 to 1: the chance of a yes."""
+        return await self._session().rerank(query, documents)
 
     async def embedding_fingerprint(self) -> str:
         """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.

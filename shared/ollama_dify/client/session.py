@@ -16,7 +16,7 @@ from ..errors import (
     OllamaError,
     RequestTimeoutError,
 )
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
+from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..transport.network import Network, ResponseStream
 from ..wire.messages import Message, Tool
 from ..wire.requests import WireRequest, load_request, show_request
@@ -26,6 +26,7 @@ from ..wire.responses import (
     EmbedResult,
     LocalModel,
     ModelInfo,
+    RerankResult,
     RunningModel,
     load_json,
     read_local_models,
@@ -245,7 +246,8 @@ class Session:
         if isinstance(self.settings, EmbeddingSettings):
             await self.embed(["warm up"], kind="document")
         else:
-            await self.fetch(load_request(chat_settings(self.settings)))
+            own = self.settings
+            await self.fetch(load_request(own if isinstance(own, RerankSettings) else chat_settings(own)))
         return info
 
     async def embed(
@@ -255,6 +257,16 @@ class Session:
         from .embed import embed
 
         return await embed(self, _embedding_settings(self.settings), texts, kind=kind, progress=progress)
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """How relevant each document is to the query."""
+        if not isinstance(self.settings, RerankSettings):
+            raise ConfigurationError(
+                "rerank() needs RerankSettings; make the client from settings.for_rerank(model)."
+            )
+        from .rerank import rerank
+
+        return await rerank(self, self.settings, query, documents)
 
     async def embedding_fingerprint(self) -> str:
         """A short name for all that decides what vectors mean."""
