@@ -2,9 +2,9 @@
 """A bounded, coverage-guided fuzz of the stream decoder, the form parser and the loader of Dify apps.
 
 `python -m benchmarks.fuzz --seconds 600`, or with `--only app`. Inputs that reach new lines or branches join
-the corpus in memory; `--keep` writes a small set that covers the same to tests/faults/corpus. A crash is anything but one
-of our errors, over a second of processor time, or an answer that depends on how the bytes were cut; it is
-written to tests/faults/corpus too, where the tests replay it.
+the corpus in memory; `--keep` writes a small set that covers the same to tests/faults/corpus. A crash is
+anything but one of our errors, over a second of processor time, or an answer that depends on how the bytes
+were cut; it is written to tests/faults/corpus too, where the tests replay it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Dify's Ollama settings as LlamaIndex models: `OllamaDify` and `OllamaDifyEmbedding`."""
+"""Dify's Ollama settings as LlamaIndex models: LLM, embedding, reranking."""
 
 try:
     import llama_index.core  # noqa: F401
@@ -12,5 +12,6 @@ except ModuleNotFoundError as error:
 from .embedding import OllamaDifyEmbedding
 from .llm import OllamaDify
 from .prompts import prompt_template
+from .rerank import OllamaDifyRerank
 
-__all__ = ["OllamaDify", "OllamaDifyEmbedding", "prompt_template"]
+__all__ = ["OllamaDify", "OllamaDifyEmbedding", "OllamaDifyRerank", "prompt_template"]

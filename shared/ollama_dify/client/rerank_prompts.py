@@ -123,6 +123,6 @@ def yes_share(logprobs: Sequence[Mapping[str, Any]], yes: str = "yes", no: str =
     if not (found[yes] or found[no]):
         return None
     # Shifted by the largest, since both may be too unlikely for a float.
-    most = max(*found[yes], *found[no])
+    most = max([*found[yes], *found[no]])
     said, denied = (math.fsum(math.exp(value - most) for value in found[word]) for word in (yes, no))
     return said / (said + denied)
