@@ -74,5 +74,7 @@ class Server:
         return Session(settings, network, ModelCache(), RetryBudget())
 
     def embed(self, texts: Sequence[str], *, progress: Any = None, kind: Any = None, **fields: Any) -> Any:
+        skip_failed = fields.pop("skip_failed", False)
         settings = EmbeddingSettings(**{"model": "m", **fields})
-        return run(self.session(settings).embed(texts, progress=progress, kind=kind))
+        embedding = self.session(settings).embed(texts, progress=progress, kind=kind, skip_failed=skip_failed)
+        return run(embedding)

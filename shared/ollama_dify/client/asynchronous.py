@@ -177,15 +177,21 @@ class AsyncOllamaClient:
         return AsyncChatStream(self, request)
 
     async def embed(
-        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind | None = None,
+        progress: Progress | None = None,
+        skip_failed: bool = False,
     ) -> EmbedResult:
         """The vectors of texts, in order.
 
         kind: "query" or "document", for models with prefixes (`prefixes=True`). progress: called after each
-        batch with how many more texts are done.
+        batch with how many more texts are done. skip_failed: None in the place of a text without a vector,
+        whose position is in the result's `failed`, instead of an error.
         Raises EmbeddingError naming the positions of texts without a usable vector.
         """
-        return await self._session().embed(texts, kind=kind, progress=progress)
+        return await self._session().embed(texts, kind=kind, progress=progress, skip_failed=skip_failed)
 
     async def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
         """How relevant each document is to the query, from 0 to 1: the chance of a yes."""

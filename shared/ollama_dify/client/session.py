@@ -251,12 +251,18 @@ class Session:
         return info
 
     async def embed(
-        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind | None = None,
+        progress: Progress | None = None,
+        skip_failed: bool = False,
     ) -> EmbedResult:
         """The vectors of texts, in order."""
         from .embed import embed
 
-        return await embed(self, _embedding_settings(self.settings), texts, kind=kind, progress=progress)
+        settings = _embedding_settings(self.settings)
+        return await embed(self, settings, texts, kind=kind, progress=progress, skip_failed=skip_failed)
 
     async def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
         """How relevant each document is to the query."""
