@@ -11,11 +11,12 @@ from ollama_dify import RerankResult, RerankSettings
 from ollama_dify.adapter import ClientOwner
 
 from .errors import langchain_errors
+from .serialization import LangChainSerializable
 
 __all__ = ["OllamaDifyRerank"]
 
 
-class OllamaDifyRerank(BaseDocumentCompressor, ClientOwner, RerankSettings):
+class OllamaDifyRerank(LangChainSerializable, BaseDocumentCompressor, ClientOwner, RerankSettings):
     """A model of an Ollama server that reranks documents, by the settings of Dify's form.
 
     `OllamaDifyRerank(model="qwen3-reranker", top_n=3)`, or `from_settings(settings)`. Gives copies of the
