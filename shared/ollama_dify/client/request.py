@@ -111,6 +111,11 @@ class Request:
         streamed: bool,
     ) -> Request:
         """A conversation for /api/chat; call: what overrides the settings."""
+        if not all(isinstance(one, Message) for one in messages):
+            raise ConfigurationError(
+                "chat() takes a list of messages made by user(), system() and assistant().",
+                hint='For one question: chat([user("…")]).',
+            )
         settings = check_call(chat_settings(settings), call)
         return cls._chat(settings, messages, tools, tool_choice, call, streamed=streamed)
 
@@ -119,7 +124,7 @@ class Request:
         cls, settings: ConnectionSettings, prompt: str | Prompt, call: Mapping[str, Any], *, streamed: bool
     ) -> Request:
         """A prompt for /api/generate; call: what overrides the settings."""
-        prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
+        prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
         return cls._generate(check_call(chat_settings(settings), call), prompt, call, streamed=streamed)
 
     @classmethod
