@@ -24,6 +24,7 @@ from ollama_dify import (
     ServerBusyError,
     ServerError,
 )
+from ollama_dify.client.operations import embed
 from ollama_dify.transport.network import run
 
 from .scripted_server import END_OF_FILE, NAN, STOPPED, TOO_LONG, Body, Server, good, refused, vector_of
@@ -251,7 +252,7 @@ def test_calls_against_a_server_that_always_fails_stay_bounded() -> None:
     session = server.session(settings)
     for _ in range(1000):
         with pytest.raises(ServerError):
-            run(session.embed(["x"]))
+            run(embed(session, ["x"]))
     assert len(server.asked) <= 1100
 
 

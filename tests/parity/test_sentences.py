@@ -1,4 +1,4 @@
-"""What a user reads after a mistake: for each situation the words of the message, and those it must not hold."""
+"""What a user reads after a mistake: words the message holds, and words it must not hold."""
 
 from __future__ import annotations
 
