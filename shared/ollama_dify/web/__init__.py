@@ -188,7 +188,8 @@ async def save(body: Body) -> dict[str, Any]:
     failed = next((check for check in report.checks if check.state == "fail"), None)
     if failed is not None:
         return {"problem": failed.fact, "remedy": failed.remedy, "report": str(report)}
-    return {"saved": report.checks[-1].fact, "report": str(report)}
+    saved = next(check.fact for check in report.checks if check.name == "load")
+    return {"saved": saved, "report": str(report)}
 
 
 async def embed(body: Body) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The form as a page, and the documentation in a browser."""

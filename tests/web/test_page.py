@@ -1,0 +1,333 @@
+"""The form as a page: its security as requests see it, and its use as people do, in Chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import httpx
+import pytest
+
+from ollama_dify.testing import SimulatedModel, SimulatedOllama
+from tests.browser import ENTER, RIGHT, TAB, Browser, needs_chromium, started_browser
+
+IMAGES = Path(__file__).parents[1] / "data" / "images"
+DEAD = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SimulatedOllama]:
+    models = [
+        SimulatedModel("llava", ("completion", "vision", "tools"), context_length=8192),
+        SimulatedModel("nomic-embed-text", ("embedding",), dimensions=768, context_length=2048),
+    ]
+    with SimulatedOllama(models) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def address(server: SimulatedOllama) -> Iterator[str]:
+    """The address that the command prints, its token behind the #."""
+    command = [sys.executable, "-m", "ollama_dify", "form", "--web", "--no-open", "--base-url"]
+    with subprocess.Popen([*command, server.base_url], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        yield running.stdout.readline().split()[-1]
+        running.terminate()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_recorded(server: SimulatedOllama) -> None:
+    server.requests.clear()
+
+
+# ---- the rules, each with a request that breaks it ------------------------------------------------------
+
+
+def headers(address: str) -> dict[str, str]:
+    origin = address.partition("/#")[0]
+    token = re.search(r"token=([\w-]+)", address)
+    assert token is not None
+    return {
+        "host": origin.removeprefix("http://"),
+        "origin": origin,
+        "x-ollama-dify-token": token[1],
+        "content-type": "application/json",
+    }
+
+
+def post(address: str, call: str, body: Any, **changed: str | None) -> httpx.Response:
+    sent = {**headers(address), **{name.replace("_", "-"): value for name, value in changed.items()}}
+    given = {name: value for name, value in sent.items() if value is not None}
+    with httpx.Client(trust_env=False) as client:
+        # httpx fills in Host; an own one replaces it.
+        return client.post(address.partition("#")[0] + call, content=json.dumps(body), headers=given)
+
+
+FORM = {"model": "llava", "model_type": "llm", "lang": "en"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"host": "localhost:{port}"}, id="another Host"),
+        pytest.param({"host": "evil.example"}, id="a name bound to this machine"),
+        pytest.param({"origin": "http://evil.example"}, id="another Origin"),
+        pytest.param({"origin": "null"}, id="Origin null"),
+        pytest.param({"origin": None}, id="no Origin"),
+        pytest.param({"x_ollama_dify_token": "guessed"}, id="another token"),
+        pytest.param({"x_ollama_dify_token": None}, id="no token"),
+        pytest.param({"content_type": "text/plain"}, id="what a foreign form can send"),
+    ],
+)
+@pytest.mark.parametrize("call", ["models", "model", "save", "chat", "embed"])
+def test_a_foreign_request_is_refused(
+    address: str, server: SimulatedOllama, call: str, changed: dict[str, str | None]
+) -> None:
+    port = address.partition("/#")[0].rpartition(":")[2]
+    values = {name: value and value.replace("{port}", port) for name, value in changed.items()}
+    answer = post(address, call, {**FORM, "base_url": server.base_url}, **values)
+    assert answer.status_code == 403
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("", 200), ("form.js", 200), ("form.css", 200), ("form.json", 200), ("nothing", 404), ("save", 405)],
+)
+def test_every_response_has_the_headers(address: str, path: str, status: int) -> None:
+    origin = address.partition("#")[0]
+    with httpx.Client(trust_env=False) as client:
+        for host, expected in ((headers(address)["host"], status), ("evil.example", 403)):
+            answer = client.get(origin + path, headers={"host": host})
+            assert answer.status_code == expected
+            assert answer.headers["referrer-policy"] == "no-referrer"
+            policy = answer.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+            assert "unsafe" not in policy
+            assert "access-control-allow-origin" not in answer.headers
+            assert headers(address)["x-ollama-dify-token"] not in answer.text
+        assert client.options(origin + path).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "said"),
+    [
+        pytest.param("models", {"base_url": ""}, "Base URL is empty.", id="no address: no default is asked"),
+        pytest.param("save", {"base_url": "{url}", "model": ""}, "Model Name is empty.", id="no model"),
+        pytest.param("save", {"base_url": "{url}", "context_size": "x"}, "'x'", id="a value that cannot be"),
+        pytest.param("chat", {"base_url": "{url}", "media": [DEAD + "/a"]}, "not fetched", id="a link"),
+        pytest.param("chat", {"base_url": "{url}", "media": ["/etc/passwd"]}, "file 1", id="a path"),
+        pytest.param("chat", {"base_url": "{url}", "model": "lava"}, "no such model", id="a missing model"),
+    ],
+)  # fmt: skip
+def test_only_the_submitted_address_is_contacted(
+    address: str, server: SimulatedOllama, call: str, body: dict[str, Any], said: str
+) -> None:
+    sent = {**FORM, **body, "base_url": body["base_url"].replace("{url}", server.base_url)}
+    assert said in post(address, call, sent).text
+    assert bool(server.requests) == (sent["model"] == "lava")
+
+
+def test_a_key_goes_to_the_server_and_nowhere_else(address: str, server: SimulatedOllama) -> None:
+    sent = {**FORM, "base_url": server.base_url, "api_key": "sk-typed"}
+    answer = post(address, "save", sent)
+    assert answer.json()["saved"].startswith("answered a ping")
+    assert "sk-typed" not in answer.text
+    keys = [request.header("authorization") for request in server.requests]
+    assert set(keys) == {"Bearer sk-typed"}
+    server.requests.clear()
+    post(address, "save", {**sent, "api_key": ""})
+    assert {request.header("authorization") for request in server.requests} == {None}
+
+
+class Moved(BaseHTTPRequestHandler):
+    """Sends every request on to where nothing may be asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(307)
+        self.send_header("location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_redirect_is_not_followed(address: str) -> None:
+    with HTTPServer(("127.0.0.1", 0), Moved) as http:
+        thread = Thread(target=http.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{http.server_port}"
+        try:
+            assert "problem" in post(address, "models", {**FORM, "base_url": url}).json()
+        finally:
+            http.shutdown()
+            thread.join()
+    assert Moved.asked == ["/api/tags"]
+
+
+# ---- people ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    yield from started_browser(tmp_path_factory.mktemp("profile"))
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Browser]:
+    browser.open(address.replace("lang=", "lang=en&was="))
+    browser.wait_for("#form", "Model Name")
+    browser.wait(lambda: browser.run("return models.options.length"), "the server's models")
+    yield browser
+    assert browser.console() == []
+
+
+@needs_chromium
+def test_fill_and_save(page: Browser, server: SimulatedOllama) -> None:
+    page.type("[name=model]", "llava:latest" + TAB)
+    page.wait_for("#hint-model", "completion, tools, vision")
+    assert [page.value(f"[name={name}]") for name in ("context_size", "max_tokens")] == ["8192", "8192"]
+    assert page.value("[name=vision_support]:checked") == "true"
+    page.click("#save")
+    page.wait_for("#result", "answered a ping", "No problem found.")
+    ping = next(request.body for request in server.requests if request.path == "/api/chat")
+    assert ping["options"] == {"num_ctx": 8192, "num_predict": 5}
+
+
+@needs_chromium
+@pytest.mark.parametrize("kind", ["chat", "completion", "embedding"])
+def test_the_code_says_what_the_form_says(page: Browser, server: SimulatedOllama, kind: str) -> None:
+    name = "nomic-embed-text" if kind == "embedding" else "llava"
+    page.type("[name=model]", name + TAB)
+    page.wait(lambda: page.text("#hint-model"), "the model's capabilities")
+    page.type("[name=context_size]", "2048", clear=True)
+    if kind == "completion":
+        page.run("document.querySelector('[name=mode]').value = 'completion'; show()")
+    if kind != "embedding":
+        page.type("[name=max_tokens]", "64", clear=True)
+    sent = []
+    for tab in ("langchain", "llamaindex"):
+        page.click(f"#tab-{tab}")
+        server.requests.clear()
+        exec(compile(page.run("return document.getElementById('code').textContent"), tab, "exec"), {})
+        asked = [request for request in server.requests if request.path in PATHS]
+        sent.append([(request.path, request.body) for request in asked])
+    assert sent[0] == sent[1] != []
+    page.click("#tab-shell")
+    words = shlex.split(page.run("return document.getElementById('code').textContent"))
+    path, body = sent[0][0]
+    curl = json.loads(words[words.index("-d") + 1])
+    assert words[1] == server.base_url + path
+    assert curl["options"].items() <= body["options"].items()
+    page.click("#tab-credentials")
+    stored = json.loads(page.text("#code"))
+    assert stored["credentials"]["context_size"] == "2048"
+    assert ("max_tokens" in stored["credentials"]) == (kind != "embedding")
+
+
+PATHS = ("/api/chat", "/api/generate", "/api/embed")
+
+
+@needs_chromium
+def test_a_key_and_a_password_are_in_no_code(page: Browser) -> None:
+    page.type("[name=api_key]", "sk-typed")
+    page.type("[name=base_url]", "http://me:secret@127.0.0.1:9", clear=True)
+    for tab, words in {"langchain": 'api_key_env="OLLAMA_API_KEY"', "credentials": "<your API key>"}.items():
+        page.click(f"#tab-{tab}")
+        assert words in page.text("#code")
+        assert "sk-typed" not in page.run("return document.documentElement.outerHTML")
+        assert "secret" not in page.text("#code")
+    assert page.run("return [localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+
+
+@needs_chromium
+def test_a_wrong_address_gets_the_remedy_in_the_language(page: Browser) -> None:
+    page.run(
+        "document.querySelector('#lang').value = 'ja'; document.querySelector('#lang').onchange; speak()"
+    )
+    page.type("[name=model]", "llava")
+    page.type("[name=base_url]", DEAD, clear=True)
+    page.click("#save")
+    page.wait_for("#result .bad", DEAD)
+    assert re.search("[ぁ-ん]", page.text("#result .remedy"))
+
+
+@needs_chromium
+@pytest.mark.parametrize(("name", "label"), [("ja", "モデルのコンテキスト長"), ("zh", "模型上下文长度")])
+def test_the_language_is_switched(page: Browser, name: str, label: str) -> None:
+    page.type("#lang", {"ja": "日", "zh": "中"}[name])
+    page.wait_for("#fields", label)
+    assert page.run("return document.documentElement.lang") == name
+    # What is not translated is a name, or is typed.
+    english = re.findall(r"[A-Z][a-z]+ [a-z]+", page.text("body"))
+    assert set(english) <= {"Text embedding"}
+
+
+@needs_chromium
+def test_an_image_is_answered(page: Browser, server: SimulatedOllama) -> None:
+    page.type("[name=model]", "llava" + TAB)
+    page.wait(lambda: page.text("#hint-model"), "the model's capabilities")
+    page.type("#prompt", "What is in this image?", clear=True)
+    page.type("#files", str(IMAGES / "png_1024x768.png"))
+    page.wait(lambda: page.run("return document.querySelectorAll('#chosen img').length"), "the image")
+    page.click("#send")
+    page.wait_for("#figures", "tokens read", "tokens/s")
+    assert page.text("#answer")
+    message = next(request.body for request in server.requests if request.path == "/api/chat")["messages"][0]
+    assert message["content"] == "What is in this image?"
+    assert len(message["images"]) == 1
+
+
+@needs_chromium
+def test_an_embedding_is_measured(page: Browser) -> None:
+    page.type("[name=model]", "nomic-embed-text" + TAB)
+    page.wait_for("#hint-model", "embedding")
+    assert page.text("#drop") == ""
+    page.click("#send")
+    page.wait_for("#figures", "A vector of 768 numbers")
+
+
+@needs_chromium
+def test_the_keyboard_suffices(page: Browser) -> None:
+    page.run("document.querySelector('[name=model]').focus()")
+    page.press("llava" + TAB)
+    page.wait(lambda: page.text("#hint-model"), "the model's capabilities")
+    for _press in range(12):
+        if page.run("return document.activeElement.id") == "save":
+            break
+        page.press(TAB)
+    page.press(ENTER)
+    page.wait_for("#result", "answered a ping")
+    for _press in range(12):
+        if page.run("return document.activeElement.id") == "tab-langchain":
+            break
+        page.press(TAB)
+    page.press(RIGHT)
+    assert page.run("return document.activeElement.id") == "tab-llamaindex"
+    assert "llamaindex_ollama_dify" in page.text("#code")
+
+
+@needs_chromium
+def test_a_telephone_shows_all(browser: Browser, address: str) -> None:
+    browser.open(address, width=390, height=844)
+    browser.wait(lambda: browser.text("#fields"), "the form")
+    assert browser.is_readable()
+    assert browser.console() == []
+
+
+@needs_chromium
+def test_without_a_token_it_writes_code_only(browser: Browser, address: str) -> None:
+    browser.open(address.partition("#")[0] + "?static")
+    browser.wait_for("#form", "ollama-dify form --web")
+    assert "ChatOllamaDify" in browser.text("#code")
+    assert browser.text("#save") == browser.text("#try") == ""
