@@ -124,6 +124,7 @@ def test_every_response_has_the_headers(address: str, path: str, status: int) ->
         pytest.param("save", {"base_url": "{url}", "model": ""}, "Model Name is empty.", id="no model"),
         pytest.param("save", {"base_url": "{url}", "context_size": "x"}, "'x'", id="a value that cannot be"),
         pytest.param("chat", {"base_url": "{url}", "media": [DEAD + "/a"]}, "not fetched", id="a link"),
+        pytest.param("save", {"base_url": DEAD, "model_type": "x"}, DEAD, id="an unknown type"),
         pytest.param("chat", {"base_url": "{url}", "media": ["/etc/passwd"]}, "file 1", id="a path"),
         pytest.param("chat", {"base_url": "{url}", "model": "lava"}, "no such model", id="a missing model"),
     ],

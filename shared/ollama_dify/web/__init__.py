@@ -33,7 +33,7 @@ from ..language import language as in_language
 from ..media.audio import Audio
 from ..media.load import load_image
 from ..settings.dify_form import FORM_FIELDS
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
+from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..wire.messages import Content, user
 from .texts import page_data
 
@@ -151,13 +151,15 @@ def _form(body: Body, *needed: str) -> dict[str, str]:
     return form
 
 
-def _settings(body: Body) -> ChatSettings | EmbeddingSettings:
+def _settings(body: Body) -> ChatSettings | EmbeddingSettings | RerankSettings:
     form = _form(body, "base_url", "model")
     name, kind = form.pop("model"), form.pop("model_type")
+    kind = kind if kind in ("text-embedding", "rerank") else "llm"
+    own = {field.variable for field in FORM_FIELDS if kind in field.applies_to}
+    credentials = {key: form[key] for key in form if key in own}
     if kind == "text-embedding":
-        own = {field.variable for field in FORM_FIELDS if kind in field.applies_to}
-        return EmbeddingSettings.from_dify(name, {key: form[key] for key in form if key in own})
-    return ChatSettings.from_dify(name, form)
+        return EmbeddingSettings.from_dify(name, credentials)
+    return (RerankSettings if kind == "rerank" else ChatSettings).from_dify(name, credentials)
 
 
 async def models(body: Body) -> dict[str, Any]:

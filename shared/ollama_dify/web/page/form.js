@@ -88,6 +88,7 @@ function show() {
   $("key-note").hidden = !value("api_key") || shown === "credentials";
   $("prompt-label").textContent = isEmbedding ? words.text : words.prompt;
   $("drop").hidden = isEmbedding;
+  $("try").hidden = value("model_type") === "rerank";
 }
 
 // ---- the code -------------------------------------------------------------------------------------------
@@ -114,12 +115,14 @@ const CODE = {
   langchain() {
     const from = "langchain_ollama_dify";
     if (value("model_type") === "text-embedding") return code(from, "OllamaDifyEmbeddings", "embeddings", 'embed_query("Hello")');
+    if (value("model_type") === "rerank") return code(from, "OllamaDifyRerank", "reranker", "model");
     if (value("mode") === "completion") return code(from, "OllamaDifyLLM", "llm", 'invoke("Hello")');
     return code(from, "ChatOllamaDify", "llm", 'invoke("Hello").text');
   },
   llamaindex() {
     const from = "llamaindex_ollama_dify";
     if (value("model_type") === "text-embedding") return code(from, "OllamaDifyEmbedding", "embed_model", 'get_text_embedding("Hello")');
+    if (value("model_type") === "rerank") return code(from, "OllamaDifyRerank", "reranker", "model");
     return code(from, "OllamaDify", "llm", 'complete("Hello").text');
   },
   credentials() {
@@ -130,6 +133,7 @@ const CODE = {
     return JSON.stringify({ model: value("model"), model_type: value("model_type"), credentials: form }, null, 2) + "\n";
   },
   shell() {
+    if (value("model_type") === "rerank") return `ollama-dify doctor --base-url ${quoted(address())} --model ${quoted(value("model"))}\n`;
     const body = { model: value("model") }, options = { num_ctx: number(value("context_size")) };
     let path = "/api/embed";
     if (value("model_type") === "text-embedding") Object.assign(body, { input: "Hello", options });
