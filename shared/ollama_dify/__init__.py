@@ -36,9 +36,8 @@ from .errors import (
     UnsupportedContentError,
 )
 from .language import language, set_language
-from .media.audio import Audio
-from .media.file import ImageLimits
-from .media.image import Image, ImageUrl
+from .media.image import Audio, Image, ImageUrl
+from .media.source import ImageLimits
 from .settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
 from .wire.json_schema import inline_refs
 from .wire.messages import Message, TextPart, Tool, ToolCall, assistant, system, user

@@ -13,8 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from ..errors import UnsupportedContentError
-from ..media.audio import Audio
-from ..media.image import Image, ImageUrl
+from ..media.image import Audio, Image, ImageUrl
 
 __all__ = [
     "Content",

@@ -14,9 +14,8 @@ from typing import Any
 import orjson
 
 from ..errors import CapabilityError, ConfigurationError, UnsupportedContentError
-from ..media.audio import Audio
-from ..media.file import MediaFile, check_file_count
-from ..media.image import Image, ImageUrl
+from ..media.image import Audio, Image, ImageUrl, MediaFile
+from ..media.source import DEFAULT_LIMITS, refusal
 from ..settings.connection import PerObject
 from ..settings.model import LOADING, ChatSettings, EmbeddingSettings, Timeouts
 from ..settings.names import unknown_name
@@ -322,7 +321,13 @@ def _loading(settings: ChatSettings | EmbeddingSettings) -> dict[str, Any]:
 
 def _check_files(settings: ChatSettings, parts: Sequence[Content]) -> None:
     """Refuse images that the settings rule out, fetched or not, and too many files."""
-    check_file_count(sum(not isinstance(part, TextPart) for part in parts))
+    count = sum(not isinstance(part, TextPart) for part in parts)
+    if count > (most := DEFAULT_LIMITS.max_count):
+        raise refusal(
+            "request",
+            f"it carries {count} images; at most {most} are taken",
+            "Spread them over several requests, or leave out older ones.",
+        )
     if settings.vision_support is False and any(isinstance(part, (Image, ImageUrl)) for part in parts):
         raise CapabilityError(
             f"An image was given, but vision_support=False for {settings.model!r}.",
