@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .address import Address
 from .client.asynchronous import AsyncChatStream, AsyncOllamaClient
 from .client.blocking import ChatStream, OllamaClient
+from .client.operations import PullProgress
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -54,7 +55,6 @@ from .wire.responses import (
 )
 
 if TYPE_CHECKING:
-    from .client.pull import PullProgress
     from .doctor import adiagnose, diagnose
     from .settings.dify_app import DifyApp, DifyNode, load_dify_app
     from .tokens.counter import TokenCounter
@@ -129,7 +129,6 @@ __version__ = "0.1.0"
 # Most programs neither count tokens nor call the doctor: those modules come when they are asked for.
 _ON_DEMAND = {
     **dict.fromkeys(("DifyApp", "DifyNode", "load_dify_app"), "settings.dify_app"),
-    "PullProgress": "client.pull",
     "TokenCount": "tokens.tokenizer",
     "TokenCounter": "tokens.counter",
     "adiagnose": "doctor",

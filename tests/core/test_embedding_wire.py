@@ -24,6 +24,8 @@ from ollama_dify.testing import Fault, RecordedRequest, Reply, SimulatedOllama
 
 from .scripted_server import END_OF_FILE
 
+# Arguments of the call; all others are settings.
+CALL = ("kind", "progress", "skip_failed")
 Run = Callable[..., EmbedResult]
 LONG = "The cat sat on the mat and looked at the dog. " * 300
 
@@ -41,16 +43,17 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["sync", "async"])
 def run(request: pytest.FixtureRequest, server: SimulatedOllama) -> Run:
-    def sync(texts: Sequence[str], *, kind: Any = None, progress: Any = None, **fields: Any) -> EmbedResult:
-        with OllamaClient(_settings(server, fields)) as client:
-            return client.embed(texts, kind=kind, progress=progress)
+    def embed(client: Any, texts: Sequence[str], fields: dict[str, Any]) -> Any:
+        return client.embed(texts, **{name: fields[name] for name in CALL if name in fields})
 
-    def awaited(
-        texts: Sequence[str], *, kind: Any = None, progress: Any = None, **fields: Any
-    ) -> EmbedResult:
+    def sync(texts: Sequence[str], **fields: Any) -> EmbedResult:
+        with OllamaClient(_settings(server, fields)) as client:
+            return embed(client, texts, fields)
+
+    def awaited(texts: Sequence[str], **fields: Any) -> EmbedResult:
         async def work() -> EmbedResult:
             async with AsyncOllamaClient(_settings(server, fields)) as client:
-                return await client.embed(texts, kind=kind, progress=progress)
+                return await embed(client, texts, fields)
 
         return asyncio.run(work())
 
@@ -58,7 +61,10 @@ def run(request: pytest.FixtureRequest, server: SimulatedOllama) -> Run:
 
 
 def _settings(server: SimulatedOllama, fields: dict[str, Any]) -> EmbeddingSettings:
-    return EmbeddingSettings(**{"model": "all-minilm", "base_url": server.base_url, "timeout": 20, **fields})
+    settings = {name: value for name, value in fields.items() if name not in CALL}
+    return EmbeddingSettings(
+        **{"model": "all-minilm", "base_url": server.base_url, "timeout": 20, **settings}
+    )
 
 
 def holds(text: str) -> Callable[[RecordedRequest], bool]:

@@ -89,7 +89,7 @@ EMBEDDING = {
     "prefixes": False,
     "query_prefix": None,
     "document_prefix": None,
-    "skip_failed": False,
+    "on_empty": "embed",
 }
 
 

@@ -292,8 +292,9 @@ class EmbeddingSettings(ModelSettings):
     _instead_of_others: ClassVar[str | None] = (
         'Use settings.for_embedding("nomic-embed-text"): the same server, an embedding model.'
     )
-    skip_failed: bool = Field(
-        default=False, description="None in the place of a text that cannot be embedded."
+    on_empty: Literal["embed", "error"] = Field(
+        default="embed",
+        description="A text without a word: embedded as the server does, or an error naming it.",
     )
 
     @classmethod
