@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import UnsupportedContentError
-from .conversion import convert_image
 from .image import Audio, Image, ImageUrl
 from .source import DEFAULT_LIMITS, read_file
 from .urls import check_image_url
@@ -48,6 +47,8 @@ def load_image(
         source = read_file(source, allowed=rules.allow_image_paths, limits=DEFAULT_LIMITS, where=where)
         encoded = False
     if rules.convert_images:
+        from .conversion import convert_image
+
         return convert_image(source, encoded=encoded, max_edge=rules.max_image_edge, where=where)
     return source if isinstance(source, Image) else Image.parse(source, encoded=encoded, where=where)
 

@@ -19,9 +19,8 @@ from ..media.source import DEFAULT_LIMITS, refusal
 from ..settings.connection import PerObject
 from ..settings.model import LOADING, ChatSettings, EmbeddingSettings, Timeouts
 from ..settings.names import unknown_name
-from .image_places import placed_text
 from .json_schema import tool_parameters
-from .messages import Content, Message, TextPart, Tool
+from .messages import Content, Message, TextPart, Tool, placed_text
 from .think_tags import thinking_apart
 
 __all__ = [
