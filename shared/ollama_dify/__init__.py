@@ -39,7 +39,14 @@ from .errors import (
 from .language import language, set_language
 from .media.image import Audio, Image, ImageUrl
 from .media.source import ImageLimits
-from .settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
+from .settings.model import (
+    ChatSettings,
+    ConnectionSettings,
+    EmbeddingSettings,
+    ModelSettings,
+    RerankSettings,
+    Timeouts,
+)
 from .wire.json_schema import inline_refs
 from .wire.messages import Message, TextPart, Tool, ToolCall, assistant, system, user
 from .wire.requests import Prompt
@@ -50,6 +57,7 @@ from .wire.responses import (
     Finish,
     LocalModel,
     ModelInfo,
+    RerankResult,
     RunningModel,
     Usage,
 )
@@ -102,6 +110,8 @@ __all__ = [
     "PullProgress",
     "RateLimitError",
     "RequestTimeoutError",
+    "RerankResult",
+    "RerankSettings",
     "RunningModel",
     "ServerBusyError",
     "ServerError",
