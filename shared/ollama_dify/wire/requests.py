@@ -136,8 +136,8 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
         # A `MediaFile` is a dataclass, which orjson would otherwise write out field by field.
         text = orjson.dumps(body, default=place_image, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except (TypeError, RecursionError) as error:
-        found = _find_not_json(body, "") or f"The request cannot be written as JSON: {error}."
-        raise UnsupportedContentError(found) from error
+        why = _find_not_json(body, "") or f"The request cannot be written as JSON: {error}."
+        raise UnsupportedContentError(why) from error
     # NaN and infinity become null, which the server skips without a word.
     if b"null" in text and (found := _find_not_json(body, "")):
         raise UnsupportedContentError(found)
