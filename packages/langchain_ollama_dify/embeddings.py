@@ -82,6 +82,19 @@ class OllamaDifyEmbeddings(LangChainSerializable, Embeddings, ClientOwner, Embed
         with tqdm(total=len(texts), desc="Embedding") as bar:
             yield bar.update
 
+    def fingerprint(self) -> str:
+        """A short name for all that decides what vectors mean: model digest, length, prefixes, overflow.
+
+        To store beside an index, and as `namespace` of LangChain's CacheBackedEmbeddings. Asks the server.
+        """
+        with langchain_errors():
+            return self.client.embedding_fingerprint()
+
+    async def afingerprint(self) -> str:
+        """The async twin of `fingerprint`."""
+        with langchain_errors():
+            return await self.async_client.embedding_fingerprint()
+
 
 def _vectors(result: EmbedResult) -> list[list[float]]:
     return cast(list[list[float]], result.vectors)  # without `skip_failed` none is missing

@@ -154,6 +154,19 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
         texts = self._instructed(texts, kind)
         return await self.async_client.embed(texts, kind=kind, progress=progress, skip_failed=skip_failed)
 
+    def fingerprint(self) -> str:
+        """A short name for all that decides what vectors mean: model digest, length, prefixes, overflow.
+
+        To store beside an index and compare before using it. Asks the server.
+        """
+        with self._with_prefixes() as same:
+            return same.client.embedding_fingerprint()
+
+    async def afingerprint(self) -> str:
+        """The async twin of `fingerprint`."""
+        async with self._with_prefixes() as same:
+            return await same.async_client.embedding_fingerprint()
+
     def _get_query_embedding(self, query: str) -> Embedding:
         return _vectors(self.embed([query], kind="query"))[0]
 
@@ -177,6 +190,15 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
     def _instructed(self, texts: Sequence[str], kind: Kind) -> Sequence[str]:
         instruction = self.query_instruction if kind == "query" else self.text_instruction
         return [instruction + text for text in texts] if instruction else texts
+
+    def _with_prefixes(self) -> Self:
+        """A copy that has LlamaIndex's instructions as our prefixes, for they change the vectors alike."""
+        update: dict[str, str | None] = {}
+        pairs = (("query_prefix", "query_instruction"), ("document_prefix", "text_instruction"))
+        for prefix, instruction in pairs:
+            if words := getattr(self, instruction):
+                update |= {prefix: (getattr(self, prefix) or "") + words, instruction: None}
+        return self.model_copy(update=update)
 
     def _group_size(self) -> int | None:
         """Texts per call of the core: all of them, unless the requests are limited one by one."""

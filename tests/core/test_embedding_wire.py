@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from ollama_dify import (
     EmbedResult,
     ModelNotFoundError,
     OllamaClient,
+    Timeouts,
 )
 from ollama_dify.client.embed import fingerprint
 from ollama_dify.testing import Fault, RecordedRequest, Reply, SimulatedOllama
@@ -134,6 +136,29 @@ def test_an_error_of_progress_reaches_the_caller(run: Run) -> None:
 
     with pytest.raises(KeyError):
         run(["a"], progress=stop)
+
+
+@pytest.mark.parametrize("bound", ["max_concurrency", "max_connections"])
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
+def test_a_bound_holds_for_the_object_and_not_for_a_call(bound: str, awaited: bool) -> None:
+    """Eight calls of eight batches; waiting for the object's own other calls is no timeout."""
+    texts = [f"text {number}" for number in range(16)]
+    pool = 0.01 if bound == "max_concurrency" else 20.0
+    with SimulatedOllama(latency_s=0.005) as server:
+        settings = _settings(server, {"batch_size": 2, bound: 3, "timeout": Timeouts(pool=pool)})
+
+        async def gathered() -> list[EmbedResult]:
+            async with AsyncOllamaClient(settings) as client:
+                return await asyncio.gather(*(client.embed(texts) for _ in range(8)))
+
+        if awaited:
+            results = asyncio.run(gathered())
+        else:
+            with OllamaClient(settings) as client, ThreadPoolExecutor(8) as threads:
+                results = list(threads.map(lambda _: client.embed(texts), range(8)))
+        assert len({str(result.vectors) for result in results}) == 1
+        assert len(server.requests) == 64
+        assert server.connections.total <= 3
 
 
 def test_the_clients_agree_on_the_fingerprint(server: SimulatedOllama) -> None:

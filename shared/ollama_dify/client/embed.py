@@ -66,6 +66,7 @@ async def embed(
 def fingerprint(settings: EmbeddingSettings, digest: str, dimension: int) -> str:
     """A short name for all that decides what vectors mean: store it beside an index, compare before using it.
 
+    Letters, digits and hyphens, so that it may be part of a file's name or of a key in a store.
     Same model digest, dimension, query and document prefixes and overflow policy (with the context size where
     that decides what is cut or split) give the same text on every machine; anything else another.
     """
@@ -79,7 +80,7 @@ def fingerprint(settings: EmbeddingSettings, digest: str, dimension: int) -> str
         "context_size": None if settings.overflow == "error" else settings.context_size,
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return f"ollama-dify-1:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    return f"ollama-dify-1-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 async def embedding_fingerprint(session: Session, settings: EmbeddingSettings) -> str:

@@ -276,7 +276,9 @@ class EmbeddingSettings(ModelSettings):
         default=None, gt=0, description="Length of the vectors, for models that can."
     )
     batch_size: int = Field(default=64, ge=1, le=2048, description="Texts per request.")
-    max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests under way at once.")
+    max_concurrency: int = Field(
+        default=4, ge=1, le=256, description="Requests of this object under way at once, in all its calls."
+    )
     overflow: Literal["error", "truncate", "split"] = Field(
         default="error",
         description="A text over the limit: an error naming it, cut by the server, or split and averaged.",

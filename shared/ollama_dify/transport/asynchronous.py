@@ -135,7 +135,7 @@ class AsyncTransport:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.endpoint = Endpoint(settings)
-        self.slots = Slots(self.endpoint.max_connections)
+        self.slots = Slots(self.endpoint.requests_at_once)
         self._client: httpx.AsyncClient | None = settings.http_async_client
         self._pool: AsyncPool | None = None
         self._guard: AsyncGenerator[None, None] | None = None

@@ -150,7 +150,7 @@ class Transport:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.endpoint = Endpoint(settings)
-        self.slots = Slots(self.endpoint.max_connections)
+        self.slots = Slots(self.endpoint.requests_at_once)
         self._client: httpx.Client | None = settings.http_client
         self._pool: Pool | None = None
         if self._client is None:

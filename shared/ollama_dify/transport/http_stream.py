@@ -112,6 +112,7 @@ class HttpStream:
         if self.slots.has_turn(self):
             return
         pool, total = self.endpoint.errors.limits(self._request).pool, self._token.left()
+        pool = pool if self.endpoint.is_queue_timed else None
         phase = "pool" if total is None or (pool is not None and pool < total) else "total"
         wait = pool if phase == "pool" else total
         until = None if wait is None else time.monotonic() + wait
