@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import unicodedata
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,22 +13,9 @@ from hypothesis import strategies as st
 from ollama_dify.tokens.tokenizer import ModelTokenizer, TokenEstimator
 from ollama_dify.tokens.vocabulary.vocabulary import byte_characters
 
-DATA = Path(__file__).parent.parent / "data" / "tokens"
-RECORDED: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokenizers.json.gz").read_bytes()))[
-    "tokenizers"
-]
-NAMES = [name for name, entry in RECORDED.items() if "ids" in entry]
+from .test_tokens import NAMES, recorded, tokenizer
+
 FEW_EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def recorded(name: str) -> dict[str, Any]:
-    entry: dict[str, Any] = RECORDED[name]
-    return entry
-
-
-@cache
-def tokenizer(name: str) -> ModelTokenizer:
-    return ModelTokenizer.from_show(recorded(name))
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=40)
