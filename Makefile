@@ -85,7 +85,7 @@ bench-quick: $(STAMP) ## the same in under two minutes
 load: $(STAMP) ## the load figures L1–L10
 	$(PY) -m benchmarks.load
 
-fuzz: $(STAMP) ## fuzz the stream decoder and the form parser (FUZZ_SECONDS=600)
+fuzz: $(STAMP) ## fuzz the stream decoder, the form parser, the app loader (FUZZ_SECONDS=600)
 	$(PY) -m benchmarks.fuzz --seconds $(FUZZ_SECONDS)
 
 # pip-audit lives apart so that its own dependencies are not among those that it audits. Strict: it otherwise

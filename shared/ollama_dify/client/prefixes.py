@@ -8,7 +8,7 @@ from typing import Literal
 from ..errors import ConfigurationError
 from ..settings.model import EmbeddingSettings
 
-__all__ = ["FAMILIES", "Kind", "prefix_of", "prefixes_of"]
+__all__ = ["FAMILIES", "Kind", "name_to_search", "prefix_of", "prefixes_of"]
 
 Kind = Literal["query", "document"]
 
@@ -96,12 +96,14 @@ def prefix_of(settings: EmbeddingSettings, kind: Kind | None) -> str:
     return query if kind == "query" else document
 
 
+def name_to_search(model: str) -> str:
+    """A model's name as the tables' patterns take it: lower case, `_` as `-`, without its tag."""
+    head, slash, last = model.lower().replace("_", "-").rpartition("/")
+    return head + slash + last.partition(":")[0]
+
+
 def _family(model: str) -> Prefixes:
-    # hf.co/nomic-ai/nomic-embed-text-v1.5-GGUF:Q4_K_M → its last part without the tag, and the part before
-    # for publishers that name the model there.
-    name = model.lower().replace("_", "-")
-    head, slash, last = name.rpartition("/")
-    name = head + slash + last.partition(":")[0]
+    name = name_to_search(model)
     for known, prefixes, _, pattern in FAMILIES:
         if re.search(pattern or known, name):
             return prefixes
