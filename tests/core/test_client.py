@@ -943,5 +943,5 @@ def test_errors_do_not_hide_what_caused_them(server: SimulatedOllama, connect: C
     else:
         error = side.stream(name, HI)[2]
     assert type(error) is ConnectionFailedError
-    assert isinstance(error.__cause__, httpx.HTTPError)
+    assert isinstance(error.__cause__, OSError)
     assert (error.url, error.model) == (f"{server.base_url}/api/chat", "llama3.2")

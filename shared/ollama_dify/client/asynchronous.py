@@ -139,11 +139,11 @@ class AsyncOllamaClient(CommonClient["AsyncTransport"]):
 
     async def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
-        return await self.ask(self._request(prompt, call, streamed=False))
+        return await self.ask(self._request(Prompt.of(prompt), call, streamed=False))
 
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> AsyncChatStream:
         """Complete a prompt, piece by piece."""
-        return self.ask_stream(self._request(prompt, call, streamed=True))
+        return self.ask_stream(self._request(Prompt.of(prompt), call, streamed=True))
 
     async def ask(self, request: Request) -> ChatResult:
         """Answer a request that was made before, in one piece."""

@@ -142,11 +142,11 @@ class OllamaClient(CommonClient["Transport"]):
 
     def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
-        return self.ask(self._request(prompt, call, streamed=False))
+        return self.ask(self._request(Prompt.of(prompt), call, streamed=False))
 
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> ChatStream:
         """Complete a prompt, piece by piece."""
-        return self.ask_stream(self._request(prompt, call, streamed=True))
+        return self.ask_stream(self._request(Prompt.of(prompt), call, streamed=True))
 
     def ask(self, request: Request) -> ChatResult:
         """Answer a request that was made before, in one piece."""

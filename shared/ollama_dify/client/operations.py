@@ -95,7 +95,7 @@ class CommonClient(Generic[T]):
 
     def _request(
         self,
-        asked: Asked | str,
+        asked: Asked,
         call: Mapping[str, Any],
         *,
         streamed: bool,
@@ -104,7 +104,11 @@ class CommonClient(Generic[T]):
     ) -> Request:
         """A conversation for /api/chat, or a prompt for /api/generate; call: what overrides the settings."""
         settings = check_call(chat_settings(self.settings), call)
-        asked = Prompt(asked) if isinstance(asked, str) else asked
+        if not isinstance(asked, Prompt) and not all(isinstance(one, Message) for one in asked):
+            raise ConfigurationError(
+                "chat() takes a list of messages made by user(), system() and assistant().",
+                hint='For one question: chat([user("…")]).',
+            )
         return Request.made(settings, asked, call, tools=tools, tool_choice=tool_choice, streamed=streamed)
 
     def _session(self, settings: ConnectionSettings | None = None, network: Any = None) -> Session:

@@ -188,7 +188,9 @@ class Translated:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, _PASSED_ON):
-            raise self._errors.translate(error, self._request, self._exchange) from error
+            # An error of ours in httpx's words only repeats the one below it.
+            cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
+            raise self._errors.translate(error, self._request, self._exchange) from cause or error
 
 
 def is_look_up(request: WireRequest) -> bool:

@@ -82,6 +82,17 @@ class Prompt:
     raw: bool = False
     images: tuple[Image | Audio | ImageUrl, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise UnsupportedContentError(
+                f"A prompt is a text, not a value of type {type(self.text).__name__}.", hint="Pass a str."
+            )
+
+    @classmethod
+    def of(cls, prompt: str | Prompt) -> Prompt:
+        """A text as a prompt."""
+        return prompt if isinstance(prompt, Prompt) else cls(prompt)
+
 
 class StreamedBody:
     """A body with images, encoded while it is sent: holds a reference to each image, no copy."""
