@@ -129,6 +129,8 @@ def main() -> None:
         batch_format="pyarrow",
         batch_size=options.batch,
         compute=ray.data.ActorPoolStrategy(size=1),
+        # It waits for servers. A checkpoint's own actor holds a core too, and reading needs one.
+        num_cpus=0,
     )
     began = time.monotonic()
     dataset.write_parquet(str(out))

@@ -43,7 +43,8 @@ async def _serve(servers: int) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-                count = (await reader.readexactly(int(length or 0))).count(b'","') + 1
+                given = (await reader.readexactly(int(length or 0))).partition(b'"input":[')[2]
+                count = given.partition(b"]")[0].count(b'","') + 1
                 if count not in bodies:
                     body = ('{"model":"m","embeddings":[[' + "],[".join([vector] * count) + "]]}").encode()
                     top = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -96,16 +97,18 @@ def simulate(servers: int, concurrency: int) -> float:
 def client_cost() -> dict[str, Any]:
     """CPU seconds of the client per text by the vectors' length, and per token of a long text."""
     short = [f"text number {number}" for number in range(100 * BATCH)]
-    words = "The harbour was opened in the spring of that year and its lighthouse is red. " * 32
+    words = "The harbour was opened in the spring of that year and its lighthouse is red. " * 128
     with started() as server:
         costs: dict[str, Any] = {}
         for dimension in (384, 768, 1024):
             server.answer(dimension=dimension)
             costs[str(dimension)] = min(asyncio.run(_embedded(server.url, short, 4))[1] for _ in range(3))
-        server.answer(dimension=768)
-        long = [f"{number} {words}" for number in range(20 * BATCH)]
-        spent = min(asyncio.run(_embedded(server.url, long, 4))[1] for _ in range(3))
-        costs["token"] = max(spent - costs["768"], 0.0) / len(words.split())
+        server.answer(dimension=8)
+        long = [f"{number} {words}" for number in range(10 * BATCH)]
+        few, many = (
+            min(asyncio.run(_embedded(server.url, texts, 4))[1] for _ in range(3)) for texts in (short, long)
+        )
+        costs["token"] = max(many - few, 0.0) / len(words.split())
         return costs
 
 
@@ -138,7 +141,7 @@ def markdown(figures: dict[str, Any]) -> str:
         lines.append(f"| a text, vector of {dimension} numbers | {cost * 1e6:.0f} | {1 / cost:,.0f} texts |")
     token = costs["token"]
     lines.append(
-        f"| each word more in a text | {token * 1e6:.2f} | {1 / max(token, 1e-9) / 1e6:,.0f} million words |"
+        f"| each word more in a text | {token * 1e6:.3f} | {1 / max(token, 1e-9) / 1e6:,.0f} million words |"
     )
     if "ray" in figures:
         lines += [
