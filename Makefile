@@ -89,7 +89,7 @@ load: $(STAMP) ## the load figures L1–L10
 	$(PY) -m benchmarks.load
 
 scale: .venv-scale/.installed ## Ray behind both balancers, crash and resume, the simulation (some minutes, 1.8 GB)
-	.venv-scale/bin/python -m pytest -m scale tests/scale
+	.venv-scale/bin/python -m pytest -m "" tests/scale
 	.venv-scale/bin/python -m benchmarks.scale
 
 fuzz: $(STAMP) ## fuzz the stream decoder, the form parser, the app loader (FUZZ_SECONDS=600)
