@@ -87,6 +87,9 @@ class ModelSettings(ConnectionSettings):
     keep_alive: KeepAlive | None = Field(
         default=None, description='How long the model stays loaded: seconds, or a duration such as "10m".'
     )
+    pull: Literal["missing"] | None = Field(
+        default=None, description='"missing": a call whose model the server lacks has the server download it.'
+    )
     num_gpu: Annotated[int | None, LOADING] = Field(default=None, description="Layers on the GPU.")
     num_thread: Annotated[int | None, LOADING] = Field(default=None, ge=0, description="CPU threads.")
     num_batch: Annotated[int | None, LOADING] = Field(
