@@ -40,7 +40,14 @@ from .language import language, set_language
 from .media.audio import Audio
 from .media.file import ImageLimits
 from .media.image import Image, ImageUrl
-from .settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
+from .settings.model import (
+    ChatSettings,
+    ConnectionSettings,
+    EmbeddingSettings,
+    ModelSettings,
+    RerankSettings,
+    Timeouts,
+)
 from .wire.json_schema import inline_refs
 from .wire.messages import Message, TextPart, Tool, ToolCall, assistant, system, user
 from .wire.requests import Prompt
@@ -51,6 +58,7 @@ from .wire.responses import (
     Finish,
     LocalModel,
     ModelInfo,
+    RerankResult,
     RunningModel,
     Usage,
 )
@@ -103,6 +111,8 @@ __all__ = [
     "PullProgress",
     "RateLimitError",
     "RequestTimeoutError",
+    "RerankResult",
+    "RerankSettings",
     "RunningModel",
     "ServerBusyError",
     "ServerError",

@@ -65,7 +65,7 @@ CONNECTION = {
     "http_client": None,
     "http_async_client": None,
 }
-MODEL = {"context_size": 4096, "keep_alive": None, "options": {}} | dict.fromkeys(
+MODEL = {"context_size": 4096, "keep_alive": None, "pull": None, "options": {}} | dict.fromkeys(
     ("num_gpu", "num_thread", "num_batch", "main_gpu", "use_mmap")
 )
 CHAT: dict[str, Any] = {

@@ -14,7 +14,15 @@ from ..settings.model import ConnectionSettings
 from ..transport.cancel import CancelToken
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, check_call
-from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
+from ..wire.responses import (
+    ChatChunk,
+    ChatResult,
+    EmbedResult,
+    LocalModel,
+    ModelInfo,
+    RerankResult,
+    RunningModel,
+)
 from ..wire.streaming import ChatDecoder
 from . import operations
 from .chat import ask
@@ -172,6 +180,10 @@ class AsyncOllamaClient(CommonClient["AsyncTransport"]):
         return await operations.embed(
             self._session(), texts, kind=kind, progress=progress, skip_failed=skip_failed
         )
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """How relevant each document is to the query, from 0 to 1: the chance of a yes."""
+        return await operations.rerank(self._session(), query, documents)
 
     async def embedding_fingerprint(self) -> str:
         """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.

@@ -13,7 +13,15 @@ from ..transport.cancel import CancelToken
 from ..transport.network import run
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, check_call
-from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
+from ..wire.responses import (
+    ChatChunk,
+    ChatResult,
+    EmbedResult,
+    LocalModel,
+    ModelInfo,
+    RerankResult,
+    RunningModel,
+)
 from ..wire.streaming import ChatDecoder
 from . import operations
 from .chat import ask
@@ -103,7 +111,8 @@ def _chunks(
 class OllamaClient(CommonClient["Transport"]):
     """A client for one server: `with OllamaClient(ChatSettings(model="llava")) as client: …`.
 
-    settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, any of them for the rest.
+    settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, `RerankSettings` for
+    rerank, any of them for the rest.
     caches: of a twin client, to share what it looked up.
     Safe to share between threads and to use after a fork. Raises the errors of `ollama_dify.errors`.
     """
@@ -176,6 +185,14 @@ class OllamaClient(CommonClient["Transport"]):
         return run(
             operations.embed(self._session(), texts, kind=kind, progress=progress, skip_failed=skip_failed)
         )
+
+    def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """How relevant each document is to the query, from 0 to 1: the chance of a yes.
+
+        One request a document, `max_concurrency` at once. Raises ContextOverflowError for a document that
+        does not fit (`overflow="error"`), CapabilityError for a server without log probabilities.
+        """
+        return run(operations.rerank(self._session(), query, documents))
 
     def embedding_fingerprint(self) -> str:
         """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.

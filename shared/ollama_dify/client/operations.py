@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundError, OllamaError
 from ..language import _
-from ..settings.model import ConnectionSettings, EmbeddingSettings
+from ..settings.model import ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..transport.cancel import CancelToken
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, WireRequest, check_call, load_request
-from ..wire.responses import ChatResult, EmbedResult, ModelInfo, load_json
+from ..wire.responses import ChatResult, EmbedResult, ModelInfo, RerankResult, load_json
 from ..wire.server_errors import ServerMessage, error_in_stream
 from ..wire.streaming import ChatDecoder, LineSplitter
 from .request import Asked, Request
@@ -39,6 +39,7 @@ __all__ = [
     "embedding_fingerprint",
     "mark_begun",
     "pull_request",
+    "rerank",
     "warmup",
 ]
 
@@ -191,6 +192,17 @@ async def embedding_fingerprint(session: Session) -> str:
     return await embedding_fingerprint(session, _embedding_settings(session.settings))
 
 
+async def rerank(session: Session, query: str, documents: Sequence[str]) -> RerankResult:
+    """How relevant each document is to the query."""
+    if not isinstance(session.settings, RerankSettings):
+        raise ConfigurationError(
+            "rerank() needs RerankSettings; make the client from settings.for_rerank(model)."
+        )
+    from .rerank import rerank
+
+    return await rerank(session, session.settings, query, documents)
+
+
 async def warmup(session: Session) -> ModelInfo:
     """Look up the model, get its vocabulary, and have the server load it with these settings.
 
@@ -203,7 +215,8 @@ async def warmup(session: Session) -> ModelInfo:
     if isinstance(session.settings, EmbeddingSettings):
         await embed(session, ["warm up"], kind="document")
     else:
-        await session.fetch(load_request(chat_settings(session.settings)))
+        own = session.settings
+        await session.fetch(load_request(own if isinstance(own, RerankSettings) else chat_settings(own)))
     return info
 
 

@@ -41,6 +41,7 @@ __all__ = ["Decoding", "ModelCache", "Session", "chat_settings", "think_name"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=ResponseStream)
+PULL_S = 6 * 3600.0
 Decoding = Callable[[], ChatDecoder]
 
 
@@ -83,7 +84,7 @@ class Session:
 
     async def retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it succeeds, fails for good, or the retries are used up."""
-        tried = 0
+        tried, has_pulled = 0, False
         while True:
             tried += 1
             try:
@@ -95,6 +96,9 @@ class Session:
                 error.attempts = tried
                 if delay is None or not self.budget.take():
                     if isinstance(error, ModelNotFoundError):
+                        if not has_pulled and await self._pull(error):
+                            has_pulled = True
+                            continue
                         await self._name_models(error)
                     raise
                 try:
@@ -106,6 +110,20 @@ class Session:
             else:
                 self.budget.refund(retried=tried > 1)
                 return result
+
+    async def _pull(self, error: ModelNotFoundError) -> bool:
+        """Have the server download the model that it lacks, where the settings say so."""
+        if getattr(self.settings, "pull", None) is None:
+            return False
+        body = {"model": error.model, "stream": False}
+        timeouts = self.settings.timeouts.model_copy(update={"answer": PULL_S})
+        try:
+            await self.network.send(WireRequest("POST", "/api/pull", body, error.model, timeouts=timeouts))
+            self.cache.digests.update({model.name: model.digest for model in await self.tags()})
+        except OllamaError as failed:
+            error.message += f" Pulling it failed: {failed.message}"
+            return False
+        return True
 
     async def _name_models(self, error: ModelNotFoundError) -> None:
         """Put the names that the server does have into the advice; without them the error is good enough."""
@@ -182,7 +200,9 @@ class Session:
         digest = known.digests.get(full_name)
         if digest is not None and digest in known.models:
             return known.models[digest]
-        info = read_model_info(await self.fetch(show_request(name)), name, digest)
+        shown = await self.fetch(show_request(name))
+        digest = known.digests.get(full_name)  # it may have been pulled
+        info = read_model_info(shown, name, digest)
         if digest is not None:
             known.models[digest] = info
         return info
