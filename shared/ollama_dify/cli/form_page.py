@@ -16,7 +16,9 @@ try:
     import uvicorn
 
     from ..web import make_app
-except ImportError:  # the extra `web` is not installed
+except ModuleNotFoundError as error:  # the extra `web` is not installed
+    if error.name not in ("starlette", "uvicorn"):
+        raise
     _IS_INSTALLED = False
 else:
     _IS_INSTALLED = True

@@ -30,7 +30,7 @@ from ..doctor import adiagnose
 from ..errors import ConfigurationError, OllamaError
 from ..language import LANGUAGES, _, current_language
 from ..language import language as in_language
-from ..media.audio import Audio
+from ..media.image import Audio
 from ..media.load import load_image
 from ..settings.dify_form import FORM_FIELDS
 from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
