@@ -23,7 +23,7 @@ ADAPTERS := tests/langchain tests/llamaindex tests/parity
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest test-highest check types budgets wheel bench bench-quick load fuzz audit lock clean
+.PHONY: help install demo test test-lowest test-highest check types budgets wheel bench bench-quick load fuzz mutants audit lock clean
 # One recipe at a time even under `make -j`: the targets share one environment and two of them measure.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -85,8 +85,11 @@ bench-quick: $(STAMP) ## the same in under two minutes
 load: $(STAMP) ## the load figures L1–L10
 	$(PY) -m benchmarks.load
 
-fuzz: $(STAMP) ## fuzz the stream decoder and the form parser (FUZZ_SECONDS=600)
+fuzz: $(STAMP) ## fuzz the stream decoder, the form parser, the app loader (FUZZ_SECONDS=600)
 	$(PY) -m benchmarks.fuzz --seconds $(FUZZ_SECONDS)
+
+mutants: $(STAMP) ## 40 changes of one line that tests must notice (minutes)
+	$(PY) tools/mutants.py
 
 # pip-audit lives apart so that its own dependencies are not among those that it audits. Strict: it otherwise
 # reports success for packages that it could not look up.

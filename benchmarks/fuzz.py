@@ -1,10 +1,10 @@
 # ruff: noqa: PT017  a crash is found by an assertion
-"""A bounded, coverage-guided fuzz of the stream decoder and of the form parser.
+"""A bounded, coverage-guided fuzz of the stream decoder, the form parser and the loader of Dify apps.
 
-`python -m benchmarks.fuzz --seconds 600`. Inputs that reach new lines or branches join the corpus in
-memory; `--keep` writes a small set that covers the same to tests/faults/corpus. A crash is anything but one
-of our errors, over a second of processor time, or an answer that depends on how the bytes were cut; it is
-written to tests/faults/corpus too, where the tests replay it.
+`python -m benchmarks.fuzz --seconds 600`, or with `--only app`. Inputs that reach new lines or branches join
+the corpus in memory; `--keep` writes a small set that covers the same to tests/faults/corpus. A crash is
+anything but one of our errors, over a second of processor time, or an answer that depends on how the bytes
+were cut; it is written to tests/faults/corpus too, where the tests replay it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -24,11 +25,13 @@ from typing import Any
 from tests.faults.server import last_line, line
 
 import ollama_dify
-from ollama_dify import ChatSettings, EmbeddingSettings, OllamaError
+from ollama_dify import ChatSettings, EmbeddingSettings, OllamaError, RerankSettings
 from ollama_dify.wire.responses import load_json, read_embed_answer, read_local_models, read_model_info
 from ollama_dify.wire.server_errors import error_from_response
 from ollama_dify.wire.streaming import ChatDecoder
 from ollama_dify.wire.think_tags import ThinkTags
+
+from .fuzz_apps import APPS, fuzz_app, mutate_app
 
 CORPUS = Path(__file__).parents[1] / "tests" / "faults" / "corpus"
 OURS = str(Path(ollama_dify.__file__).parent)
@@ -81,7 +84,7 @@ def fuzz_form(data: bytes) -> None:
     if not isinstance(values, dict):
         return
     model = str(values.pop("model", "m"))
-    for kind in (ChatSettings, EmbeddingSettings):
+    for kind in (ChatSettings, EmbeddingSettings, RerankSettings):
         try:
             settings = kind.from_dify(model, values)
         except OllamaError as error:
@@ -91,7 +94,7 @@ def fuzz_form(data: bytes) -> None:
         assert again.to_dify() == settings.to_dify(), "the round trip changes it"
 
 
-FUZZED: dict[str, Callable[[bytes], None]] = {"stream": fuzz_stream, "form": fuzz_form}
+FUZZED: dict[str, Callable[[bytes], None]] = {"stream": fuzz_stream, "form": fuzz_form, "app": fuzz_app}
 
 SEEDS: dict[str, list[bytes]] = {
     "stream": [
@@ -129,6 +132,7 @@ SEEDS: dict[str, list[bytes]] = {
         b'{"base_url":"https://me:pw@x/api/","context_size":4096.0,"api_key":"k","temperature":"0.5"}',
         b'{"base_url":"[::1]","format":"json","stop":"a","keep_alive":"5m","num_ctx":"","max_tokens":"-1"}',
     ],
+    "app": APPS,
 }
 
 _WORDS: list[bytes] = [
@@ -198,7 +202,7 @@ def mutate_form(data: bytes, others: list[bytes], chance: random.Random) -> byte
     return json.dumps(values).encode()
 
 
-MUTATED = {"stream": mutate, "form": mutate_form}
+MUTATED = {"stream": mutate, "form": mutate_form, "app": partial(mutate_app, mutate=mutate)}
 
 
 class Coverage:
@@ -296,10 +300,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--keep", action="store_true", help="replace the corpus by a small one as good")
+    parser.add_argument("--only", choices=FUZZED)
     chosen = parser.parse_args()
     bad = 0
-    for name in FUZZED:
-        queue, crashes, tried, edges = fuzz(name, chosen.seconds / len(FUZZED), chosen.seed)
+    names = [chosen.only] if chosen.only else list(FUZZED)
+    for name in names:
+        queue, crashes, tried, edges = fuzz(name, chosen.seconds / len(names), chosen.seed)
         print(
             f"{name}: {tried} inputs, {len(queue)} found something new, {edges} edges, {len(crashes)} crashes"
         )

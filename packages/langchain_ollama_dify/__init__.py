@@ -1,4 +1,4 @@
-"""Dify's Ollama settings as LangChain models: `ChatOllamaDify`, `OllamaDifyLLM`, `OllamaDifyEmbeddings`."""
+"""Dify's Ollama settings as LangChain models: chat, completion, embeddings, reranking."""
 
 try:
     import langchain_core  # noqa: F401
@@ -17,11 +17,12 @@ from .embeddings import OllamaDifyEmbeddings
 if TYPE_CHECKING:
     from .llms import OllamaDifyLLM
     from .prompts import prompt_template
+    from .rerank import OllamaDifyRerank
 
-__all__ = ["ChatOllamaDify", "OllamaDifyEmbeddings", "OllamaDifyLLM", "prompt_template"]
+__all__ = ["ChatOllamaDify", "OllamaDifyEmbeddings", "OllamaDifyLLM", "OllamaDifyRerank", "prompt_template"]
 
 # LangChain's base class of completion models costs as much to import as all the rest here.
-_ON_DEMAND = {"OllamaDifyLLM": "llms", "prompt_template": "prompts"}
+_ON_DEMAND = {"OllamaDifyLLM": "llms", "OllamaDifyRerank": "rerank", "prompt_template": "prompts"}
 
 
 def __getattr__(name: str) -> Any:

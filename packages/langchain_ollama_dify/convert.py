@@ -180,6 +180,11 @@ def _thoughts(block: Mapping[str, Any]) -> list[str]:
 
 def _refused(block: Mapping[str, Any], where: str) -> UnsupportedContentError:
     kind = block.get("type")
+    if kind is None:
+        return UnsupportedContentError(
+            f"{where}: this block has no type; its keys are {', '.join(map(repr, block)) or 'none'}.",
+            hint='Write {"type": "text", "text": …} or {"type": "image", "base64": …, "mime_type": …}.',
+        )
     media = block.get("mime_type")
     label = f" ({media})" if isinstance(media, str) else ""
     return UnsupportedContentError(

@@ -98,7 +98,7 @@ def schema_of(schema: Any, *, strict: bool | None = None) -> Any:
         return pydantic.TypeAdapter(schema).json_schema()
     except (pydantic.errors.PydanticUserError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"{schema!r} gives no JSON schema: {str(error).partition(chr(10))[0]}",
+            f"{schema!r} gives no JSON schema: {str(error).partition(chr(10))[0].partition('. Set ')[0]}.",
             hint="Pass a pydantic class, a TypedDict, a JSON schema, an Enum, or a type such as list[int].",
         ) from error
 

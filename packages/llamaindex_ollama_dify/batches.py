@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 from llama_index.core.base.embeddings.base import Embedding
 
@@ -29,8 +30,8 @@ class BatchJob:
 
     @property
     def vectors(self) -> list[Embedding]:
-        """All vectors in order; None stands where `skip_failed=True` left a text out."""
-        return self._vectors  # type: ignore[return-value]  # LlamaIndex has no type for a text left out
+        """All vectors in order, when every group was kept."""
+        return cast(list[Embedding], self._vectors)
 
     def take_known(self, found: Sequence[Mapping[str, Embedding] | None]) -> None:
         """Take what a cache knew, one entry per text: `{some id: vector}`, as LlamaIndex writes it."""
@@ -53,20 +54,9 @@ class BatchJob:
             self._vectors[index] = vector
 
     def entries(self, group: Sequence[int]) -> Iterator[tuple[str, dict[str, Embedding]]]:
-        """Key and entry for a cache, of each position that has a vector."""
+        """Key and entry for a cache, of each position."""
         for index in group:
-            vector = self._vectors[index]
-            if vector is not None:
-                yield self.texts[index], {str(uuid.uuid4()): vector}
-
-    def embedded(self) -> tuple[list[str], list[Embedding]]:
-        """The texts that have a vector, and the vectors."""
-        pairs = [
-            (text, vector)
-            for text, vector in zip(self.texts, self._vectors, strict=True)
-            if vector is not None
-        ]
-        return [text for text, _ in pairs], [vector for _, vector in pairs]
+            yield self.texts[index], {str(uuid.uuid4()): self.vectors[index]}
 
     @contextmanager
     def naming(self, group: Sequence[int]) -> Generator[None, None, None]:

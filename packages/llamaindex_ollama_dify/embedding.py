@@ -13,7 +13,7 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent,
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from ollama_dify import ConfigurationError, EmbeddingError, EmbeddingSettings, EmbedResult
+from ollama_dify import ConfigurationError, EmbeddingSettings, EmbedResult
 from ollama_dify.adapter import ClientOwner
 
 from .batches import CACHE_COLLECTION, BatchJob, Progress
@@ -127,41 +127,78 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
         return job.vectors
 
     def embed(
-        self, texts: Sequence[str], *, kind: Kind = "document", progress: Progress | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind = "document",
+        progress: Progress | None = None,
+        skip_failed: bool = False,
     ) -> EmbedResult:
         """The vectors with what LlamaIndex's own methods have no place for: tokens, and which texts were cut,
-        split or failed. No cache is asked."""
-        return self.client.embed(self._instructed(texts, kind), kind=kind, progress=progress)
+        split or failed. No cache is asked.
+
+        skip_failed: None in the place of a text without a vector instead of an error.
+        """
+        texts = self._instructed(texts, kind)
+        return self.client.embed(texts, kind=kind, progress=progress, skip_failed=skip_failed)
 
     async def aembed(
-        self, texts: Sequence[str], *, kind: Kind = "document", progress: Progress | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind = "document",
+        progress: Progress | None = None,
+        skip_failed: bool = False,
     ) -> EmbedResult:
         """The async twin of `embed`."""
-        return await self.async_client.embed(self._instructed(texts, kind), kind=kind, progress=progress)
+        texts = self._instructed(texts, kind)
+        return await self.async_client.embed(texts, kind=kind, progress=progress, skip_failed=skip_failed)
+
+    def fingerprint(self) -> str:
+        """A short name for all that decides what vectors mean: model digest, length, prefixes, overflow.
+
+        To store beside an index and compare before using it. Asks the server.
+        """
+        with self._with_prefixes() as same:
+            return same.client.embedding_fingerprint()
+
+    async def afingerprint(self) -> str:
+        """The async twin of `fingerprint`."""
+        async with self._with_prefixes() as same:
+            return await same.async_client.embedding_fingerprint()
 
     def _get_query_embedding(self, query: str) -> Embedding:
-        return _only(self.embed([query], kind="query"))
+        return _vectors(self.embed([query], kind="query"))[0]
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
-        return _only(await self.aembed([query], kind="query"))
+        return _vectors(await self.aembed([query], kind="query"))[0]
 
     def _get_text_embedding(self, text: str) -> Embedding:
-        return _only(self.embed([text]))
+        return _vectors(self.embed([text]))[0]
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
-        return _only(await self.aembed([text]))
+        return _vectors(await self.aembed([text]))[0]
 
     def _get_text_embeddings(self, texts: list[str], progress: Progress | None = None) -> list[Embedding]:
-        return cast(list[Embedding], self.embed(texts, progress=progress).vectors)
+        return _vectors(self.embed(texts, progress=progress))
 
     async def _aget_text_embeddings(
         self, texts: list[str], progress: Progress | None = None
     ) -> list[Embedding]:
-        return cast(list[Embedding], (await self.aembed(texts, progress=progress)).vectors)
+        return _vectors(await self.aembed(texts, progress=progress))
 
-    def _instructed(self, texts: Sequence[str], kind: Kind) -> list[str]:
+    def _instructed(self, texts: Sequence[str], kind: Kind) -> Sequence[str]:
         instruction = self.query_instruction if kind == "query" else self.text_instruction
-        return [(instruction or "") + text for text in texts]
+        return [instruction + text for text in texts] if instruction else texts
+
+    def _with_prefixes(self) -> Self:
+        """A copy that has LlamaIndex's instructions as our prefixes, for they change the vectors alike."""
+        update: dict[str, str | None] = {}
+        pairs = (("query_prefix", "query_instruction"), ("document_prefix", "text_instruction"))
+        for prefix, instruction in pairs:
+            if words := getattr(self, instruction):
+                update |= {prefix: (getattr(self, prefix) or "") + words, instruction: None}
+        return self.model_copy(update=update)
 
     def _group_size(self) -> int | None:
         """Texts per call of the core: all of them, unless the requests are limited one by one."""
@@ -188,7 +225,7 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
             CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: described}
         ) as event:
             yield
-            chunks, embeddings = job.embedded()
+            chunks, embeddings = job.texts, job.vectors
             event.on_end(payload={EventPayload.CHUNKS: chunks, EventPayload.EMBEDDINGS: embeddings})
         # Validating every number again, which were checked when they came, costs a third of all the work.
         dispatcher.event(EmbeddingEndEvent.model_construct(chunks=chunks, embeddings=embeddings))
@@ -205,9 +242,5 @@ def _in_our_words(values: dict[str, Any]) -> dict[str, Any]:
     return ours
 
 
-def _only(result: EmbedResult) -> Embedding:
-    """The vector of one text. Raises EmbeddingError where there is none: LlamaIndex needs one."""
-    vector = result.vectors[0]
-    if vector is None:
-        raise EmbeddingError("The text has no vector, and there is no other to return.", indexes=(0,))
-    return vector
+def _vectors(result: EmbedResult) -> list[Embedding]:
+    return cast(list[Embedding], result.vectors)  # without `skip_failed` none is missing

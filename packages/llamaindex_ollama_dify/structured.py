@@ -14,6 +14,7 @@ from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictStartEvent,
 )
 from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
@@ -44,6 +45,11 @@ class OutputError(ValueError):
 
 class StructuredPrediction(FunctionCallingLLM):
     """LlamaIndex's structured_predict family in its default mode; the other modes are LlamaIndex's own."""
+
+    def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> StructuredLLM:
+        """This model, with objects of `output_cls` as answers."""
+        _check_class(output_cls)
+        return super().as_structured_llm(output_cls, **kwargs)
 
     def structured_predict(
         self,
@@ -153,11 +159,7 @@ class StructuredPrediction(FunctionCallingLLM):
     def _by_format(self, output_cls: Any, llm_kwargs: dict[str, Any] | None) -> bool:
         """Whether objects come by `format`. Raises ConfigurationError for a repair in another mode, and for
         what is no pydantic class."""
-        if not (isinstance(output_cls, type) and issubclass(output_cls, BaseModel)):
-            raise ConfigurationError(
-                f"{output_cls!r} is no pydantic class, which LlamaIndex's structured prediction works with.",
-                hint="Make it a field of a class: class Answer(BaseModel): value: …",
-            )
+        _check_class(output_cls)
         repairs = _repairs(llm_kwargs)
         if self.pydantic_program_mode is PydanticProgramMode.DEFAULT:
             return True
@@ -214,6 +216,14 @@ class StructuredPrediction(FunctionCallingLLM):
     @property
     def _owner(self) -> ClientOwner:
         return cast(ClientOwner, self)
+
+
+def _check_class(output_cls: Any) -> None:
+    if not (isinstance(output_cls, type) and issubclass(output_cls, BaseModel)):
+        raise ConfigurationError(
+            f"{output_cls!r} is no pydantic class, which LlamaIndex's structured prediction works with.",
+            hint="Make it a field of a class: class Answer(BaseModel): value: …",
+        )
 
 
 def _repairs(llm_kwargs: dict[str, Any] | None) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .address import Address
 from .client.asynchronous import AsyncChatStream, AsyncOllamaClient
 from .client.blocking import ChatStream, OllamaClient
+from .client.operations import PullProgress
 from .errors import (
     AuthenticationError,
     CapabilityError,
@@ -39,7 +40,14 @@ from .language import language, set_language
 from .media.audio import Audio
 from .media.file import ImageLimits
 from .media.image import Image, ImageUrl
-from .settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings, Timeouts
+from .settings.model import (
+    ChatSettings,
+    ConnectionSettings,
+    EmbeddingSettings,
+    ModelSettings,
+    RerankSettings,
+    Timeouts,
+)
 from .wire.json_schema import inline_refs
 from .wire.messages import Message, TextPart, Tool, ToolCall, assistant, system, user
 from .wire.requests import Prompt
@@ -50,12 +58,12 @@ from .wire.responses import (
     Finish,
     LocalModel,
     ModelInfo,
+    RerankResult,
     RunningModel,
     Usage,
 )
 
 if TYPE_CHECKING:
-    from .client.pull import PullProgress
     from .doctor import adiagnose, diagnose
     from .settings.dify_app import DifyApp, DifyNode, load_dify_app
     from .tokens.counter import TokenCounter
@@ -103,6 +111,8 @@ __all__ = [
     "PullProgress",
     "RateLimitError",
     "RequestTimeoutError",
+    "RerankResult",
+    "RerankSettings",
     "RunningModel",
     "ServerBusyError",
     "ServerError",
@@ -130,7 +140,6 @@ __version__ = "0.1.0"
 # Most programs neither count tokens nor call the doctor: those modules come when they are asked for.
 _ON_DEMAND = {
     **dict.fromkeys(("DifyApp", "DifyNode", "load_dify_app"), "settings.dify_app"),
-    "PullProgress": "client.pull",
     "TokenCount": "tokens.tokenizer",
     "TokenCounter": "tokens.counter",
     "adiagnose": "doctor",

@@ -91,7 +91,9 @@ def connection_advice(
 def _remedies(url: str, reason: Reason, container: Container | None, platform: str) -> list[str]:
     parts = urlsplit(url)
     host = parts.hostname or ""
-    look_closer = _("To look closer: python -m ollama_dify doctor --base-url {url}").format(url=url)
+    look_closer = _(
+        "To look closer: python -m ollama_dify doctor --base-url {url} (or docs/networking.md)"
+    ).format(url=url)
     if reason == "tls":
         shown = f"[{host}]" if ":" in host else host
         plain = f"http://{shown}:{11434 if parts.port in (None, 443) else parts.port}{parts.path}"

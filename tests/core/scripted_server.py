@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ollama_dify import EmbeddingSettings, OllamaError
+from ollama_dify.client.operations import embed
 from ollama_dify.client.retry import RetryBudget
 from ollama_dify.client.session import ModelCache, Session
 from ollama_dify.transport.network import Answer, run
@@ -74,5 +75,9 @@ class Server:
         return Session(settings, network, ModelCache(), RetryBudget())
 
     def embed(self, texts: Sequence[str], *, progress: Any = None, kind: Any = None, **fields: Any) -> Any:
+        skip_failed = fields.pop("skip_failed", False)
         settings = EmbeddingSettings(**{"model": "m", **fields})
-        return run(self.session(settings).embed(texts, progress=progress, kind=kind))
+        embedding = embed(
+            self.session(settings), texts, progress=progress, kind=kind, skip_failed=skip_failed
+        )
+        return run(embedding)

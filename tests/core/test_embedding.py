@@ -24,6 +24,7 @@ from ollama_dify import (
     ServerBusyError,
     ServerError,
 )
+from ollama_dify.client.operations import embed
 from ollama_dify.transport.network import run
 
 from .scripted_server import END_OF_FILE, NAN, STOPPED, TOO_LONG, Body, Server, good, refused, vector_of
@@ -251,7 +252,7 @@ def test_calls_against_a_server_that_always_fails_stay_bounded() -> None:
     session = server.session(settings)
     for _ in range(1000):
         with pytest.raises(ServerError):
-            run(session.embed(["x"]))
+            run(embed(session, ["x"]))
     assert len(server.asked) <= 1100
 
 
@@ -325,7 +326,7 @@ def test_a_model_that_changes_its_dimension_half_way() -> None:
 @pytest.mark.parametrize(
     ("texts", "indexes", "message"),
     [
-        pytest.param(["a", "", "b", ""], (1, 3), "texts 1, 3: empty", id="empty"),
+        pytest.param(["a", "", "b", " \n"], (1, 3), "texts 1, 3: empty", id="empty"),
         pytest.param(["a", "\ud800b"], (1,), "text 1: a lone surrogate", id="lone surrogate"),
         pytest.param(["", "é\udfff"], (0, 1), "text 0: empty; text 1: a lone surrogate", id="both"),
     ],
@@ -335,11 +336,11 @@ def test_what_cannot_be_embedded_is_named_before_sending(
 ) -> None:
     server = Server(lambda texts, body: good(texts))
     with pytest.raises(EmbeddingError, match=message) as caught:
-        server.embed(texts)
+        server.embed(texts, on_empty="error")
     assert caught.value.indexes == indexes
     assert server.asked == []
     done: list[int] = []
-    result = server.embed(texts, skip_failed=True, progress=done.append)
+    result = server.embed(texts, on_empty="error", skip_failed=True, progress=done.append)
     assert result.failed == indexes
     assert result.vectors == [None if n in indexes else vector_of(text) for n, text in enumerate(texts)]
     assert sum(done) == len(texts)
@@ -363,10 +364,11 @@ def test_what_is_no_list_of_texts(texts: Any, message: str) -> None:
     assert server.asked == []
 
 
-def test_spaces_are_sent_as_the_server_has_a_vector_for_them() -> None:
+def test_empty_texts_are_sent_as_the_server_has_a_vector_for_them() -> None:
     server = Server(lambda texts, body: good(texts))
-    server.embed([" ", "\n"])
-    assert server.asked == [[" ", "\n"]]
+    server.embed([" ", "\n", ""])
+    server.embed([""])
+    assert server.asked == [[" ", "\n", ""], [""]]
 
 
 def test_no_texts_ask_nothing() -> None:

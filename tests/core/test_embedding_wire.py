@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +19,15 @@ from ollama_dify import (
     EmbedResult,
     ModelNotFoundError,
     OllamaClient,
+    Timeouts,
 )
 from ollama_dify.client.embed import fingerprint
 from ollama_dify.testing import Fault, RecordedRequest, Reply, SimulatedOllama
 
 from .scripted_server import END_OF_FILE
 
+# Arguments of the call; all others are settings.
+CALL = ("kind", "progress", "skip_failed")
 Run = Callable[..., EmbedResult]
 LONG = "The cat sat on the mat and looked at the dog. " * 300
 
@@ -41,16 +45,17 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["sync", "async"])
 def run(request: pytest.FixtureRequest, server: SimulatedOllama) -> Run:
-    def sync(texts: Sequence[str], *, kind: Any = None, progress: Any = None, **fields: Any) -> EmbedResult:
-        with OllamaClient(_settings(server, fields)) as client:
-            return client.embed(texts, kind=kind, progress=progress)
+    def embed(client: Any, texts: Sequence[str], fields: dict[str, Any]) -> Any:
+        return client.embed(texts, **{name: fields[name] for name in CALL if name in fields})
 
-    def awaited(
-        texts: Sequence[str], *, kind: Any = None, progress: Any = None, **fields: Any
-    ) -> EmbedResult:
+    def sync(texts: Sequence[str], **fields: Any) -> EmbedResult:
+        with OllamaClient(_settings(server, fields)) as client:
+            return embed(client, texts, fields)
+
+    def awaited(texts: Sequence[str], **fields: Any) -> EmbedResult:
         async def work() -> EmbedResult:
             async with AsyncOllamaClient(_settings(server, fields)) as client:
-                return await client.embed(texts, kind=kind, progress=progress)
+                return await embed(client, texts, fields)
 
         return asyncio.run(work())
 
@@ -58,7 +63,10 @@ def run(request: pytest.FixtureRequest, server: SimulatedOllama) -> Run:
 
 
 def _settings(server: SimulatedOllama, fields: dict[str, Any]) -> EmbeddingSettings:
-    return EmbeddingSettings(**{"model": "all-minilm", "base_url": server.base_url, "timeout": 20, **fields})
+    settings = {name: value for name, value in fields.items() if name not in CALL}
+    return EmbeddingSettings(
+        **{"model": "all-minilm", "base_url": server.base_url, "timeout": 20, **settings}
+    )
 
 
 def holds(text: str) -> Callable[[RecordedRequest], bool]:
@@ -128,6 +136,29 @@ def test_an_error_of_progress_reaches_the_caller(run: Run) -> None:
 
     with pytest.raises(KeyError):
         run(["a"], progress=stop)
+
+
+@pytest.mark.parametrize("bound", ["max_concurrency", "max_connections"])
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
+def test_a_bound_holds_for_the_object_and_not_for_a_call(bound: str, awaited: bool) -> None:
+    """Eight calls of eight batches; waiting for the object's own other calls is no timeout."""
+    texts = [f"text {number}" for number in range(16)]
+    pool = 0.01 if bound == "max_concurrency" else 20.0
+    with SimulatedOllama(latency_s=0.005) as server:
+        settings = _settings(server, {"batch_size": 2, bound: 3, "timeout": Timeouts(pool=pool)})
+
+        async def gathered() -> list[EmbedResult]:
+            async with AsyncOllamaClient(settings) as client:
+                return await asyncio.gather(*(client.embed(texts) for _ in range(8)))
+
+        if awaited:
+            results = asyncio.run(gathered())
+        else:
+            with OllamaClient(settings) as client, ThreadPoolExecutor(8) as threads:
+                results = list(threads.map(lambda _: client.embed(texts), range(8)))
+        assert len({str(result.vectors) for result in results}) == 1
+        assert len(server.requests) == 64
+        assert server.connections.total <= 3
 
 
 def test_the_clients_agree_on_the_fingerprint(server: SimulatedOllama) -> None:

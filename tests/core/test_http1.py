@@ -100,7 +100,7 @@ BROKEN: dict[str, tuple[bytes, bytes]] = {
     "a bare line feed": (CHUNKED + b"2\nhi\n0\n\n", b""),
     "a chunk longer than its size": (CHUNKED + b"2\r\nhiho\r\n0\r\n\r\n", b"hi"),
     "an extension without end": (CHUNKED + b"2\r\nhi\r\n2;" + b"x" * 5000, b"hi"),
-    "trailers without end": (CHUNKED + b"2\r\nhi\r\n0\r\n" + b"A: b\r\n" * 5000, b"hi"),
+    "trailers without end": (CHUNKED + b"2\r\nhi\r\n0\r\n" + b"A: b\r\n" * 5000 + b"\r\n", b"hi"),
     "a trailer without a colon": (CHUNKED + b"2\r\nhi\r\n0\r\nDigest\r\n\r\n", b"hi"),
     "a trailer with NUL": (CHUNKED + b"2\r\nhi\r\n0\r\nA: \0\r\n\r\n", b"hi"),
     "a trailer with a bare line feed": (CHUNKED + b"2\r\nhi\r\n0\r\nA: b\nC: d\r\n\r\n", b"hi"),

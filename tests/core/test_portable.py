@@ -15,6 +15,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from langchain_core.documents import Document
 from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel
 
@@ -62,6 +63,7 @@ VALUES: dict[str, Any] = {
     ),
     "Prompt": od.Prompt("Hi", system="Be brief.", images=(od.Image.from_bytes(PIXEL),)),
     "PullProgress": od.PullProgress("pulling", "sha256:abc", 10, 5),
+    "RerankResult": od.RerankResult((0.5, 0.0), (0, 1), od.Usage(3, 2), (1,)),
     "RunningModel": od.RunningModel("m:latest", "abc", 5, 4, 4096, "2026-01-01T00:00:00Z"),
     "TextPart": od.TextPart("Hi"),
     "Timeouts": od.Timeouts(connect=1, total=9),
@@ -75,6 +77,7 @@ SETTINGS: dict[str, Any] = {
     "ConnectionSettings": od.ConnectionSettings,
     "EmbeddingSettings": od.EmbeddingSettings,
     "ModelSettings": od.ModelSettings,
+    "RerankSettings": od.RerankSettings,
 }
 MODELS: dict[str, Any] = {
     "ChatOllamaDify": ChatOllamaDify,
@@ -82,6 +85,7 @@ MODELS: dict[str, Any] = {
     "OllamaDifyEmbedding": OllamaDifyEmbedding,
     "OllamaDifyEmbeddings": OllamaDifyEmbeddings,
     "OllamaDifyLLM": OllamaDifyLLM,
+    "OllamaDifyRerank": langchain_ollama_dify.OllamaDifyRerank,
 }
 CLIENTS: dict[str, Any] = {"AsyncOllamaClient": od.AsyncOllamaClient, "OllamaClient": od.OllamaClient}
 ERRORS: dict[str, Any] = {
@@ -179,6 +183,8 @@ def use(made: Any) -> Any:
         return made.embed_query("Hello")
     if isinstance(made, OllamaDifyEmbedding):
         return made.get_text_embedding("Hello")
+    if isinstance(made, langchain_ollama_dify.OllamaDifyRerank):
+        return made.compress_documents([Document("Hello")], "Hello")
     if isinstance(made, OllamaDify):
         return made.complete("Hello").text
     answer = made.invoke("Hello")

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from ollama_dify import ChatSettings
 from ollama_dify.client.retry import RetryBudget, retry_delay
-from ollama_dify.errors import ServerError
+from ollama_dify.client.session import ModelCache, Session
+from ollama_dify.errors import ServerBusyError, ServerError
+from ollama_dify.transport.network import run
+from ollama_dify.wire.requests import WireRequest
 
 
 @pytest.mark.parametrize(
@@ -74,3 +78,25 @@ def test_threads_share_one_budget() -> None:
     for thread in threads:
         thread.join(10)
     assert sum(taken) == 100
+
+
+class Failing:
+    """A network whose server is always busy."""
+
+    sent = 0
+
+    async def send(self, request: WireRequest, limit: int = 0) -> Any:
+        self.sent += 1
+        raise ServerBusyError("busy", retryable=True)
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+
+
+def test_calls_to_a_dead_server_share_one_budget() -> None:
+    network: Any = Failing()
+    session = Session(ChatSettings(model="m"), network, ModelCache(), RetryBudget())
+    for _ in range(300):
+        with pytest.raises(ServerBusyError):
+            run(session.fetch(WireRequest("GET", "/api/version")))
+    assert 300 < network.sent <= 400

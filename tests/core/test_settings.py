@@ -65,7 +65,7 @@ CONNECTION = {
     "http_client": None,
     "http_async_client": None,
 }
-MODEL = {"context_size": 4096, "keep_alive": None, "options": {}} | dict.fromkeys(
+MODEL = {"context_size": 4096, "keep_alive": None, "pull": None, "options": {}} | dict.fromkeys(
     ("num_gpu", "num_thread", "num_batch", "main_gpu", "use_mmap")
 )
 CHAT: dict[str, Any] = {
@@ -89,7 +89,7 @@ EMBEDDING = {
     "prefixes": False,
     "query_prefix": None,
     "document_prefix": None,
-    "skip_failed": False,
+    "on_empty": "embed",
 }
 
 
@@ -277,8 +277,9 @@ def test_errors_say_what_to_do(values: dict[str, Any], said: tuple[str, ...]) ->
 
 @pytest.mark.parametrize("name", FOREIGN_NAMES)
 def test_other_libraries_names_are_named(name: str) -> None:
+    make = EmbeddingSettings if name == "embed_batch_size" else ChatSettings
     with pytest.raises(ConfigurationError, match=f"unknown argument '{name}': here it is called") as caught:
-        chat(**{name: 1})
+        make(**{"model": "m", name: 1})
     assert FOREIGN_NAMES[name] in str(caught.value)
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,16 +24,12 @@ from ollama_dify import (
 from ollama_dify.client import retry
 from ollama_dify.testing import SimulatedOllama
 
+from .balancers import free_port, running
 from .rows_connections import endless
 from .server import FaultServer, answer, in_turn
 
-NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-pytestmark = pytest.mark.skipif(
-    NGINX is None, reason="nginx is not installed (Debian: apt install nginx-light)"
-)
-
 CONFIG = """
-worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log warn;
+worker_processes 1; pid {folder}/pid; error_log {folder}/error.log warn;
 events {{ worker_connections 256; }}
 http {{
   access_log off;
@@ -58,19 +51,6 @@ http {{
 """
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-@dataclass
-class Nginx:
-    url: str
-    folder: Path
-
-
 @pytest.fixture(autouse=True)
 def short_waits() -> Iterator[None]:
     with mock.patch.object(retry, "BASE_S", 0.01):
@@ -79,36 +59,16 @@ def short_waits() -> Iterator[None]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Any]:
-    running: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as stack:
 
-    def run(upstream: int, *, buffering: str = "off", keep_alive: str = "") -> Nginx:
-        port = free_port()
-        text = CONFIG.format(
-            folder=tmp_path, port=port, upstream=upstream, buffering=buffering, keep_alive=keep_alive
-        )
-        (tmp_path / "nginx.conf").write_text(text)
-        command = [
-            str(NGINX),
-            "-p",
-            str(tmp_path),
-            "-c",
-            str(tmp_path / "nginx.conf"),
-            "-e",
-            str(tmp_path / "e.log"),
-        ]
-        running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", port)) == 0:
-                    return Nginx(f"http://127.0.0.1:{port}", tmp_path)
-            time.sleep(0.02)
-        pytest.fail("nginx did not start: " + (tmp_path / "e.log").read_text())
+        def run(upstream: int, *, buffering: str = "off", keep_alive: str = "") -> str:
+            port = free_port()
+            text = CONFIG.format(
+                folder=tmp_path, port=port, upstream=upstream, buffering=buffering, keep_alive=keep_alive
+            )
+            return stack.enter_context(running("nginx", text, port, tmp_path))
 
-    yield run
-    for process in running:
-        process.terminate()
-        process.wait(10)
+        yield run
 
 
 def port_of(url: str) -> int:
@@ -118,8 +78,8 @@ def port_of(url: str) -> int:
 @pytest.mark.parametrize("buffering", ["on", "off"])
 def test_streams_and_embeddings(start: Any, buffering: str) -> None:
     with SimulatedOllama() as ollama:
-        nginx = start(port_of(ollama.base_url), buffering=buffering)
-        settings = ChatSettings(model="llama3.2", base_url=nginx.url)
+        url = start(port_of(ollama.base_url), buffering=buffering)
+        settings = ChatSettings(model="llama3.2", base_url=url)
         with OllamaClient(settings) as client, OllamaClient(settings.for_embedding("all-minilm")) as embedder:
             with client.chat_stream([user("Say hello")]) as stream:
                 pieces = [chunk.text for chunk in stream]
@@ -141,8 +101,8 @@ def test_streams_and_embeddings(start: Any, buffering: str) -> None:
 
 
 def test_502_when_the_server_is_down(start: Any) -> None:
-    nginx = start(free_port())
-    with OllamaClient(ChatSettings(model="m", base_url=nginx.url)) as client:
+    url = start(free_port())
+    with OllamaClient(ChatSettings(model="m", base_url=url)) as client:
         for call in (lambda: client.chat([user("hi")]), lambda: list(client.chat_stream([user("hi")]))):
             with pytest.raises(ServerError, match="502") as caught:
                 call()
@@ -151,16 +111,16 @@ def test_502_when_the_server_is_down(start: Any) -> None:
 
 def test_504_when_the_server_is_slow(start: Any) -> None:
     with FaultServer(in_turn(lambda request: [3.0, *answer(request)])) as server:
-        nginx = start(server.port)
-        with OllamaClient(ChatSettings(model="m", base_url=nginx.url)) as client:
+        url = start(server.port)
+        with OllamaClient(ChatSettings(model="m", base_url=url)) as client:
             assert client.chat([user("hi")]).text == "Hello"
         assert len(server.generations) == 2
 
 
 def test_413_is_not_retried(start: Any) -> None:
     with FaultServer() as server:
-        nginx = start(server.port)
-        client = OllamaClient(ChatSettings(model="m", base_url=nginx.url))
+        url = start(server.port)
+        client = OllamaClient(ChatSettings(model="m", base_url=url))
         with client, pytest.raises(OllamaError) as caught:
             client.chat([user("x" * 2_000_000)])
         assert (caught.value.status, caught.value.attempts) == (413, 1)
@@ -173,17 +133,15 @@ def test_413_is_not_retried(start: Any) -> None:
 )
 def test_keep_alive_that_ends_early(start: Any, keep_alive: str) -> None:
     with FaultServer() as server:
-        nginx = start(server.port, keep_alive=keep_alive)
+        url = start(server.port, keep_alive=keep_alive)
         # Without a single retry: what nginx closes while idle must not show.
-        with OllamaClient(ChatSettings(model="m", base_url=nginx.url, max_retries=0)) as client:
+        with OllamaClient(ChatSettings(model="m", base_url=url, max_retries=0)) as client:
             for number in range(60):
                 assert client.chat([user("hi")]).text == "Hello"
                 time.sleep(0.03 if "30ms" in keep_alive and number % 3 == 0 else 0)
 
         async def awaited() -> None:
-            async with AsyncOllamaClient(
-                ChatSettings(model="m", base_url=nginx.url, max_retries=0)
-            ) as client:
+            async with AsyncOllamaClient(ChatSettings(model="m", base_url=url, max_retries=0)) as client:
                 for number in range(60):
                     assert (await client.chat([user("hi")])).text == "Hello"
                     await asyncio.sleep(0.03 if "30ms" in keep_alive and number % 3 == 0 else 0)
@@ -194,8 +152,8 @@ def test_keep_alive_that_ends_early(start: Any, keep_alive: str) -> None:
 @pytest.mark.parametrize("buffering", ["on", "off"])
 def test_leaving_a_stream_reaches_the_server(start: Any, buffering: str) -> None:
     with FaultServer(endless) as server:
-        nginx = start(server.port, buffering=buffering)
-        with OllamaClient(ChatSettings(model="m", base_url=nginx.url)) as client:
+        url = start(server.port, buffering=buffering)
+        with OllamaClient(ChatSettings(model="m", base_url=url)) as client:
             for _ in client.chat_stream([user("hi")]):
                 break
             assert server.wait(lambda counts: bool(counts.left), 2.0)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-import ollama_dify
 from langchain_ollama_dify import OllamaDifyEmbeddings
 from ollama_dify.testing import SimulatedOllama
 
@@ -74,22 +73,3 @@ async def test_prefixes_tell_questions_from_documents(server: SimulatedOllama, a
 async def test_no_documents_ask_nobody(server: SimulatedOllama, awaited: bool) -> None:
     assert await call(embeddings(), awaited, "embed_documents", []) == []
     assert server.requests == []
-
-
-@both
-async def test_an_empty_text_is_named(server: SimulatedOllama, awaited: bool) -> None:
-    with pytest.raises(ollama_dify.EmbeddingError) as caught:
-        await call(embeddings(), awaited, "embed_documents", ["one", "", "three"])
-
-    assert caught.value.indexes == (1,)
-
-
-@both
-async def test_failed_texts_can_be_skipped(server: SimulatedOllama, awaited: bool) -> None:
-    model = embeddings(skip_failed=True)
-
-    one, none, three = await call(model, awaited, "embed_documents", ["one", "", "three"])
-
-    assert (len(one), none, len(three)) == (768, None, 768)
-    with pytest.raises(ollama_dify.EmbeddingError):
-        await call(model, awaited, "embed_query", "")

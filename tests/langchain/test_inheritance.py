@@ -8,11 +8,12 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from langchain_core.documents import Document
 from langchain_core.load import dumpd, dumps, load
 from pydantic import SecretStr
 
 import ollama_dify
-from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyLLM
+from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyLLM, OllamaDifyRerank
 from ollama_dify.testing import SimulatedOllama
 
 KEY = "sk-very-secret"
@@ -20,6 +21,7 @@ CLASSES: dict[str, tuple[Any, Any]] = {
     "chat": (ChatOllamaDify, ollama_dify.ChatSettings),
     "llm": (OllamaDifyLLM, ollama_dify.ChatSettings),
     "embeddings": (OllamaDifyEmbeddings, ollama_dify.EmbeddingSettings),
+    "rerank": (OllamaDifyRerank, ollama_dify.RerankSettings),
 }
 each = pytest.mark.parametrize(("kind", "settings"), CLASSES.values(), ids=CLASSES)
 COPIES: dict[str, Any] = {
@@ -113,6 +115,8 @@ def test_a_copy_keeps_its_secrets_and_works(
 def use(model: Any) -> None:
     if isinstance(model, OllamaDifyEmbeddings):
         model.embed_query("Hello")
+    elif isinstance(model, OllamaDifyRerank):
+        model.compress_documents([Document("Hello")], "Hello")
     else:
         model.invoke("Hello")
 
@@ -174,8 +178,12 @@ def test_repr_shows_what_was_set(kind: Any, settings: Any) -> None:
 
 @each
 def test_settings_of_another_kind_of_model(kind: Any, settings: Any) -> None:
-    wrong = ollama_dify.ChatSettings if kind is OllamaDifyEmbeddings else ollama_dify.EmbeddingSettings
-    named = "for_embedding" if kind is OllamaDifyEmbeddings else "ChatSettings"
+    wrong = (
+        ollama_dify.EmbeddingSettings
+        if issubclass(kind, ollama_dify.ChatSettings)
+        else ollama_dify.ChatSettings
+    )
+    named = {OllamaDifyEmbeddings: "for_embedding", OllamaDifyRerank: "for_rerank"}.get(kind, "ChatSettings")
     with pytest.raises(ollama_dify.ConfigurationError, match=named):
         kind.from_settings(wrong(model="m"))
 
@@ -189,7 +197,10 @@ async def test_a_model_can_be_closed_and_used_again(
         use(model)
     use(model)
     async with model:
-        await (model.aembed_query("a") if kind is OllamaDifyEmbeddings else model.ainvoke("a"))
+        if kind is OllamaDifyRerank:
+            await model.acompress_documents([Document("a")], "a")
+        else:
+            await (model.aembed_query("a") if kind is OllamaDifyEmbeddings else model.ainvoke("a"))
     model.close()
 
     assert len(server.requests) == 3

@@ -15,11 +15,11 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 
 import llamaindex_ollama_dify
-from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
+from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding, OllamaDifyRerank
 from ollama_dify import ChatSettings, ConfigurationError, EmbeddingSettings
 
-CLASSES: list[Any] = [OllamaDify, OllamaDifyEmbedding]
-both = pytest.mark.parametrize("cls", CLASSES, ids=["llm", "embedding"])
+CLASSES: list[Any] = [OllamaDify, OllamaDifyEmbedding, OllamaDifyRerank]
+both = pytest.mark.parametrize("cls", CLASSES, ids=["llm", "embedding", "rerank"])
 SECRET = "sk-very-secret"
 SECRETS: dict[str, Any] = {
     "api_key": SECRET,
@@ -33,7 +33,12 @@ def make(cls: Any, **values: Any) -> Any:
 
 
 def test_public_names() -> None:
-    assert llamaindex_ollama_dify.__all__ == ["OllamaDify", "OllamaDifyEmbedding", "prompt_template"]
+    assert llamaindex_ollama_dify.__all__ == [
+        "OllamaDify",
+        "OllamaDifyEmbedding",
+        "OllamaDifyRerank",
+        "prompt_template",
+    ]
 
 
 @both
@@ -78,7 +83,8 @@ def test_secrets_are_hidden(cls: Any) -> None:
         str(model),
         json.dumps(model.to_dict(), default=str),
         model.to_json(),
-        str(model.to_payload()),
+        # A postprocessor has none.
+        str(getattr(model, "to_payload", dict)()),
     ]
     for text in shown:
         assert not any(secret in text for secret in (SECRET, "header-secret", "proxy-secret"))
@@ -151,9 +157,8 @@ def test_repr_shows_what_was_set(cls: Any) -> None:
 
 @both
 def test_settings_of_another_kind_of_model(cls: Any) -> None:
-    wrong, named = (
-        (EmbeddingSettings, "ChatSettings") if cls is OllamaDify else (ChatSettings, "for_embedding")
-    )
+    wrong = EmbeddingSettings if cls is OllamaDify else ChatSettings
+    named = {OllamaDifyEmbedding: "for_embedding", OllamaDifyRerank: "for_rerank"}.get(cls, "ChatSettings")
     with pytest.raises(ConfigurationError, match=named):
         cls.from_settings(wrong(model="m"))
 

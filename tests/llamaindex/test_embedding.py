@@ -145,6 +145,7 @@ async def test_the_bad_text_is_named_by_its_place(
 ) -> None:
     embedding = make_embedding(
         batch_size=2,
+        on_empty="error",
         embeddings_cache=SimpleKVStore() if cached else None,
         rate_limiter=CountingLimiter() if limited else None,
     )
@@ -191,19 +192,6 @@ async def test_cached_text_is_not_taken_for_a_query(
     assert inputs(server)[-1][0].endswith("query: ships")
     assert await embed(embedding, "get_text_embedding", "ships") == text
     assert len(inputs(server)) == 2
-
-
-@batched
-async def test_failed_texts_can_be_left_out(
-    make_embedding: MakeEmbedding, watcher: Watcher, form: str
-) -> None:
-    embedding = make_embedding(skip_failed=True, embeddings_cache=SimpleKVStore())
-    vectors = await embed(embedding, form, ["A ship.", "", "A harbour."])
-    assert [vector is None for vector in vectors] == [False, True, False]
-    (ended,) = watcher.of(EmbeddingEndEvent)
-    assert ended.chunks == ["A ship.", "A harbour."]
-    with pytest.raises(EmbeddingError, match="no vector"):
-        await embed(embedding, "aget_query_embedding", "")
 
 
 def test_two_kinds_of_prefixes_exclude_each_other(make_embedding: MakeEmbedding) -> None:

@@ -178,13 +178,13 @@ with SimulatedOllama() as server:
     [
         pytest.param(
             "langchain_ollama_dify",
-            ("ChatOllamaDify", "OllamaDifyLLM", "OllamaDifyEmbeddings"),
+            ("ChatOllamaDify", "OllamaDifyLLM", "OllamaDifyEmbeddings", "OllamaDifyRerank"),
             ("llama_index", "workflows"),
             id="langchain",
         ),
         pytest.param(
             "llamaindex_ollama_dify",
-            ("OllamaDify", "OllamaDifyEmbedding"),
+            ("OllamaDify", "OllamaDifyEmbedding", "OllamaDifyRerank"),
             ("langchain_core", "langchain", "langsmith"),
             id="llamaindex",
         ),

@@ -127,6 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     embed = _with_server(command("embed", _("Embed texts.")), json=True)
     embed.add_argument("model", metavar="MODEL")
     embed.add_argument("text", metavar="TEXT", nargs="*", help=_("Unset: the lines of standard input."))
+    app = _with_server(
+        command("app", _("Show a Dify app's Ollama models, and code for them."), "app"), json=True
+    )
+    app.add_argument("file", metavar="FILE", help=_("An export (DSL) of the app."))
     _add_demo(command("demo", _("Answer questions over files and images through both frameworks.")))
     _add_simulate(command("simulate", _("Serve a simulated Ollama: the real protocol, no model.")))
     return parser

@@ -44,7 +44,7 @@ class FilledForm:
 
 def _shown(one: FormField, value: str) -> str:
     names = {stored: labels[current_language()] for stored, labels in one.options}
-    return names.get(value, "Rerank" if value == "rerank" else value)
+    return names.get(value, value)
 
 
 def fill_form(info: ModelInfo, base_url: str, kind: str | None) -> FilledForm:

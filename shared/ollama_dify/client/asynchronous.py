@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -16,43 +14,44 @@ from ..settings.model import ConnectionSettings
 from ..transport.network import CancelToken
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, check_call
-from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
-from .blocking import mark_begun
+from ..wire.responses import (
+    ChatChunk,
+    ChatResult,
+    EmbedResult,
+    LocalModel,
+    ModelInfo,
+    RerankResult,
+    RunningModel,
+)
+from ..wire.streaming import ChatDecoder
+from . import operations
 from .chat import ask
+from .operations import CommonClient, CommonStream, PullDecoder, PullProgress, mark_begun, pull_request
 from .request import Request
-from .session import ModelCache, OpenedStream, Session, chat_settings
+from .session import ModelCache, chat_settings
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
-    from ..transport.asynchronous import AsyncNetwork, AsyncStream, AsyncTransport
+    from ..transport.asynchronous import AsyncNetwork, AsyncTransport
     from .embed import Kind, Progress
-    from .pull import PullProgress
 else:
     # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
-    Kind = Progress = PullProgress = TokenCount = TokenCounter = Any
+    Kind = Progress = TokenCount = TokenCounter = Any
 
 __all__ = ["AsyncChatStream", "AsyncOllamaClient"]
 
 
-class AsyncChatStream:
+class AsyncChatStream(CommonStream[AsyncGenerator[ChatChunk, None]]):
     """The async twin of `ChatStream`."""
 
     def __init__(self, client: AsyncOllamaClient, request: Request) -> None:
-        self._begun: list[OpenedStream[AsyncStream]] = []
-        self._token = CancelToken()
-        self._chunks: AsyncGenerator[ChatChunk, None] | None = _async_chunks(
-            client, request, self._begun, self._token
-        )
-        self._known = weakref.ref(self._chunks)
-
-    @property
-    def result(self) -> ChatResult:
-        return self._begun[0].decoder.result() if self._begun else ChatResult()
+        begun: list[ChatDecoder] = []
+        token = CancelToken()
+        super().__init__(_async_chunks(client, request, begun, token), begun, token)
 
     def __aiter__(self) -> AsyncIterator[ChatChunk]:
-        chunks, self._chunks = self._known(), None
-        return self if chunks is None else chunks
+        return self._handed_over() or self
 
     async def __anext__(self) -> ChatChunk:
         chunks = self._known()
@@ -82,18 +81,14 @@ class AsyncChatStream:
 
 
 async def _async_chunks(
-    client: AsyncOllamaClient,
-    request: Request,
-    begun: list[OpenedStream[AsyncStream]],
-    token: CancelToken,
+    client: AsyncOllamaClient, request: Request, begun: list[ChatDecoder], token: CancelToken
 ) -> AsyncGenerator[ChatChunk, None]:
-    network = client._network(request.settings, token)
+    network: AsyncNetwork = client._network(request.settings, token)
     session = client._session(request.settings, network)
-    opened = await ask(session, request, partial(session.begin, network.open))
-    begun.append(opened)
-    stream, decoder = opened.stream, opened.decoder
+    stream, decoder, first = await ask(session, request, partial(session.begin, network.open))
+    begun.append(decoder)
     try:
-        for chunk in opened.chunks:
+        for chunk in first:
             yield chunk
         if decoder.finished:
             stream.finish()
@@ -107,18 +102,17 @@ async def _async_chunks(
         for chunk in decoder.close():
             yield chunk
     except OllamaError as error:
-        mark_begun(error, opened)
+        mark_begun(error, decoder)
         raise
     finally:
         await stream.aclose()
 
 
-class AsyncOllamaClient:
+class AsyncOllamaClient(CommonClient["AsyncTransport"]):
     """The async twin of `OllamaClient`; usable from several event loops, each with its own connections."""
 
     def __init__(self, settings: ConnectionSettings, *, caches: dict[str, ModelCache] | None = None) -> None:
-        self.settings = settings
-        self._caches = {} if caches is None else caches
+        super().__init__(settings, caches=caches)
         self._transports: WeakKeyDictionary[
             asyncio.AbstractEventLoop, dict[tuple[int, tuple[Any, ...]], AsyncTransport]
         ] = WeakKeyDictionary()
@@ -136,7 +130,7 @@ class AsyncOllamaClient:
         tool_choice: None or "auto", "none", "required", or a tool's name.
         call: settings for this call only, such as temperature=0 or num_predict=64.
         """
-        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=False)
+        request = self._request(messages, call, tools=tools, tool_choice=tool_choice, streamed=False)
         return await self.ask(request)
 
     def chat_stream(
@@ -148,16 +142,16 @@ class AsyncOllamaClient:
         **call: Any,
     ) -> AsyncChatStream:
         """Answer a conversation, piece by piece."""
-        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=True)
+        request = self._request(messages, call, tools=tools, tool_choice=tool_choice, streamed=True)
         return self.ask_stream(request)
 
     async def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
-        return await self.ask(Request.generate(self.settings, prompt, call, streamed=False))
+        return await self.ask(self._request(Prompt.of(prompt), call, streamed=False))
 
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> AsyncChatStream:
         """Complete a prompt, piece by piece."""
-        return self.ask_stream(Request.generate(self.settings, prompt, call, streamed=True))
+        return self.ask_stream(self._request(Prompt.of(prompt), call, streamed=True))
 
     async def ask(self, request: Request) -> ChatResult:
         """Answer a request that was made before, in one piece."""
@@ -169,22 +163,34 @@ class AsyncOllamaClient:
         return AsyncChatStream(self, request)
 
     async def embed(
-        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind | None = None,
+        progress: Progress | None = None,
+        skip_failed: bool = False,
     ) -> EmbedResult:
         """The vectors of texts, in order.
 
         kind: "query" or "document", for models with prefixes (`prefixes=True`). progress: called after each
-        batch with how many more texts are done.
+        batch with how many more texts are done. skip_failed: None in the place of a text without a vector,
+        whose position is in the result's `failed`, instead of an error.
         Raises EmbeddingError naming the positions of texts without a usable vector.
         """
-        return await self._session().embed(texts, kind=kind, progress=progress)
+        return await operations.embed(
+            self._session(), texts, kind=kind, progress=progress, skip_failed=skip_failed
+        )
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """How relevant each document is to the query, from 0 to 1: the chance of a yes."""
+        return await operations.rerank(self._session(), query, documents)
 
     async def embedding_fingerprint(self) -> str:
         """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
 
         Asks the server for the model's digest and for one vector.
         """
-        return await self._session().embedding_fingerprint()
+        return await operations.embedding_fingerprint(self._session())
 
     async def model_info(self, model: str | None = None) -> ModelInfo:
         """What the server says of a model, looked up once per digest."""
@@ -206,14 +212,24 @@ class AsyncOllamaClient:
         """The server's version."""
         return await self._session().version()
 
-    def pull(self, model: str | None = None) -> AsyncIterator[PullProgress]:
+    async def pull(self, model: str | None = None) -> AsyncIterator[PullProgress]:
         """Have the server download a model, the settings' one unless another is named.
 
         Iterate for its progress to the end; leaving the loop early ends the download.
         """
-        from .pull import apull
-
-        return apull(self.settings, partial(self._network, self.settings, CancelToken()), model)
+        network: AsyncNetwork = self._network(self.settings, CancelToken())
+        request = pull_request(self.settings, model)
+        stream, decoder = await network.open(request), PullDecoder(request.model or "")
+        try:
+            for progress in decoder.feed(stream.first):
+                yield progress
+            async for data in stream:
+                for progress in decoder.feed(data):
+                    yield progress
+            for progress in decoder.close():
+                yield progress
+        finally:
+            await stream.aclose()
 
     async def count_tokens(
         self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
@@ -222,19 +238,15 @@ class AsyncOllamaClient:
         settings = self.settings
         if not isinstance(counted, str):
             settings = check_call(chat_settings(settings), call)
-        return await self._session(settings).count_tokens(counted, tools)
+        return await operations.count_tokens(self._session(settings), counted, tools)
 
     async def counter(self) -> TokenCounter:
         """The model's counter: counts texts, and bounds conversations, without network."""
-        return await self._session().counter()
+        return await operations.counter(self._session())
 
     async def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
-        return await self._session().warmup()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle or a copy holds the settings, and connects by itself."""
-        return type(self), (self.settings,)
+        return await operations.warmup(self._session())
 
     async def aclose(self) -> None:
         """Close this event loop's connections; the client connects again when it is used again."""
@@ -250,27 +262,7 @@ class AsyncOllamaClient:
     ) -> None:
         await self.aclose()
 
-    def _network(self, settings: ConnectionSettings, token: CancelToken) -> AsyncNetwork:
-        """The network of one call, which begins now."""
-        timeouts = settings.timeouts
-        token.start(timeouts.total)
-        return self._transport().network(timeouts, token)
-
-    def _session(
-        self, settings: ConnectionSettings | None = None, network: AsyncNetwork | None = None
-    ) -> Session:
-        """The server as one call sees it. settings: those of the call."""
-        settings = self.settings if settings is None else settings
-        network = self._network(settings, CancelToken()) if network is None else network
-        return Session(settings, network, self.cache)
-
-    @property
-    def cache(self) -> ModelCache:
-        """What was looked up of the server, by this client and its twin."""
-        return self._caches.setdefault(self.settings.address.url, ModelCache())
-
-    def _transport(self) -> AsyncTransport:
-        """The transport of this event loop in this process."""
+    def _transports_here(self) -> dict[tuple[int, tuple[Any, ...]], AsyncTransport]:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError as error:
@@ -286,12 +278,9 @@ class AsyncOllamaClient:
                 if other.is_closed():
                     self._transports.pop(other, None)
             here = self._transports.setdefault(loop, {})
-        key = (os.getpid(), self.settings.connection_values())
-        transport = here.get(key)
-        if transport is None:
-            from ..transport.asynchronous import AsyncTransport
+        return here
 
-            # What an assignment made stale closes itself once nobody holds it.
-            here.clear()
-            transport = here[key] = AsyncTransport(self.settings)
-        return transport
+    def _connect(self) -> AsyncTransport:
+        from ..transport.asynchronous import AsyncTransport
+
+        return AsyncTransport(self.settings)

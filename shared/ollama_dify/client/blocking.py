@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -14,25 +12,35 @@ from ..settings.model import ConnectionSettings
 from ..transport.network import CancelToken, run
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, check_call
-from ..wire.responses import ChatChunk, ChatResult, EmbedResult, LocalModel, ModelInfo, RunningModel
+from ..wire.responses import (
+    ChatChunk,
+    ChatResult,
+    EmbedResult,
+    LocalModel,
+    ModelInfo,
+    RerankResult,
+    RunningModel,
+)
+from ..wire.streaming import ChatDecoder
+from . import operations
 from .chat import ask
+from .operations import CommonClient, CommonStream, PullDecoder, PullProgress, mark_begun, pull_request
 from .request import Request
-from .session import ModelCache, OpenedStream, Session, chat_settings
+from .session import ModelCache, chat_settings
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
-    from ..transport.blocking import BlockingNetwork, BlockingStream, Transport
+    from ..transport.blocking import BlockingNetwork, Transport
     from .embed import Kind, Progress
-    from .pull import PullProgress
 else:
     # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
-    Kind = Progress = PullProgress = TokenCount = TokenCounter = Any
+    Kind = Progress = TokenCount = TokenCounter = Any
 
 __all__ = ["ChatStream", "OllamaClient"]
 
 
-class ChatStream:
+class ChatStream(CommonStream[Generator[ChatChunk, None, None]]):
     """A streamed answer: iterate for its chunks; leaving the loop early closes the connection.
 
     The request is sent when iteration begins. `result` is the answer so far, whole at the end. An error on
@@ -40,22 +48,12 @@ class ChatStream:
     """
 
     def __init__(self, client: OllamaClient, request: Request) -> None:
-        self._begun: list[OpenedStream[BlockingStream]] = []
-        self._token = CancelToken()
-        # The generator holds no reference to this object, so it is closed when the loop that holds it ends.
-        self._chunks: Generator[ChatChunk, None, None] | None = _chunks(
-            client, request, self._begun, self._token
-        )
-        self._known = weakref.ref(self._chunks)
-
-    @property
-    def result(self) -> ChatResult:
-        return self._begun[0].decoder.result() if self._begun else ChatResult()
+        begun: list[ChatDecoder] = []
+        token = CancelToken()
+        super().__init__(_chunks(client, request, begun, token), begun, token)
 
     def __iter__(self) -> Iterator[ChatChunk]:
-        # From here on the loop alone holds the generator, so that leaving the loop closes it.
-        chunks, self._chunks = self._known(), None
-        return iter(()) if chunks is None else chunks
+        return self._handed_over() or iter(())
 
     def __next__(self) -> ChatChunk:
         chunks = self._known()
@@ -85,18 +83,14 @@ class ChatStream:
 
 
 def _chunks(
-    client: OllamaClient,
-    request: Request,
-    begun: list[OpenedStream[BlockingStream]],
-    token: CancelToken,
+    client: OllamaClient, request: Request, begun: list[ChatDecoder], token: CancelToken
 ) -> Generator[ChatChunk, None, None]:
-    network = client._network(request.settings, token)
+    network: BlockingNetwork = client._network(request.settings, token)
     session = client._session(request.settings, network)
-    opened = run(ask(session, request, partial(session.begin, network.open)))
-    begun.append(opened)
-    stream, decoder = opened.stream, opened.decoder
+    stream, decoder, first = run(ask(session, request, partial(session.begin, network.open)))
+    begun.append(decoder)
     try:
-        yield from opened.chunks
+        yield from first
         if decoder.finished:
             stream.finish()
         for data in stream:
@@ -107,32 +101,23 @@ def _chunks(
                 stream.finish()
         yield from decoder.close()
     except OllamaError as error:
-        mark_begun(error, opened)
+        mark_begun(error, decoder)
         raise
     finally:
         stream.close()
 
 
-def mark_begun(error: OllamaError, opened: OpenedStream[Any]) -> None:
-    """Add what had arrived to an error on the way."""
-    if error.partial is None:
-        error.partial = opened.decoder.result()
-    # The caller has seen chunks, so the same request would repeat them.
-    error.retryable = False
-    error.attempts = max(error.attempts, 1)
-
-
-class OllamaClient:
+class OllamaClient(CommonClient["Transport"]):
     """A client for one server: `with OllamaClient(ChatSettings(model="llava")) as client: …`.
 
-    settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, any of them for the rest.
+    settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, `RerankSettings` for
+    rerank, any of them for the rest.
     caches: of a twin client, to share what it looked up.
     Safe to share between threads and to use after a fork. Raises the errors of `ollama_dify.errors`.
     """
 
     def __init__(self, settings: ConnectionSettings, *, caches: dict[str, ModelCache] | None = None) -> None:
-        self.settings = settings
-        self._caches = {} if caches is None else caches
+        super().__init__(settings, caches=caches)
         self._transports: dict[tuple[int, tuple[Any, ...]], Transport] = {}
 
     def chat(
@@ -148,7 +133,7 @@ class OllamaClient:
         tool_choice: None or "auto", "none", "required", or a tool's name.
         call: settings for this call only, such as temperature=0 or num_predict=64.
         """
-        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=False)
+        request = self._request(messages, call, tools=tools, tool_choice=tool_choice, streamed=False)
         return self.ask(request)
 
     def chat_stream(
@@ -160,16 +145,16 @@ class OllamaClient:
         **call: Any,
     ) -> ChatStream:
         """Answer a conversation, piece by piece."""
-        request = Request.chat(self.settings, messages, tools, tool_choice, call, streamed=True)
+        request = self._request(messages, call, tools=tools, tool_choice=tool_choice, streamed=True)
         return self.ask_stream(request)
 
     def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
-        return self.ask(Request.generate(self.settings, prompt, call, streamed=False))
+        return self.ask(self._request(Prompt.of(prompt), call, streamed=False))
 
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> ChatStream:
         """Complete a prompt, piece by piece."""
-        return self.ask_stream(Request.generate(self.settings, prompt, call, streamed=True))
+        return self.ask_stream(self._request(Prompt.of(prompt), call, streamed=True))
 
     def ask(self, request: Request) -> ChatResult:
         """Answer a request that was made before, in one piece."""
@@ -181,22 +166,39 @@ class OllamaClient:
         return ChatStream(self, request)
 
     def embed(
-        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind | None = None,
+        progress: Progress | None = None,
+        skip_failed: bool = False,
     ) -> EmbedResult:
         """The vectors of texts, in order.
 
         kind: "query" or "document", for models with prefixes (`prefixes=True`). progress: called after each
-        batch with how many more texts are done, one call at a time, in this or a worker thread.
+        batch with how many more texts are done, one call at a time, in this or a worker thread. skip_failed:
+        None in the place of a text without a vector, whose position is in the result's `failed`, instead of
+        an error.
         Raises EmbeddingError naming the positions of texts without a usable vector.
         """
-        return run(self._session().embed(texts, kind=kind, progress=progress))
+        return run(
+            operations.embed(self._session(), texts, kind=kind, progress=progress, skip_failed=skip_failed)
+        )
+
+    def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """How relevant each document is to the query, from 0 to 1: the chance of a yes.
+
+        One request a document, `max_concurrency` at once. Raises ContextOverflowError for a document that
+        does not fit (`overflow="error"`), CapabilityError for a server without log probabilities.
+        """
+        return run(operations.rerank(self._session(), query, documents))
 
     def embedding_fingerprint(self) -> str:
         """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
 
         Asks the server for the model's digest and for one vector.
         """
-        return run(self._session().embedding_fingerprint())
+        return run(operations.embedding_fingerprint(self._session()))
 
     def model_info(self, model: str | None = None) -> ModelInfo:
         """What the server says of a model, looked up once per digest."""
@@ -223,9 +225,16 @@ class OllamaClient:
 
         Iterate for its progress to the end; leaving the loop early ends the download.
         """
-        from .pull import pull
-
-        return pull(self.settings, partial(self._network, self.settings, CancelToken()), model)
+        network: BlockingNetwork = self._network(self.settings, CancelToken())
+        request = pull_request(self.settings, model)
+        stream, decoder = run(network.open(request)), PullDecoder(request.model or "")
+        try:
+            yield from decoder.feed(stream.first)
+            for data in stream:
+                yield from decoder.feed(data)
+            yield from decoder.close()
+        finally:
+            stream.close()
 
     def count_tokens(
         self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
@@ -238,22 +247,18 @@ class OllamaClient:
         settings = self.settings
         if not isinstance(counted, str):
             settings = check_call(chat_settings(settings), call)
-        return run(self._session(settings).count_tokens(counted, tools))
+        return run(operations.count_tokens(self._session(settings), counted, tools))
 
     def counter(self) -> TokenCounter:
         """The model's counter: counts texts, and bounds conversations, without network."""
-        return run(self._session().counter())
+        return run(operations.counter(self._session()))
 
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick.
 
         Sees a model that was pulled anew under the same name.
         """
-        return run(self._session().warmup())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle or a copy holds the settings, and connects by itself."""
-        return type(self), (self.settings,)
+        return run(operations.warmup(self._session()))
 
     def close(self) -> None:
         """Close the connections; the client connects again when it is used again."""
@@ -269,38 +274,10 @@ class OllamaClient:
     ) -> None:
         self.close()
 
-    def _network(self, settings: ConnectionSettings, token: CancelToken) -> BlockingNetwork:
-        """The network of one call, which begins now."""
-        timeouts = settings.timeouts
-        token.start(timeouts.total)
-        return self._transport().network(timeouts, token)
+    def _transports_here(self) -> dict[tuple[int, tuple[Any, ...]], Transport]:
+        return self._transports
 
-    def _session(
-        self, settings: ConnectionSettings | None = None, network: BlockingNetwork | None = None
-    ) -> Session:
-        """The server as one call sees it. settings: those of the call."""
-        settings = self.settings if settings is None else settings
-        network = self._network(settings, CancelToken()) if network is None else network
-        return Session(settings, network, self.cache)
+    def _connect(self) -> Transport:
+        from ..transport.blocking import Transport
 
-    @property
-    def cache(self) -> ModelCache:
-        """What was looked up of the server, by this client and its twin."""
-        return self._caches.setdefault(self.settings.address.url, ModelCache())
-
-    def _transport(self) -> Transport:
-        """This process's transport: what a fork inherited is left alone, what an assignment made stale is
-        replaced."""
-        key = (os.getpid(), self.settings.connection_values())
-        known = self._transports
-        transport = known.get(key)
-        if transport is None:
-            # Importing the network costs more than all the rest: only who asks a server pays it.
-            from ..transport.blocking import Transport
-
-            made = Transport(self.settings)
-            transport = known.setdefault(key, made)
-            for stale in [other for other in list(known) if other != key]:
-                # Not closed: a stream of it may be open. It closes itself once nobody holds it.
-                known.pop(stale, None)
-        return transport
+        return Transport(self.settings)

@@ -32,19 +32,20 @@ async def embed(
     *,
     kind: Kind | None = None,
     progress: Progress | None = None,
+    skip_failed: bool = False,
 ) -> EmbedResult:
     """The vectors of all texts, in order.
 
     Raises EmbeddingError naming the positions of texts without a usable vector and why, with the others'
-    vectors in its `partial` (or gives None for them with `skip_failed=True`). Empty texts are among them,
-    found before anything is sent: for one alone the server has no vector, in a batch it makes one of
-    nothing. Spaces do have a vector. What is no text's fault ends the call: nothing more is asked, and what
-    is done is in `partial`.
+    vectors in its `partial` (or gives None for them with `skip_failed=True`). Empty texts are sent like all
+    others, since texts go as an array, in which the server has a vector for them; with `on_empty="error"`
+    they are found before anything is sent. What is no text's fault ends the call: nothing more is asked, and
+    what is done is in `partial`.
     """
     prefix = prefix_of(settings, kind)
     texts = _checked_list(texts)
-    reasons = _unsendable(texts)
-    if reasons and not settings.skip_failed:
+    reasons = _unsendable(texts, may_be_empty=settings.on_empty == "embed")
+    if reasons and not skip_failed:
         raise _failure(settings, reasons, len(texts))
     positions: Sequence[int] = range(len(texts))
     if reasons:
@@ -59,12 +60,13 @@ async def embed(
     if batches:
         jobs = [partial(_settled, batch, advance) for batch in batches]
         await session.network.gather(jobs, settings.max_concurrency)
-    return _gathered(job, len(texts), parts, batches, reasons)
+    return _gathered(job, len(texts), parts, batches, reasons, skip_failed=skip_failed)
 
 
 def fingerprint(settings: EmbeddingSettings, digest: str, dimension: int) -> str:
     """A short name for all that decides what vectors mean: store it beside an index, compare before using it.
 
+    Letters, digits and hyphens, so that it may be part of a file's name or of a key in a store.
     Same model digest, dimension, query and document prefixes and overflow policy (with the context size where
     that decides what is cut or split) give the same text on every machine; anything else another.
     """
@@ -78,7 +80,7 @@ def fingerprint(settings: EmbeddingSettings, digest: str, dimension: int) -> str
         "context_size": None if settings.overflow == "error" else settings.context_size,
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return f"ollama-dify-1:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    return f"ollama-dify-1-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 async def embedding_fingerprint(session: Session, settings: EmbeddingSettings) -> str:
@@ -134,11 +136,11 @@ def _checked_list(texts: Iterable[str]) -> list[str]:
     return listed
 
 
-def _unsendable(texts: Sequence[str]) -> dict[int, str]:
+def _unsendable(texts: Sequence[str], *, may_be_empty: bool) -> dict[int, str]:
     """Positions of texts that are not worth sending, and why."""
     reasons = {}
     for index, text in enumerate(texts):
-        if not text:
+        if not may_be_empty and not text.strip():
             reasons[index] = "empty"
         elif not text.isascii() and not _is_unicode(text):
             reasons[index] = "a lone surrogate, which is not valid Unicode"
@@ -154,7 +156,13 @@ def _is_unicode(text: str) -> bool:
 
 
 def _gathered(
-    job: Job, count: int, parts: Sequence[Sequence[int]], batches: Sequence[Batch], reasons: dict[int, str]
+    job: Job,
+    count: int,
+    parts: Sequence[Sequence[int]],
+    batches: Sequence[Batch],
+    reasons: dict[int, str],
+    *,
+    skip_failed: bool,
 ) -> EmbedResult:
     """The batches as one result. Raises what stopped them, or what is wrong with texts."""
     vectors: list[list[float] | None] = [None] * count
@@ -172,7 +180,7 @@ def _gathered(
     reasons = {**reasons, **{index: _reason(error) for index, error in errors.items()}, **_odd(vectors)}
     for index in reasons:
         vectors[index] = None
-    if reasons and not job.settings.skip_failed:
+    if reasons and not skip_failed:
         raise _failure(job.settings, reasons, count, vectors, list(errors.values())) from next(
             iter(errors.values()), None
         )
@@ -241,7 +249,10 @@ def _failure(
         hints.append('Shorten what is too long, or set overflow="split" (pieces, averaged) or "truncate".')
     if vectors is not None:
         hints.append("The other vectors are in the error's `partial`.")
-    hints.append("Leave these texts out, or set skip_failed=True for None in their place.")
+    hints.append(
+        "Leave these texts out (their positions are in the error's `indexes`), or call "
+        "embed(texts, skip_failed=True), which gives None in their place."
+    )
     first = errors[0] if errors else None
     return EmbeddingError(
         f"No usable vector for {len(indexes)} of {count} texts ({'; '.join(lines)}).".replace("\n", " "),

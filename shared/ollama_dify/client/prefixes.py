@@ -9,7 +9,7 @@ from typing import Literal
 from ..errors import ConfigurationError
 from ..settings.model import EmbeddingSettings
 
-__all__ = ["FAMILIES", "Family", "Kind", "Prefixes", "prefix_of", "prefixes_of"]
+__all__ = ["FAMILIES", "Family", "Kind", "Prefixes", "name_to_search", "prefix_of", "prefixes_of"]
 
 Kind = Literal["query", "document"]
 
@@ -141,12 +141,14 @@ def prefix_of(settings: EmbeddingSettings, kind: Kind | None) -> str:
     return both.query if kind == "query" else both.document
 
 
+def name_to_search(model: str) -> str:
+    """A model's name as the tables' patterns take it: lower case, `_` as `-`, without its tag."""
+    head, slash, last = model.lower().replace("_", "-").rpartition("/")
+    return head + slash + last.partition(":")[0]
+
+
 def _family(model: str) -> Prefixes:
-    # hf.co/nomic-ai/nomic-embed-text-v1.5-GGUF:Q4_K_M → its last part without the tag, and the part before
-    # for publishers that name the model there.
-    name = model.lower().replace("_", "-")
-    head, slash, last = name.rpartition("/")
-    name = head + slash + last.partition(":")[0]
+    name = name_to_search(model)
     for family in FAMILIES:
         if re.search(family.pattern, name):
             return family.prefixes

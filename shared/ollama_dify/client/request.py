@@ -12,14 +12,13 @@ from ..errors import CapabilityError, ConfigurationError, ContextOverflowError, 
 from ..media.audio import Audio
 from ..media.image import Image, ImageUrl
 from ..media.load import check_fetching_allowed
-from ..settings.model import ChatSettings, ConnectionSettings
+from ..settings.model import ChatSettings
 from ..wire.messages import Content, Message, TextPart, Tool
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
 from ..wire.responses import ChatChunk, ChatResult, CutBy, Finish
 from ..wire.streaming import ChatDecoder, ChunkFilter
 from ..wire.think_tags import ThinkTags, thinking_apart
 from ..wire.tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
-from .session import chat_settings
 from .trim import ContextReport, drop_oldest, kept, length
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class Request:
                     f"{min(extra)!r} belongs to /api/generate, and mode='chat' uses /api/chat.",
                     hint='Use mode="completion", or leave it out.',
                 )
-            return cls._chat(of_call, asked, tools, tool_choice, call, streamed=streamed)
+            return cls.made(of_call, asked, call, tools=tools, tool_choice=tool_choice, streamed=streamed)
         if tools or tool_choice not in (None, "auto", "none"):
             raise CapabilityError(
                 f'{len(tools)} tool(s) given, but mode="completion" uses /api/generate, which takes none.',
@@ -97,42 +96,29 @@ class Request:
                 hint='Use mode="chat" for tools.',
             )
         prompt = asked if isinstance(asked, Prompt) else as_prompt(asked)
-        return cls._generate(of_call, replace(prompt, **extra), call, streamed=streamed)
+        return cls.made(of_call, replace(prompt, **extra), call, streamed=streamed)
 
     @classmethod
-    def chat(
-        cls,
-        settings: ConnectionSettings,
-        messages: Sequence[Message],
-        tools: Sequence[Tool],
-        tool_choice: str | None,
-        call: Mapping[str, Any],
-        *,
-        streamed: bool,
-    ) -> Request:
-        """A conversation for /api/chat; call: what overrides the settings."""
-        settings = check_call(chat_settings(settings), call)
-        return cls._chat(settings, messages, tools, tool_choice, call, streamed=streamed)
-
-    @classmethod
-    def generate(
-        cls, settings: ConnectionSettings, prompt: str | Prompt, call: Mapping[str, Any], *, streamed: bool
-    ) -> Request:
-        """A prompt for /api/generate; call: what overrides the settings."""
-        prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
-        return cls._generate(check_call(chat_settings(settings), call), prompt, call, streamed=streamed)
-
-    @classmethod
-    def _chat(
+    def made(
         cls,
         settings: ChatSettings,
-        messages: Sequence[Message],
-        tools: Sequence[Tool],
-        tool_choice: str | None,
+        asked: Asked,
         call: Mapping[str, Any],
         *,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
         streamed: bool,
     ) -> Request:
+        """A request for /api/chat or, of a prompt, /api/generate.
+
+        settings: those of the call, checked. call: what it overrides, which says whether it has an own limit.
+        """
+        own_limit = call.get("num_predict") is not None or call.get("max_tokens") is not None
+        if isinstance(asked, Prompt):
+            _check_addresses(settings, asked.images)
+            wire = generate_request(settings, asked, streamed=streamed)
+            needs = _capabilities(asked.images)
+            return cls(settings, wire, ToolPlan(), needs, prompt=asked, own_limit=own_limit)
         plan = plan_tools(tools, tool_choice)
         if plan.forced and settings.format is not None:
             raise ConfigurationError(
@@ -143,19 +129,10 @@ class Request:
             plan = plan_calls_or_answer(plan, settings.format)
         if plan.format is not None:
             settings = check_call(settings, {"format": plan.format})
-        _check_addresses(settings, [part for message in messages for part in message.content])
-        wire = chat_request(settings, messages, tools=plan.tools, streamed=streamed)
-        needs = _capabilities([part for message in messages for part in message.content])
-        return cls(settings, wire, plan, needs, tuple(messages), own_limit=_says_limit(call))
-
-    @classmethod
-    def _generate(
-        cls, settings: ChatSettings, prompt: Prompt, call: Mapping[str, Any], *, streamed: bool
-    ) -> Request:
-        _check_addresses(settings, prompt.images)
-        wire = generate_request(settings, prompt, streamed=streamed)
-        needs = _capabilities(prompt.images)
-        return cls(settings, wire, ToolPlan(), needs, prompt=prompt, own_limit=_says_limit(call))
+        parts = [part for message in asked for part in message.content]
+        _check_addresses(settings, parts)
+        wire = chat_request(settings, asked, tools=plan.tools, streamed=streamed)
+        return cls(settings, wire, plan, _capabilities(parts), tuple(asked), own_limit=own_limit)
 
     def decoder(self, warned: MutableSet[tuple[str, str]]) -> ChatDecoder:
         """A fresh decoder for one attempt; warned: what this object was warned of already."""
@@ -244,10 +221,6 @@ class Request:
 def _capabilities(parts: Sequence[Content]) -> frozenset[str]:
     names = {Audio: "audio", Image: "vision", ImageUrl: "vision"}
     return frozenset(names[type(part)] for part in parts if not isinstance(part, TextPart))
-
-
-def _says_limit(call: Mapping[str, Any]) -> bool:
-    return call.get("num_predict") is not None or call.get("max_tokens") is not None
 
 
 def as_prompt(messages: Sequence[Message], write: Callable[[], str] | None = None) -> Prompt:

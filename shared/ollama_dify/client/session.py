@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import (
     CapabilityError,
@@ -16,14 +16,12 @@ from ..errors import (
     OllamaError,
     RequestTimeoutError,
 )
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
+from ..settings.model import ChatSettings, ConnectionSettings
 from ..transport.network import Network, ResponseStream
-from ..wire.messages import Message, Tool
-from ..wire.requests import WireRequest, load_request, show_request
+from ..wire.requests import WireRequest, show_request
 from ..wire.responses import (
     ChatChunk,
     ChatResult,
-    EmbedResult,
     LocalModel,
     ModelInfo,
     RunningModel,
@@ -38,13 +36,12 @@ from .retry import RetryBudget, budget_for, retry_delay
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
-    from ..tokens.tokenizer import TokenCount
-    from .embed import Kind, Progress
 
-__all__ = ["Decoding", "ModelCache", "OpenedStream", "Session", "chat_settings", "think_name"]
+__all__ = ["Decoding", "ModelCache", "Session", "chat_settings", "think_name"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=ResponseStream)
+PULL_S = 6 * 3600.0
 Decoding = Callable[[], ChatDecoder]
 
 
@@ -70,17 +67,6 @@ class ModelCache:
         return self.counters.get((key, think_name(settings))) or self.counters.get((key, ""))
 
 
-class OpenedStream(Generic[S]):
-    """A streamed answer that has begun: chunks already decoded, and where the rest comes from."""
-
-    __slots__ = ("chunks", "decoder", "stream")
-
-    def __init__(self, stream: S, decoder: ChatDecoder, chunks: list[ChatChunk]) -> None:
-        self.stream = stream
-        self.decoder = decoder
-        self.chunks = chunks
-
-
 class Session:
     """One server as one call sees it: its network, its retry budget, and what was looked up."""
 
@@ -98,7 +84,7 @@ class Session:
 
     async def retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it succeeds, fails for good, or the retries are used up."""
-        tried = 0
+        tried, has_pulled = 0, False
         while True:
             tried += 1
             try:
@@ -110,6 +96,9 @@ class Session:
                 error.attempts = tried
                 if delay is None or not self.budget.take():
                     if isinstance(error, ModelNotFoundError):
+                        if not has_pulled and await self._pull(error):
+                            has_pulled = True
+                            continue
                         await self._name_models(error)
                     raise
                 try:
@@ -121,6 +110,20 @@ class Session:
             else:
                 self.budget.refund(retried=tried > 1)
                 return result
+
+    async def _pull(self, error: ModelNotFoundError) -> bool:
+        """Have the server download the model that it lacks, where the settings say so."""
+        if getattr(self.settings, "pull", None) is None:
+            return False
+        body = {"model": error.model, "stream": False}
+        timeouts = self.settings.timeouts.model_copy(update={"answer": PULL_S})
+        try:
+            await self.network.send(WireRequest("POST", "/api/pull", body, error.model, timeouts=timeouts))
+            self.cache.digests.update({model.name: model.digest for model in await self.tags()})
+        except OllamaError as failed:
+            error.message += f" Pulling it failed: {failed.message}"
+            return False
+        return True
 
     async def _name_models(self, error: ModelNotFoundError) -> None:
         """Put the names that the server does have into the advice; without them the error is good enough."""
@@ -152,12 +155,14 @@ class Session:
 
     async def begin(
         self, opening: Callable[[WireRequest], Awaitable[S]], request: WireRequest, decoding: Decoding
-    ) -> OpenedStream[S]:
-        """Open a stream; opening: the network's `open`. Retried is what fails before the first chunk."""
+    ) -> tuple[S, ChatDecoder, list[ChatChunk]]:
+        """Open a stream → it, its decoder, and the chunks of its first line.
 
-        async def attempt() -> OpenedStream[S]:
+        opening: the network's `open`. What fails before the first chunk is retried.
+        """
+
+        async def attempt() -> tuple[S, ChatDecoder, list[ChatChunk]]:
             stream = await opening(request)
-            decoder = decoding()
             try:
                 if not stream.first:
                     raise EmptyResponseError(
@@ -166,7 +171,8 @@ class Session:
                         hint="The model may have failed to start, or a proxy swallowed the answer; see the "
                         "server's log.",
                     )
-                return OpenedStream(stream, decoder, decoder.feed(stream.first))
+                decoder = decoding()
+                return stream, decoder, decoder.feed(stream.first)
             except BaseException:
                 await stream.aclose()
                 raise
@@ -194,7 +200,9 @@ class Session:
         digest = known.digests.get(full_name)
         if digest is not None and digest in known.models:
             return known.models[digest]
-        info = read_model_info(await self.fetch(show_request(name)), name, digest)
+        shown = await self.fetch(show_request(name))
+        digest = known.digests.get(full_name)  # it may have been pulled
+        info = read_model_info(shown, name, digest)
         if digest is not None:
             known.models[digest] = info
         return info
@@ -214,53 +222,6 @@ class Session:
 
     async def version(self) -> str:
         return read_version(await self.fetch(WireRequest("GET", "/api/version")))
-
-    async def counter(self, *, probed: bool = True, fresh: bool = False) -> TokenCounter:
-        """The counter of the settings' model; see `load_counter`."""
-        # Chats neither count nor embed: what does is imported by the calls that need it.
-        from .count import load_counter
-
-        return await load_counter(self, self.settings, self.model_name(), probed=probed, fresh=fresh)
-
-    async def count_tokens(self, counted: str | Sequence[Message], tools: Sequence[Tool] = ()) -> TokenCount:
-        """Tokens of a text, or of a conversation's whole prompt."""
-        if isinstance(counted, str):
-            counter = await self.counter(probed=False)
-            if isinstance(self.settings, EmbeddingSettings):
-                return counter.embedding(counted)
-            return counter.text(counted)
-        from .count import count_conversation
-
-        return await count_conversation(self, chat_settings(self.settings), counted, tools)
-
-    async def warmup(self) -> ModelInfo:
-        """Look up the model, get its vocabulary, and have the server load it with these settings.
-
-        The model may have been pulled anew under its name, so its digest is asked for again, and what is
-        cached for counting is replaced.
-        """
-        self.cache.digests.clear()
-        info = await self.model_info()
-        await self.counter(fresh=True)
-        if isinstance(self.settings, EmbeddingSettings):
-            await self.embed(["warm up"], kind="document")
-        else:
-            await self.fetch(load_request(chat_settings(self.settings)))
-        return info
-
-    async def embed(
-        self, texts: Sequence[str], *, kind: Kind | None = None, progress: Progress | None = None
-    ) -> EmbedResult:
-        """The vectors of texts, in order."""
-        from .embed import embed
-
-        return await embed(self, _embedding_settings(self.settings), texts, kind=kind, progress=progress)
-
-    async def embedding_fingerprint(self) -> str:
-        """A short name for all that decides what vectors mean."""
-        from .embed import embedding_fingerprint
-
-        return await embedding_fingerprint(self, _embedding_settings(self.settings))
 
     async def check_capability(self, model: str, capability: str, setting: str | None = None) -> None:
         """Ask the server, once, whether the model can do what is about to be sent.
@@ -310,14 +271,6 @@ def think_name(settings: ConnectionSettings) -> str:
 def chat_settings(settings: ConnectionSettings) -> ChatSettings:
     if not isinstance(settings, ChatSettings):
         raise ConfigurationError(f"chat() and generate() need ChatSettings, not {type(settings).__name__}.")
-    return settings
-
-
-def _embedding_settings(settings: ConnectionSettings) -> EmbeddingSettings:
-    if not isinstance(settings, EmbeddingSettings):
-        raise ConfigurationError(
-            "embed() needs EmbeddingSettings; make the client from settings.for_embedding(model)."
-        )
     return settings
 
 

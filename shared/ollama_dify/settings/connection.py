@@ -279,6 +279,7 @@ class ConnectionSettings(BaseModel):
             tuple(self.headers.items()),
             self.timeout,
             self.max_connections,
+            getattr(self, "max_concurrency", None),
             self.secret("proxy"),
             self.trust_env,
             self.follow_redirects,

@@ -26,19 +26,21 @@ __all__ = [
     "chat_values_from_form",
     "embedding_form",
     "embedding_values_from_form",
+    "rerank_form",
+    "rerank_values_from_form",
 ]
 
 Language = Literal["en", "ja", "zh"]
-ModelType = Literal["llm", "text-embedding"]
+ModelType = Literal["llm", "text-embedding", "rerank"]
 
 EMBEDDING_CONTEXT_SIZE = 512
 _MOST_TOKENS = 999_999_999
-_EMBEDDING_PARAMETERS = ("num_ctx", "keep_alive")
+_LOADING_PARAMETERS = ("num_ctx", "keep_alive")
 # Dify's own notes in a stored form.
 _MARKS = ("__model_type", "__model_name")
 _TRUE = frozenset({"true", "supported", "yes", "1"})
 _FALSE = frozenset({"false", "unsupported", "no", "0", "off", "disabled"})
-_BOTH: tuple[ModelType, ...] = ("llm", "text-embedding")
+_ALL: tuple[ModelType, ...] = ("llm", "text-embedding", "rerank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class FormField:
     kind: Literal["text", "secret", "select", "radio"]
     default: str | None = None
     required: bool = False
-    applies_to: tuple[ModelType, ...] = _BOTH
+    applies_to: tuple[ModelType, ...] = _ALL
     options: tuple[tuple[str, dict[Language, str]], ...] = ()
 
 
@@ -67,7 +69,11 @@ def _labels(en: str, ja: str, zh: str) -> dict[Language, str]:
 
 
 _LLM: tuple[ModelType, ...] = ("llm",)
-_TYPES = (("llm", _labels("LLM", "対話", "LLM")), ("text-embedding", _labels(*("Text Embedding",) * 3)))
+_TYPES = (
+    ("llm", _labels("LLM", "対話", "LLM")),
+    ("text-embedding", _labels(*("Text Embedding",) * 3)),
+    ("rerank", _labels(*("Rerank",) * 3)),
+)
 _MODES = (("chat", _labels("Chat", "対話", "对话")), ("completion", _labels("Completion", "補完", "补全")))
 _YES_NO = (("true", _labels("Yes", "はい", "是")), ("false", _labels("No", "いいえ", "否")))
 _TYPE = _labels("Model Type", "モデルタイプ", "模型类型")
@@ -114,8 +120,19 @@ def chat_values_from_form(
 
 def embedding_values_from_form(model: str, form: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments for EmbeddingSettings: model, base_url, api_key, context_size (512 when missing)."""
-    values = _read(model, form, "text-embedding", context_size=EMBEDDING_CONTEXT_SIZE)
-    stray = {key: form[key] for key in _EMBEDDING_PARAMETERS if key in form}
+    return _loading_values(model, form, "text-embedding", EMBEDDING_CONTEXT_SIZE)
+
+
+def rerank_values_from_form(model: str, form: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments for RerankSettings: model, base_url, api_key, context_size."""
+    return _loading_values(model, form, "rerank", int(_FIELDS["context_size"].default or 0))
+
+
+def _loading_values(
+    model: str, form: Mapping[str, Any], model_type: ModelType, context_size: int
+) -> dict[str, Any]:
+    values = _read(model, form, model_type, context_size=context_size)
+    stray = {key: form[key] for key in _LOADING_PARAMETERS if key in form}
     return values | settings_from_completion_params(stray)[0]
 
 
@@ -129,8 +146,13 @@ def embedding_form(values: Mapping[str, Any]) -> dict[str, str]:
     return _write(values, "text-embedding")
 
 
+def rerank_form(values: Mapping[str, Any]) -> dict[str, str]:
+    """The form of a Rerank model with these settings."""
+    return _write(values, "rerank")
+
+
 def _read(model: str, form: Mapping[str, Any], model_type: ModelType, *, context_size: int) -> dict[str, Any]:
-    own = PARAMETERS if model_type == "llm" else _EMBEDDING_PARAMETERS
+    own = PARAMETERS if model_type == "llm" else _LOADING_PARAMETERS
     for key in form:
         if key in own or key in _MARKS:
             continue
@@ -146,7 +168,7 @@ def _read(model: str, form: Mapping[str, Any], model_type: ModelType, *, context
     if not is_missing(form.get("__model_type")) and form["__model_type"] != model_type:
         raise ConfigurationError(
             f"This is the form of a model of type {str(form['__model_type'])[:40]!r}, not {model_type!r}.",
-            hint="LLM is ChatSettings, text-embedding is EmbeddingSettings.",
+            hint="LLM is ChatSettings, text-embedding is EmbeddingSettings, rerank is RerankSettings.",
         )
     # base_url and api_key have no default; max_tokens follows the context size
     values: dict[str, Any] = {

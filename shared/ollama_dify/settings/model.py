@@ -1,8 +1,8 @@
-"""The form, once: a model on a server, and what a chat or an embedding adds.
+"""The form, once: a model on a server, and what a chat, an embedding or a reranker adds.
 
-`ConnectionSettings` ← `ModelSettings` ← `ChatSettings`, `EmbeddingSettings`. The framework classes
-inherit these fields, so a name, its default, its validation and its documentation exist here only.
-An adapter puts its framework's class first in the bases (otherwise `extra="forbid"` is lost).
+`ConnectionSettings` ← `ModelSettings` ← `ChatSettings`, `EmbeddingSettings`, `RerankSettings`. The
+framework classes inherit these fields, so a name, its default, its validation and its documentation exist
+here only. An adapter puts its framework's class first in the bases (otherwise `extra="forbid"` is lost).
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from ..address import with_credentials
 from .answer_format import answer_format
 from .connection import ConnectionSettings, PerObject, Timeouts
 
-__all__ = ["ChatSettings", "ConnectionSettings", "EmbeddingSettings", "ModelSettings", "Timeouts"]
+__all__ = [
+    "ChatSettings",
+    "ConnectionSettings",
+    "EmbeddingSettings",
+    "ModelSettings",
+    "RerankSettings",
+    "Timeouts",
+]
 
 # The server reloads the model when one of these changes, so they belong to the object, not to a call.
 LOAD_OPTIONS = ("num_gpu", "num_thread", "num_batch", "main_gpu", "use_mmap")
@@ -80,6 +87,9 @@ class ModelSettings(ConnectionSettings):
     keep_alive: KeepAlive | None = Field(
         default=None, description='How long the model stays loaded: seconds, or a duration such as "10m".'
     )
+    pull: Literal["missing"] | None = Field(
+        default=None, description='"missing": a call whose model the server lacks has the server download it.'
+    )
     num_gpu: Annotated[int | None, LOADING] = Field(default=None, description="Layers on the GPU.")
     num_thread: Annotated[int | None, LOADING] = Field(default=None, ge=0, description="CPU threads.")
     num_batch: Annotated[int | None, LOADING] = Field(
@@ -117,6 +127,10 @@ class ModelSettings(ConnectionSettings):
         For a server of its own give its credentials too: `for_embedding(model, base_url=…, api_key=…)`.
         """
         return EmbeddingSettings(**{**self.explicit(fields=ConnectionSettings), "model": model, **values})
+
+    def for_rerank(self, model: str, **values: Any) -> RerankSettings:
+        """The same for a model that reranks."""
+        return RerankSettings(**{**self.explicit(fields=ConnectionSettings), "model": model, **values})
 
 
 class ChatSettings(ModelSettings):
@@ -276,7 +290,9 @@ class EmbeddingSettings(ModelSettings):
         default=None, gt=0, description="Length of the vectors, for models that can."
     )
     batch_size: int = Field(default=64, ge=1, le=2048, description="Texts per request.")
-    max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests under way at once.")
+    max_concurrency: int = Field(
+        default=4, ge=1, le=256, description="Requests of this object under way at once, in all its calls."
+    )
     overflow: Literal["error", "truncate", "split"] = Field(
         default="error",
         description="A text over the limit: an error naming it, cut by the server, or split and averaged.",
@@ -292,8 +308,9 @@ class EmbeddingSettings(ModelSettings):
     _instead_of_others: ClassVar[str | None] = (
         'Use settings.for_embedding("nomic-embed-text"): the same server, an embedding model.'
     )
-    skip_failed: bool = Field(
-        default=False, description="None in the place of a text that cannot be embedded."
+    on_empty: Literal["embed", "error"] = Field(
+        default="embed",
+        description="A text without a word: embedded as the server does, or an error naming it.",
     )
 
     @classmethod
@@ -308,6 +325,47 @@ class EmbeddingSettings(ModelSettings):
         from . import dify_form as form
 
         return form.embedding_form(_form_values(self, secrets))
+
+
+class RerankSettings(ModelSettings):
+    """The form for a model of type Rerank: a model that says yes or no of a query and a document."""
+
+    instruction: str | None = Field(
+        default=None, description="What makes a document relevant; unset: as the model's card says."
+    )
+    top_n: int | None = Field(
+        default=None, gt=0, description="Most documents in the order; unset: all of them."
+    )
+    max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests under way at once.")
+    overflow: Literal["error", "truncate", "split"] = Field(
+        default="error",
+        description="A document that does not fit: an error naming it, cut at its end, or split; then its "
+        "best piece counts.",
+    )
+    _instead_of_others: ClassVar[str | None] = (
+        'Use settings.for_rerank("qwen3-reranker"): the same server, a model that reranks.'
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _check_fixed(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in ("temperature", "num_predict"):
+            if name in options:
+                raise ValueError(f"{name!r} is fixed here: one token is read, the likeliest; leave it out")
+        return options
+
+    @classmethod
+    def from_dify(cls, model: str, credentials: Mapping[str, Any], **changes: Any) -> RerankSettings:
+        """Settings from Dify's credentials form for a Rerank model."""
+        from . import dify_form as form
+
+        return cls(**{**form.rerank_values_from_form(model, credentials), **changes})
+
+    def to_dify(self, *, secrets: bool = True) -> dict[str, str]:
+        """The credentials form as Dify stores it, with the key as plain text; secrets=False leaves it out."""
+        from . import dify_form as form
+
+        return form.rerank_form(_form_values(self, secrets))
 
 
 def _form_values(settings: ModelSettings, secrets: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +52,19 @@ _TAKES: Mapping[str, str] = {
     "think": 'True, False, "low", "medium", "high" or "max"',
     "format": '"json" or a JSON schema as a dict',
     "allow_image_paths": "True, False or a directory",
+    "stop": "a text or a list of texts",
 }
 
 # Arguments of earlier versions.
 _GONE: Mapping[str, str] = {
     "http_backend": "the library has one HTTP transport of its own; leave it out",
     "api_key_from_env": 'give the name of the variable: api_key_env="OLLAMA_API_KEY"',
+}
+
+# What is given elsewhere.
+_ELSEWHERE: Mapping[str, str] = {
+    "images": "images go into the messages, as content blocks or as user(text, Image.from_path(…))",
+    "skip_failed": "it is an argument of embed(texts, skip_failed=True)",
 }
 
 # A longer text may be a secret in the wrong place.
@@ -111,8 +119,12 @@ def unknown_name(name: str, known: Mapping[str, Any]) -> str:
     """Name an argument that does not exist and the closest one that does."""
     if name in _GONE:
         return f"{name!r} does not exist any more: {_GONE[name]}"
-    if name in FOREIGN_NAMES:
-        return f"unknown argument {name!r}: here it is called {FOREIGN_NAMES[name]}"
+    if name in _ELSEWHERE:
+        return f"{name!r} is no setting: {_ELSEWHERE[name]}"
+    ours = FOREIGN_NAMES.get(name, "")
+    # Not every kind of settings has each of these fields.
+    if re.split(r"\W", ours)[0] in (*known, "warmup"):
+        return f"unknown argument {name!r}: here it is called {ours}"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
     return f"unknown argument {name!r}{hint}"

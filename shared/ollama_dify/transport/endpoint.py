@@ -92,7 +92,11 @@ class Endpoint:
         self.url = address.url
         self.timeouts = settings.timeouts
         self.follow_redirects = settings.follow_redirects
-        self.slots = Slots(settings.max_connections)
+        most = settings.max_connections
+        requests_at_once = min(most, getattr(settings, "max_concurrency", most))
+        # Waiting for `max_concurrency` is the object's own doing, and lasts as long as its other calls do.
+        self.is_queue_timed = requests_at_once == most
+        self.slots = Slots(requests_at_once)
         self.proxy = proxy_of(settings)
         via = None if self.proxy is None else self.proxy.url
         self.errors = HttpErrors(address.url, address.source, self.timeouts, settings.max_connections, via)

@@ -106,6 +106,7 @@ class HttpStream:
         if self.endpoint.slots.has_turn(self):
             return
         pool, total = self.endpoint.errors.limits(self._request).pool, self._token.left()
+        pool = pool if self.endpoint.is_queue_timed else None
         phase = "pool" if total is None or (pool is not None and pool < total) else "total"
         wait = pool if phase == "pool" else total
         until = None if wait is None else time.monotonic() + wait
@@ -160,7 +161,9 @@ class HttpStream:
         """Nothing but our errors gets out; where one of another library was, it is the cause."""
         if isinstance(error, _PASSED_ON):
             raise error
-        raise self.endpoint.errors.translate(error, self._request, self._state) from error
+        # An error of ours in httpx's words only repeats the one below it.
+        cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
+        raise self.endpoint.errors.translate(error, self._request, self._state) from cause or error
 
     # What waits is another for the blocking and the awaiting network.
 

@@ -6,7 +6,7 @@ text and a list of images; `requests` makes that out of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -94,7 +94,13 @@ class Message:
         return tuple(part for part in self.content if isinstance(part, (Image, Audio)))
 
 
-def _content(parts: Iterable[str | Content]) -> tuple[Content, ...]:
+def _content(parts: Sequence[str | Content]) -> tuple[Content, ...]:
+    for part in parts:
+        if not isinstance(part, (str, TextPart, Image, Audio, ImageUrl)):
+            raise UnsupportedContentError(
+                f"A message takes texts, images and sounds, not a value of type {type(part).__name__}.",
+                hint="Pass a str, an Image or an Audio: user('What is this?', Image.from_path('cat.png')).",
+            )
     return tuple(TextPart(part) if isinstance(part, str) else part for part in parts)
 
 

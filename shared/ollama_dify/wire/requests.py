@@ -18,7 +18,7 @@ from ..media.audio import Audio
 from ..media.file import MediaFile, check_file_count
 from ..media.image import Image, ImageUrl
 from ..settings.connection import PerObject
-from ..settings.model import LOADING, ChatSettings, EmbeddingSettings, Timeouts
+from ..settings.model import LOADING, ChatSettings, EmbeddingSettings, ModelSettings, RerankSettings, Timeouts
 from ..settings.names import unknown_name
 from .image_places import placed_text
 from .json_schema import tool_parameters
@@ -35,6 +35,7 @@ __all__ = [
     "encode",
     "generate_request",
     "load_request",
+    "rerank_request",
     "show_request",
 ]
 
@@ -82,6 +83,17 @@ class Prompt:
     raw: bool = False
     images: tuple[Image | Audio | ImageUrl, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise UnsupportedContentError(
+                f"A prompt is a text, not a value of type {type(self.text).__name__}.", hint="Pass a str."
+            )
+
+    @classmethod
+    def of(cls, prompt: str | Prompt) -> Prompt:
+        """A text as a prompt."""
+        return prompt if isinstance(prompt, Prompt) else cls(prompt)
+
 
 class StreamedBody:
     """A body with images, encoded while it is sent: holds a reference to each image, no copy."""
@@ -121,7 +133,8 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
         # A `MediaFile` is a dataclass, which orjson would otherwise write out field by field.
         text = orjson.dumps(body, default=place_image, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except (TypeError, RecursionError) as error:
-        raise UnsupportedContentError(_why_not_json(body, error)) from error
+        why = _find_not_json(body, "") or f"The request cannot be written as JSON: {error}."
+        raise UnsupportedContentError(why) from error
     # NaN and infinity become null, which the server skips without a word.
     if b"null" in text and (found := _find_not_json(body, "")):
         raise UnsupportedContentError(found)
@@ -242,7 +255,20 @@ def embed_request(settings: EmbeddingSettings, texts: Sequence[str]) -> WireRequ
     return WireRequest("POST", "/api/embed", {**body, **_loading(settings)}, settings.model)
 
 
-def load_request(settings: ChatSettings) -> WireRequest:
+def rerank_request(settings: RerankSettings, prompt: Prompt) -> WireRequest:
+    """POST /api/generate for one token, with the 20 likeliest in its place; the server cuts nothing."""
+    body: dict[str, Any] = {"model": settings.model, "prompt": prompt.text, "stream": False}
+    if prompt.system is not None:
+        body["system"] = prompt.system
+    if prompt.raw:
+        body["raw"] = True
+    body |= _loading(settings)
+    body["options"] |= {"temperature": 0, "num_predict": 1}
+    body |= {"think": False, "logprobs": True, "top_logprobs": 20, "truncate": False, "shift": False}
+    return WireRequest("POST", "/api/generate", body, settings.model)
+
+
+def load_request(settings: ModelSettings) -> WireRequest:
     """POST /api/generate without a prompt: the server loads the model and says `done_reason: "load"`."""
     body = {"model": settings.model, "stream": False, **_loading(settings)}
     return WireRequest("POST", "/api/generate", body, settings.model)
@@ -307,7 +333,7 @@ def _generation(settings: ChatSettings) -> dict[str, Any]:
     return body
 
 
-def _loading(settings: ChatSettings | EmbeddingSettings) -> dict[str, Any]:
+def _loading(settings: ModelSettings) -> dict[str, Any]:
     """keep_alive and options; the context size is the same in every request of one object."""
     values = settings.__dict__
     options = {name: values[name] for name in settings.option_fields if values[name] is not None}
@@ -329,11 +355,6 @@ def _check_files(settings: ChatSettings, parts: Sequence[Content]) -> None:
             model=settings.model,
             hint="Set vision_support=True if the model reads images, or leave it unset to ask the server.",
         )
-
-
-def _why_not_json(body: Mapping[str, Any], error: BaseException) -> str:
-    """Say what cannot be sent, and where it is."""
-    return _find_not_json(body, "") or f"The request cannot be written as JSON: {error}."
 
 
 def _find_not_json(value: Any, place: str, depth: int = 0) -> str:

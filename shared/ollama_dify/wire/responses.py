@@ -27,6 +27,7 @@ __all__ = [
     "Finish",
     "LocalModel",
     "ModelInfo",
+    "RerankResult",
     "RunningModel",
     "Usage",
     "load_json",
@@ -164,6 +165,21 @@ class EmbedResult:
     def dimension(self) -> int | None:
         """Numbers in each vector; None where there is no vector."""
         return next((len(vector) for vector in self.vectors if vector is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResult:
+    """How relevant documents are, from 0 to 1, in the order they were given.
+
+    order: positions, the most relevant first, equal ones as they were given; at most `top_n`.
+    failed: positions of documents that the model said neither yes nor no of: score 0.0, last in the order.
+    usage: tokens of all requests.
+    """
+
+    scores: tuple[float, ...] = ()
+    order: tuple[int, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    failed: tuple[int, ...] = ()
 
 
 def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:

@@ -147,9 +147,12 @@ def _by_text(said: ServerMessage, model: str | None) -> OllamaError | None:
     if _OVERFLOW.search(text) or said.details.get("type") == "exceed_context_size_error":
         return _overflow(said)
     if _CANNOT.search(text) or "does not support embeddings" in text:
+        capability = _capability(text)
+        # The server advises an option of llama.cpp's own server there, which Ollama does not have.
+        said_so = "it makes no embeddings" if capability == "embedding" else text
         return CapabilityError(
-            f"The model cannot do this: {text}",
-            hint=_advice().capability_advice(model or "MODEL", _capability(text)),
+            f"The model cannot do this: {said_so}",
+            hint=_advice().capability_advice(model or "MODEL", capability),
         )
     if _BAD_IMAGE.search(text):
         return UnsupportedContentError(

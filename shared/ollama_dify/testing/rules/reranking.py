@@ -21,9 +21,9 @@ _SPELLINGS = ((str.lower, 0.8), (str.capitalize, 0.13), (" {}".format, 0.05), (s
 
 
 def judged(body: Mapping[str, Any]) -> Reply | None:
-    """The answer to a raw prompt with a query and a document that asks for one token and its logprobs."""
+    """The answer to a prompt with a query and a document that asks for one token and its logprobs."""
     options = body.get("options") or {}
-    if not (body.get("raw") and body.get("logprobs") and options.get("num_predict") == 1):
+    if not (body.get("logprobs") and options.get("num_predict") == 1):
         return None
     found = _LABELLED.search(str(body.get("prompt") or ""))
     if found is None:

@@ -1,0 +1,296 @@
+"""What both clients share: their making and their streams, and what they do beside answering.
+
+A chat neither counts nor embeds, so what does is imported by the calls that need it.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundError, OllamaError
+from ..language import _
+from ..settings.model import ConnectionSettings, EmbeddingSettings, RerankSettings
+from ..transport.network import CancelToken
+from ..wire.messages import Message, Tool
+from ..wire.requests import Prompt, WireRequest, check_call, load_request
+from ..wire.responses import ChatResult, EmbedResult, ModelInfo, RerankResult, load_json
+from ..wire.server_errors import ServerMessage, error_in_stream
+from ..wire.streaming import ChatDecoder, LineSplitter
+from .request import Asked, Request
+from .session import ModelCache, Session, chat_settings
+
+if TYPE_CHECKING:
+    from ..tokens.counter import TokenCounter
+    from ..tokens.tokenizer import TokenCount
+    from .embed import Kind, Progress
+
+__all__ = [
+    "CommonClient",
+    "CommonStream",
+    "PullDecoder",
+    "PullProgress",
+    "count_tokens",
+    "counter",
+    "embed",
+    "embedding_fingerprint",
+    "mark_begun",
+    "pull_request",
+    "rerank",
+    "warmup",
+]
+
+G = TypeVar("G")
+T = TypeVar("T")
+
+
+class CommonStream(Generic[G]):
+    """A streamed answer. chunks: the generator that sends the request and gives the answer's chunks."""
+
+    def __init__(self, chunks: G, begun: list[ChatDecoder], token: CancelToken) -> None:
+        self._begun = begun
+        self._token = token
+        # The generator holds no reference to this object, so it is closed when the loop that holds it ends.
+        self._chunks: G | None = chunks
+        self._known = weakref.ref(chunks)
+
+    @property
+    def result(self) -> ChatResult:
+        """The answer so far, whole at the end."""
+        return self._begun[0].result() if self._begun else ChatResult()
+
+    def _handed_over(self) -> G | None:
+        """The generator, which from here on the caller's loop alone holds, so that leaving closes it."""
+        chunks, self._chunks = self._known(), None
+        return chunks
+
+
+def mark_begun(error: OllamaError, decoder: ChatDecoder) -> None:
+    """Add what had arrived to an error on the way."""
+    if error.partial is None:
+        error.partial = decoder.result()
+    # The caller has seen chunks, so the same request would repeat them.
+    error.retryable = False
+    error.attempts = max(error.attempts, 1)
+
+
+class CommonClient(Generic[T]):
+    """The settings of a client, its transports, and what was looked up. T: the transport."""
+
+    def __init__(self, settings: ConnectionSettings, *, caches: dict[str, ModelCache] | None = None) -> None:
+        """caches: of a twin client, to share what it looked up."""
+        self.settings = settings
+        self._caches = {} if caches is None else caches
+
+    @property
+    def cache(self) -> ModelCache:
+        """What was looked up of the server, by this client and its twin."""
+        return self._caches.setdefault(self.settings.address.url, ModelCache())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or a copy holds the settings, and connects by itself."""
+        return type(self), (self.settings,)
+
+    def _request(
+        self,
+        asked: Asked,
+        call: Mapping[str, Any],
+        *,
+        streamed: bool,
+        tools: Sequence[Tool] = (),
+        tool_choice: str | None = None,
+    ) -> Request:
+        """A conversation for /api/chat, or a prompt for /api/generate; call: what overrides the settings."""
+        settings = check_call(chat_settings(self.settings), call)
+        if not isinstance(asked, Prompt) and not all(isinstance(one, Message) for one in asked):
+            raise ConfigurationError(
+                "chat() takes a list of messages made by user(), system() and assistant().",
+                hint='For one question: chat([user("…")]).',
+            )
+        return Request.made(settings, asked, call, tools=tools, tool_choice=tool_choice, streamed=streamed)
+
+    def _session(self, settings: ConnectionSettings | None = None, network: Any = None) -> Session:
+        """The server as one call sees it. settings: those of the call."""
+        settings = self.settings if settings is None else settings
+        network = self._network(settings, CancelToken()) if network is None else network
+        return Session(settings, network, self.cache)
+
+    def _network(self, settings: ConnectionSettings, token: CancelToken) -> Any:
+        """The network of one call, which begins now."""
+        timeouts = settings.timeouts
+        token.start(timeouts.total)
+        transport: Any = self._transport()
+        return transport.network(timeouts, token)
+
+    def _transport(self) -> T:
+        """This process's transport: what a fork inherited is left alone, what an assignment made stale is
+        replaced."""
+        here = self._transports_here()
+        key = (os.getpid(), self.settings.connection_values())
+        transport = here.get(key)
+        if transport is None:
+            transport = here.setdefault(key, self._connect())
+            for stale in [other for other in list(here) if other != key]:
+                # Not closed: a stream of it may be open. It closes itself once nobody holds it.
+                here.pop(stale, None)
+        return transport
+
+    def _transports_here(self) -> dict[tuple[int, tuple[Any, ...]], T]:
+        """The transports by process and connection values."""
+        raise NotImplementedError
+
+    def _connect(self) -> T:
+        """A new transport; importing it costs more than all the rest, so only who asks a server pays it."""
+        raise NotImplementedError
+
+
+async def counter(session: Session, *, probed: bool = True, fresh: bool = False) -> TokenCounter:
+    """The counter of the settings' model; see `load_counter`."""
+    from .count import load_counter
+
+    return await load_counter(session, session.settings, session.model_name(), probed=probed, fresh=fresh)
+
+
+async def count_tokens(
+    session: Session, counted: str | Sequence[Message], tools: Sequence[Tool] = ()
+) -> TokenCount:
+    """Tokens of a text, or of a conversation's whole prompt."""
+    if isinstance(counted, str):
+        found = await counter(session, probed=False)
+        return (
+            found.embedding(counted)
+            if isinstance(session.settings, EmbeddingSettings)
+            else found.text(counted)
+        )
+    from .count import count_conversation
+
+    return await count_conversation(session, chat_settings(session.settings), counted, tools)
+
+
+async def embed(
+    session: Session,
+    texts: Sequence[str],
+    *,
+    kind: Kind | None = None,
+    progress: Progress | None = None,
+    skip_failed: bool = False,
+) -> EmbedResult:
+    """The vectors of texts, in order."""
+    from .embed import embed
+
+    settings = _embedding_settings(session.settings)
+    return await embed(session, settings, texts, kind=kind, progress=progress, skip_failed=skip_failed)
+
+
+async def embedding_fingerprint(session: Session) -> str:
+    """A short name for all that decides what vectors mean."""
+    from .embed import embedding_fingerprint
+
+    return await embedding_fingerprint(session, _embedding_settings(session.settings))
+
+
+async def rerank(session: Session, query: str, documents: Sequence[str]) -> RerankResult:
+    """How relevant each document is to the query."""
+    if not isinstance(session.settings, RerankSettings):
+        raise ConfigurationError(
+            "rerank() needs RerankSettings; make the client from settings.for_rerank(model)."
+        )
+    from .rerank import rerank
+
+    return await rerank(session, session.settings, query, documents)
+
+
+async def warmup(session: Session) -> ModelInfo:
+    """Look up the model, get its vocabulary, and have the server load it with these settings.
+
+    The model may have been pulled anew under its name, so its digest is asked for again, and what is cached
+    for counting is replaced.
+    """
+    session.cache.digests.clear()
+    info = await session.model_info()
+    await counter(session, fresh=True)
+    if isinstance(session.settings, EmbeddingSettings):
+        await embed(session, ["warm up"], kind="document")
+    else:
+        own = session.settings
+        await session.fetch(load_request(own if isinstance(own, RerankSettings) else chat_settings(own)))
+    return info
+
+
+def _embedding_settings(settings: ConnectionSettings) -> EmbeddingSettings:
+    if not isinstance(settings, EmbeddingSettings):
+        raise ConfigurationError(
+            "embed() needs EmbeddingSettings; make the client from settings.for_embedding(model)."
+        )
+    return settings
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """Where a download stands. status: the server's words. total, completed: bytes of the layer `digest`."""
+
+    status: str
+    digest: str | None = None
+    total: int | None = None
+    completed: int | None = None
+
+    @property
+    def share(self) -> float | None:
+        """How much of the layer is there, from 0 to 1."""
+        return None if not self.total else min(1.0, (self.completed or 0) / self.total)
+
+
+class PullDecoder:
+    """Bytes of the answer → progress; `close` raises unless the server said success."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._lines = LineSplitter()
+        self._done = False
+
+    def feed(self, data: bytes) -> list[PullProgress]:
+        return [self._read(line) for line in self._lines.feed(data)]
+
+    def close(self) -> list[PullProgress]:
+        rest = [self._read(line) for line in self._lines.flush()]
+        if not self._done:
+            raise IncompleteResponseError(
+                f"The download of {self._model!r} ended before its end.",
+                model=self._model,
+                retryable=True,
+                hint=_("Pull again: what is there already is kept."),
+            )
+        return rest
+
+    def _read(self, line: bytes) -> PullProgress:
+        value: Any = load_json(line)
+        if not isinstance(value, dict) or "error" in value:
+            raise self._error(value)
+        status = str(value.get("status", ""))
+        self._done = self._done or status == "success"
+        numbers = [value.get(key) for key in ("total", "completed")]
+        total, completed = (number if isinstance(number, int) else None for number in numbers)
+        digest = value.get("digest")
+        return PullProgress(status, digest if isinstance(digest, str) else None, total, completed)
+
+    def _error(self, value: Any) -> OllamaError:
+        text = str(value.get("error")) if isinstance(value, dict) else ""
+        if "file does not exist" in text:
+            return ModelNotFoundError(
+                f"The registry has no model {self._model!r}: {text}.",
+                model=self._model,
+                hint=_("Check the name: models are listed at https://ollama.com/library"),
+            )
+        return error_in_stream(ServerMessage(text, {}), model=self._model)
+
+
+def pull_request(settings: ConnectionSettings, model: str | None) -> WireRequest:
+    """Checking a large layer says nothing for minutes, so that a line may take as long as an answer."""
+    timeouts = settings.timeouts
+    patient = timeouts.model_copy(update={"first_byte": timeouts.answer, "idle": timeouts.answer})
+    name = model or getattr(settings, "model", None)
+    body = {"model": name, "stream": True}
+    return WireRequest("POST", "/api/pull", body, name, streamed=True, timeouts=patient)

@@ -1,0 +1,176 @@
+"""Reranking by a model that says yes or no of each document; long documents are cut or split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from ..errors import CapabilityError, ConfigurationError, ContextOverflowError
+from ..settings.model import ChatSettings, ModelSettings, RerankSettings
+from ..wire.messages import system, user
+from ..wire.requests import Prompt, encode, rerank_request
+from ..wire.responses import RerankResult, Usage
+from ..wire.streaming import ChatDecoder
+from .rerank_prompts import format_of, yes_share
+from .session import Session
+from .split_text import split_text
+from .trim import ContextReport
+
+__all__ = ["rerank"]
+
+logger = logging.getLogger("ollama_dify")
+
+# Characters that are tried first when a document is shortened, for each token that there is room for.
+_CHARS_PER_TOKEN = 4
+
+
+async def rerank(
+    session: Session, settings: RerankSettings, query: str, documents: Sequence[str]
+) -> RerankResult:
+    """How relevant each document is to the query.
+
+    Every document is sent whole. Those that the server refuses as too long are cut or split as `overflow`
+    says, so that nothing is counted for the others.
+    """
+    texts = _checked(settings, query, documents)
+    known = format_of(settings.model)
+    ask = partial(known.ask, settings, query)
+    scores: list[list[float]] = [[] for _ in texts]
+    usages: list[Usage] = []
+    pieces = list(enumerate(texts))
+
+    async def judge(index: int, text: str) -> float | ContextOverflowError | None:
+        try:
+            return await _judge(session, settings, ask(text), usages, (known.yes, known.no))
+        except ContextOverflowError as error:
+            if settings.overflow == "error":
+                _name(error, index, settings)
+                raise
+            return error.with_traceback(None)
+
+    while pieces:
+        jobs = [partial(judge, index, text) for index, text in pieces]
+        outcomes = await session.network.gather(jobs, settings.max_concurrency)
+        over = []
+        for (index, text), outcome in zip(pieces, outcomes, strict=True):
+            if isinstance(outcome, ContextOverflowError):
+                over.append((index, text, outcome))
+            elif outcome is not None:
+                scores[index].append(outcome)
+        pieces = await _smaller(session, settings, ask, over) if over else []
+    return _ranked(settings, scores, usages)
+
+
+def _checked(settings: RerankSettings, query: str, documents: Iterable[str]) -> list[str]:
+    """The documents. Raises before anything is sent for what cannot be asked."""
+    if not isinstance(query, str) or not query.strip():
+        raise ConfigurationError("rerank() needs a query that is a text and not empty.")
+    if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
+        raise ConfigurationError(
+            f"rerank() takes a list of documents, not {type(documents).__name__}; for one text pass [text]."
+        )
+    texts = list(documents)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ConfigurationError(
+                f"Document {index} is of type {type(text).__name__}; rerank() takes texts (str) only."
+            )
+        encode({"query": query, f"document {index}": text})
+    format_of(settings.model).ask(settings, query, "")
+    return texts
+
+
+async def _judge(
+    session: Session, settings: RerankSettings, prompt: Prompt, usages: list[Usage], words: tuple[str, str]
+) -> float | None:
+    """The probability of yes; None where the model says neither yes nor no."""
+    report = ContextReport(context_size=settings.context_size, may_cut=False)
+    decoder = partial(ChatDecoder, generated=True, model=settings.model, last=report.feed)
+    result = await session.complete(rerank_request(settings, prompt), decoder)
+    if not result.logprobs and (result.text or result.thinking):
+        raise CapabilityError(
+            f"The server answered for {settings.model!r} without log probabilities, which reranking reads.",
+            model=settings.model,
+            hint="They need Ollama 0.12.11 or newer, and a model that runs on the server itself: update it.",
+        )
+    usages.append(result.usage)
+    return yes_share(result.logprobs, *words)
+
+
+async def _smaller(
+    session: Session,
+    settings: RerankSettings,
+    ask: Callable[[str], Prompt],
+    over: Sequence[tuple[int, str, ContextOverflowError]],
+) -> list[tuple[int, str]]:
+    """Shorter texts in place of those that do not fit. Raises where the prompt is too long without any."""
+    from .count import load_counter  # few documents are too long, and counting imports much
+
+    asked = ChatSettings(
+        **{**settings.explicit(fields=ModelSettings), "base_url": settings.address.url, "think": False}
+    )
+    counter = await load_counter(session, asked, settings.model, probed=not ask("").raw)
+
+    def count(text: str) -> int:
+        prompt = ask(text)
+        if prompt.raw:
+            return counter.text(prompt.text).tokens
+        return counter.bound([system(prompt.system or ""), user(prompt.text)]).tokens
+
+    smaller: list[tuple[int, str]] = []
+    for index, text, error in over:
+        known = [size for size in (settings.context_size, error.limit) if size is not None]
+        size = 0
+        if known:
+            # A prompt of exactly the context's size leaves no room for the answer's one token.
+            size = await session.network.compute(partial(_fitting, count, text, min(known) - 1))
+        if not 0 < size < len(text):
+            _name(error, index, settings)
+            raise error
+        if settings.overflow == "truncate":
+            smaller.append((index, text[:size]))
+        else:
+            smaller += [(index, piece) for piece in split_text(text, size) if not piece.isspace()]
+    return smaller
+
+
+def _fitting(count: Callable[[str], int], text: str, limit: int) -> int:
+    """How many characters of the text's beginning fit; 0 where none do."""
+    fits, high = 0, min(len(text), limit * _CHARS_PER_TOKEN)
+    while high > fits and count(text[:high]) <= limit:
+        fits, high = high, min(len(text), 2 * high)
+    while high - fits > 1:
+        middle = (fits + high) // 2
+        if count(text[:middle]) <= limit:
+            fits = middle
+        else:
+            high = middle
+    return fits
+
+
+def _name(error: ContextOverflowError, index: int, settings: RerankSettings) -> None:
+    """Put the position of its document into the error, and what helps a document."""
+    told = "" if error.prompt_tokens is None else f": {error.prompt_tokens} tokens, at most {error.limit} fit"
+    error.message = f"Document {index} does not fit into the context with the query{told}."
+    error.hint = "Raise context_size, or shorten the query."
+    if settings.overflow == "error":
+        error.hint = 'Raise context_size, shorten the document, or set overflow="truncate" or "split".'
+
+
+def _ranked(
+    settings: RerankSettings, scores: Sequence[Sequence[float]], usages: Sequence[Usage]
+) -> RerankResult:
+    failed = tuple(index for index, found in enumerate(scores) if not found)
+    if failed:
+        logger.warning(
+            "The model %r said neither yes nor no of %d of %d documents; they come last, with the score 0. "
+            "A model that thinks first cannot rerank.",
+            settings.model,
+            len(failed),
+            len(scores),
+        )
+    best = [max(found, default=0.0) for found in scores]
+    order = sorted(range(len(best)), key=lambda index: (not scores[index], -best[index]))
+    usage = Usage(sum(one.input_tokens for one in usages), sum(one.output_tokens for one in usages))
+    return RerankResult(tuple(best), tuple(order[: settings.top_n]), usage, failed)
