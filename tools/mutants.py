@@ -1,8 +1,8 @@
 """Do the tests guard what they should? Each of these changes must make a test fail: `make mutants`.
 
-The sources are copied to a temporary folder, one line is changed there, and the tests named beside it run against
-the copy. A change that no test notices has survived; a text that is not found once means that this list is out of
-date.
+The sources are copied to a temporary folder, one line is changed there, and the tests named beside it run
+against the copy. A change that no test notices has survived; a text that is not found once means that
+this list is out of date.
 """
 
 from __future__ import annotations
