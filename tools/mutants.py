@@ -121,7 +121,7 @@ MUTANTS = (
         "tokens/vocabulary/vocabulary.py",
         "MAX_ENTRIES = 600_000",
         "MAX_ENTRIES = 1 << 60",
-        "tests/core/test_hostile_show.py",
+        "tests/core/test_counting.py",
     ),
     Mutant(
         "credentials of another origin",
@@ -146,10 +146,10 @@ MUTANTS = (
     ),
     Mutant(
         "retry after a chunk",
-        "client/blocking.py",
+        "client/operations.py",
         "    error.retryable = False",
         "    error.retryable = True",
-        "tests/core/test_client.py",
+        "tests/faults/test_fault_table.py",
     ),
     Mutant(
         "retries without a budget",
@@ -226,14 +226,14 @@ MUTANTS = (
     ),
     Mutant(
         "size of a file",
-        "media/sources.py",
+        "media/source.py",
         "if size > limits.max_bytes:",
         "if False:",
         "tests/core/test_images.py",
     ),
     Mutant(
         "paths in messages",
-        "media/sources.py",
+        "media/source.py",
         "if len(text) <= _HEAD_CHARS and _PATH.match(text) is not None:",
         "if False:",
         "tests/core/test_images.py",

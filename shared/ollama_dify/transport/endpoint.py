@@ -90,6 +90,7 @@ class Endpoint:
         """own_client: the caller's, whose headers are sent too."""
         address = settings.address
         self.url = address.url
+        self.is_users_client = own_client is not None
         self.timeouts = settings.timeouts
         self.follow_redirects = settings.follow_redirects
         most = settings.max_connections

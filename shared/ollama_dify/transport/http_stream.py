@@ -14,6 +14,7 @@ from ..wire.requests import WireRequest
 from .endpoint import Endpoint
 from .network import ANSWER_LIMIT, Answer, CancelToken
 from .state import RequestState, with_state
+from .tracing import Span, begin_span
 
 __all__ = ["HttpNetwork", "HttpStream"]
 
@@ -46,6 +47,7 @@ class HttpStream:
         self._state = RequestState(token=token)
         self._sent = with_state(endpoint.build(request), self._state)
         self._finished = False
+        self._span: Span | None = None
 
     async def start(self) -> None:
         """Take a slot, send the request, read the head of a successful answer."""
@@ -53,6 +55,8 @@ class HttpStream:
         endpoint, request, state = self.endpoint, self._request, self._state
         endpoint.set_deadline(state, request, self._token)
         self._token.under_way.add(state)
+        if not endpoint.is_users_client:  # what instruments httpx has a span for that one
+            self._span = begin_span(self._sent)
         try:
             state.check_wanted()
             response = await self._send()
@@ -64,6 +68,8 @@ class HttpStream:
             state.deadline, state.phase = self._token.deadline, "total"
         # From now on the wait is between pieces; this is read again for each.
         response.request.extensions["timeout"]["read"] = limits.idle
+        if self._span is not None:
+            self._span.status(response.status_code)
         if not 200 <= response.status_code < 300:
             raise endpoint.failure(response, await self._error_body(), request)
         endpoint.check_encoding(response)
@@ -83,6 +89,7 @@ class HttpStream:
     def finish(self) -> None:
         """The answer is complete: what follows is framing, and neither waited for long nor missed."""
         self._finished = True
+        self._end_span()
         self._state.hurry(LAST_BYTES_S)
 
     async def aclose(self) -> None:
@@ -94,6 +101,11 @@ class HttpStream:
             await self._close_response()
         finally:
             self.endpoint.slots.leave(self)
+            self._end_span()
+
+    def _end_span(self) -> None:
+        if self._span is not None:
+            self._span.end()
 
     async def _close_response(self) -> None:
         response, self.response = self.response, None
@@ -163,7 +175,10 @@ class HttpStream:
             raise error
         # An error of ours in httpx's words only repeats the one below it.
         cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
-        raise self.endpoint.errors.translate(error, self._request, self._state) from cause or error
+        ours = self.endpoint.errors.translate(error, self._request, self._state)
+        if self._span is not None:
+            self._span.error(ours)
+        raise ours from cause or error
 
     # What waits is another for the blocking and the awaiting network.
 
