@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import statistics
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 
 from ollama_dify import Image, Message, TextPart, TokenCounter, Tool, ToolCall, system, user
+from ollama_dify.tokens.counter import count_rendered
 from ollama_dify.tokens.image_cost import UNKNOWN_IMAGE_TOKENS, image_tokens
 from ollama_dify.tokens.probes import PROBES, PROBES_NAME
-from ollama_dify.tokens.rendered import count_rendered
 from ollama_dify.tokens.tokenizer import TokenEstimator
 
 DATA = Path(__file__).parent.parent / "data"
@@ -152,6 +153,24 @@ def test_a_bound_grows_with_every_message_tool_and_thought() -> None:
     assert plain < own.bound([system("Be brief."), user("Hi")]).tokens
     assert plain < own.bound([user("Hi")], [add]).tokens < own.bound([user("Hi")], [add, add]).tokens
     assert plain < probed("tiny-chat", False).bound([user("Hi")]).tokens  # an empty thought is written
+
+
+def written(messages: Sequence[Message], tools: Sequence[Tool]) -> str:
+    """By a template that puts tools before the first message that is no system message, or at the end."""
+    given = "".join(f"{tool.name}: {tool.description} {json.dumps(tool.parameters)}\n" for tool in tools)
+    around = f"{'These tools may be called as JSON. ' * 20}\n{given}" if tools else ""
+    systems = [turn for turn in messages if turn.role == "system"]
+    others = [turn for turn in messages if turn.role != "system"]
+    before, after = ("".join(f"<{t.role}>{t.text}</{t.role}>\n" for t in part) for part in (systems, others))
+    return f"{before}{around}{after}<assistant>"
+
+
+@pytest.mark.parametrize("tools", [[], [Tool("add", "Adds two numbers", {"type": "object"})]])
+def test_system_messages_alone_are_bounded_though_no_probe_is_like_them(tools: list[Tool]) -> None:
+    own = counter("tiny-chat").with_renderings([written(one.messages, one.tools) for one in PROBES])
+    for count in (1, 2):
+        messages = [system("Be brief.")] * count
+        assert own.bound(messages, tools).tokens >= own.text(written(messages, tools)).tokens
 
 
 @pytest.mark.parametrize("text", ["", "Hello"])

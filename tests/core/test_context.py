@@ -27,7 +27,7 @@ from ollama_dify import (
     system,
     user,
 )
-from ollama_dify.client.trim import ContextReport, drop_oldest, droppable, kept, length, prompt_limit
+from ollama_dify.client.trim import drop_oldest, droppable, kept, length, prompt_limit, with_report
 from ollama_dify.testing import RecordedRequest, SimulatedModel, SimulatedOllama
 from ollama_dify.wire.requests import chat_request
 from ollama_dify.wire.responses import ChatChunk, Finish, Usage
@@ -184,18 +184,16 @@ def last(tokens: int) -> ChatChunk:
 def test_whether_the_server_cut(
     size: int | None, expected: TokenCount | None, reported: int, cut: bool | None
 ) -> None:
-    report = ContextReport(context_size=size, may_cut=True, expected=expected)
-    finish = report.feed(last(reported)).finish
+    finish = with_report(last(reported), context_size=size, may_cut=True, expected=expected).finish
     assert finish is not None
     assert finish.truncated is cut
     assert finish.metadata().get("truncated") is cut
 
 
 def test_an_answer_from_a_prompt_cut_against_orders_is_an_error() -> None:
-    report = ContextReport(context_size=64, may_cut=False)
-    assert report.feed(last(63)) == last(63)
+    assert with_report(last(63), context_size=64, may_cut=False) == last(63)
     with pytest.raises(ContextOverflowError) as caught:
-        report.feed(last(64))
+        with_report(last(64), context_size=64, may_cut=False)
     assert (caught.value.prompt_tokens, caught.value.limit) == (64, 63)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ollama_dify import TokenCounter, Tool, assistant, system, user
 from ollama_dify.tokens.probes import PROBES
-from ollama_dify.tokens.vocabulary.vocabulary import MAX_ENTRIES, byte_characters
+from ollama_dify.tokens.vocabulary.vocabulary import byte_characters
 
 SPELLED = [f"<0x{byte:02X}>" for byte in range(256)]
 BYTES = list(byte_characters().values())
@@ -108,12 +108,3 @@ def test_foreign_renderings_give_a_bound_or_an_estimate(kind: str) -> None:
             bound = probed.bound(talk, tools)
             assert not bound.exact
             assert bound.tokens > 0
-
-
-@pytest.mark.parametrize("name", ["tokens", "merges", "scores", "token_type"])
-def test_lists_beyond_the_bound_are_not_used(name: str) -> None:
-    entries = [1 if name in ("scores", "token_type") else "a"] * (MAX_ENTRIES + 1)
-    info = {**MORE, **BASES["bpe"], name: entries}
-    show = {"model_info": {f"tokenizer.ggml.{key}": value for key, value in info.items()}}
-    counted = TokenCounter.from_show(show).text("Hello")
-    assert (counted.tokens, counted.exact) == (9, False)

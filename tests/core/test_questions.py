@@ -112,6 +112,29 @@ async def test_a_claim_is_checked_where_a_lookup_happens_anyway(simulated_ollama
             await asking_async.warmup()
 
 
+@pytest.mark.parametrize(
+    ("model", "claims", "denied"),
+    [
+        pytest.param("llava", ["function_call_support"], ["function_call_support"], id="tools"),
+        pytest.param("nomic-embed-text", ["vision_support", "function_call_support"], None, id="both"),
+        pytest.param("llama3.2", ["function_call_support"], [], id="right"),
+        pytest.param("llava", [], [], id="nothing claimed"),
+    ],
+)
+def test_each_claim_that_the_server_denies_is_a_warning_once(
+    simulated_ollama: SimulatedOllama, model: str, claims: list[str], denied: list[str] | None
+) -> None:
+    with (
+        client(simulated_ollama, model=model, **dict.fromkeys(claims, True)) as asking,
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always")
+        asking.model_info()
+        asking.model_info()
+    named = [str(one.message).partition("=True")[0].rpartition(" ")[2] for one in caught]
+    assert named == (claims if denied is None else denied)
+
+
 def test_a_claim_is_believed(simulated_ollama: SimulatedOllama) -> None:
     """The warning is no refusal: what the server says of the image decides."""
     with client(simulated_ollama, model="llama3.2", vision_support=True) as asking:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import unicodedata
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,22 +13,9 @@ from hypothesis import strategies as st
 from ollama_dify.tokens.tokenizer import ModelTokenizer, TokenEstimator
 from ollama_dify.tokens.vocabulary.vocabulary import byte_characters
 
-DATA = Path(__file__).parent.parent / "data" / "tokens"
-RECORDED: dict[str, Any] = json.loads(gzip.decompress((DATA / "tokenizers.json.gz").read_bytes()))[
-    "tokenizers"
-]
-NAMES = [name for name, entry in RECORDED.items() if "ids" in entry]
+from .test_tokens import NAMES, recorded, tokenizer
+
 FEW_EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def recorded(name: str) -> dict[str, Any]:
-    entry: dict[str, Any] = RECORDED[name]
-    return entry
-
-
-@cache
-def tokenizer(name: str) -> ModelTokenizer:
-    return ModelTokenizer.from_show(recorded(name))
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=40)
@@ -198,7 +181,8 @@ def test_unigram_against_exhaustive_search(text: str) -> None:
 def test_any_text_has_a_count_and_no_more_tokens_than_bytes(name: str, text: str) -> None:
     own = tokenizer(name)
     assert 0 <= own.count_text(text) <= TokenEstimator().count(text)
-    assert all(0 <= id < own.size for id in own.encode(text))
+    size = len(recorded(name)["model_info"]["tokenizer.ggml.tokens"])
+    assert all(0 <= id < size for id in own.encode(text))
 
 
 @pytest.mark.parametrize("name", ["tiny-chat", "tok-bpe-llama3", "tok-spm-noprefix", "tok-bpe-tekken"])
@@ -207,5 +191,5 @@ def test_any_text_has_a_count_and_no_more_tokens_than_bytes(name: str, text: str
 def test_texts_around_a_special_token_do_not_meet(name: str, left: str, right: str) -> None:
     own = tokenizer(name)
     special = recorded(name)["model_info"]["tokenizer.ggml.tokens"][2]
-    joined = own.token_ids(f"{left}{special}{right}")
-    assert joined == [*own.token_ids(left), 2, *own.token_ids(right)]
+    joined = own.encode(f"{left}{special}{right}", special=False)
+    assert joined == [*own.encode(left, special=False), 2, *own.encode(right, special=False)]

@@ -14,7 +14,6 @@ import pytest
 
 from ollama_dify.tokens.tokenizer import (
     ModelTokenizer,
-    TokenCount,
     TokenEstimator,
     UnsupportedTokenizerError,
     tokenizer_from_show,
@@ -112,10 +111,6 @@ def test_the_kept_part_of_an_answer_is_enough() -> None:
     part = tokenizer_part_of_show(show)
     assert sorted(part) == ["model_info"]
     assert ModelTokenizer.from_show(part).count("Hello") == 2
-
-
-def test_counts_are_values() -> None:
-    assert TokenCount(3, exact=True) == TokenCount(3, exact=True) != TokenCount(3, exact=False)
 
 
 # --- words

@@ -38,6 +38,7 @@ TOPICS = {
         "valid_namespaces=",
         "callbacks",
         "get_num_tokens(",
+        "OllamaDifyRerank(",
         "astream(",
     ),
     "llamaindex": (
@@ -55,6 +56,7 @@ TOPICS = {
         "callback_manager=",
         "tokenizer",
         "astream_complete(",
+        "OllamaDifyRerank(",
     ),
 }
 

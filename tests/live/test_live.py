@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.schema import NodeWithScore, TextNode
 
+import langchain_ollama_dify
+import llamaindex_ollama_dify
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings
 from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
 from ollama_dify import (
@@ -33,6 +37,7 @@ URL = os.environ.get("OLLAMA_LIVE_URL")
 CHAT = os.environ.get("OLLAMA_LIVE_CHAT", "llama3.2")
 EMBED = os.environ.get("OLLAMA_LIVE_EMBED", "nomic-embed-text")
 VISION = os.environ.get("OLLAMA_LIVE_VISION", "llava")
+RERANK = os.environ.get("OLLAMA_LIVE_RERANK", CHAT)
 TOOLS = os.environ.get("OLLAMA_LIVE_TOOLS", CHAT)
 IMAGE = Path(__file__).parents[1] / "data" / "images" / "png_rgb.png"
 
@@ -117,6 +122,27 @@ def test_vectors_are_the_same_in_both_frameworks() -> None:
         OllamaDifyEmbedding.from_settings(embedding) as two,
     ):
         assert one.embed_documents(texts) == two.get_text_embedding_batch(texts)
+
+
+@pytest.mark.parametrize("overflow", ["truncate", "split"])
+def test_the_document_that_answers_comes_first(overflow: Literal["truncate", "split"]) -> None:
+    """A reranker by OLLAMA_LIVE_RERANK, such as a Qwen3-Reranker; else the chat model by a plain question."""
+    rerank = settings().for_rerank(RERANK, context_size=512, overflow=overflow)
+    texts = ["Bread is baked from flour.", "Paris is the capital of France.", "Cats sleep. " * 400]
+    query = "What is the capital of France?"
+    with OllamaClient(rerank) as client:
+        result = client.rerank(query, texts)
+    assert (result.order[0], result.failed) == (1, ())
+    assert result.scores[1] > 0.5 > result.scores[0]
+    with (
+        langchain_ollama_dify.OllamaDifyRerank.from_settings(rerank) as one,
+        llamaindex_ollama_dify.OllamaDifyRerank.from_settings(rerank) as two,
+    ):
+        documents = one.compress_documents([Document(text) for text in texts], query)
+        nodes = [NodeWithScore(node=TextNode(text=text)) for text in texts]
+        hits = two.postprocess_nodes(nodes, query_str=query)
+    order = [texts[at] for at in result.order]
+    assert [document.page_content for document in documents] == [hit.text for hit in hits] == order
 
 
 def test_missing_model_names_what_there_is() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,11 +15,9 @@ from langchain_ollama_dify import ChatOllamaDify, OllamaDifyLLM
 from llamaindex_ollama_dify import OllamaDify
 from ollama_dify import (
     CapabilityWarning,
-    ChatSettings,
     ConfigurationError,
     ContextOverflowError,
     Message,
-    OllamaClient,
     ToolCall,
     assistant,
     system,
@@ -74,11 +71,6 @@ def sent(server: SimulatedOllama) -> list[dict[str, Any]]:
         for request in server.requests
         if request.path in ("/api/chat", "/api/generate") and not request.body.get("_debug_render_only")
     ]
-
-
-def test_the_prompt_has_160_000_tokens(server: SimulatedOllama) -> None:
-    with OllamaClient(ChatSettings(model="llama3.2", base_url=server.base_url)) as client:
-        assert client.count_tokens(OVERLONG).tokens >= 160_000
 
 
 @pytest.mark.parametrize("way", [*CHAT, *TEXT])
@@ -285,40 +277,6 @@ async def test_counting_never_blocks_an_event_loop(server: SimulatedOllama, kind
 
 # What the form claims and what the server says.
 
-CLAIMS = [
-    pytest.param("llama3.2", {"vision_support": True}, ["vision_support"], id="vision"),
-    pytest.param("llava", {"function_call_support": True}, ["function_call_support"], id="tools"),
-    pytest.param(
-        "nomic-embed-text",
-        {"vision_support": True, "function_call_support": True},
-        ["vision_support", "function_call_support"],
-        id="both",
-    ),
-    pytest.param("llama3.2", {"function_call_support": True}, [], id="right"),
-    pytest.param("llava", {"vision_support": False}, [], id="less than it can"),
-    pytest.param("llama3.2", {}, [], id="nothing claimed"),
-]
-
-
-@pytest.mark.parametrize(("model", "values", "named"), CLAIMS)
-@pytest.mark.parametrize("kind", [ChatOllamaDify, OllamaDify], ids=["langchain", "llamaindex"])
-async def test_a_disagreement_is_a_warning_once(
-    server: SimulatedOllama, kind: type[Any], model: str, values: dict[str, Any], named: list[str]
-) -> None:
-    made = kind(model=model, base_url=server.base_url, **values)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for _ in range(2):
-            made.client.model_info()
-            await made.async_client.model_info()
-    said = [str(one.message) for one in caught if one.category is CapabilityWarning]
-    assert len(said) == len(named)
-    for text, setting in zip(said, named, strict=True):
-        assert f"{setting}=True" in text
-        assert repr(model) in text
-    made.close()
-    await made.aclose()
-
 
 @pytest.mark.parametrize("kind", [ChatOllamaDify, OllamaDify], ids=["langchain", "llamaindex"])
 def test_a_claim_costs_no_request(server: SimulatedOllama, kind: type[Any]) -> None:
@@ -329,16 +287,3 @@ def test_a_claim_costs_no_request(server: SimulatedOllama, kind: type[Any]) -> N
         assert [request.path for request in server.requests] == ["/api/chat", "/api/chat"]
         with pytest.warns(CapabilityWarning, match=r"vision_support=True.*lacks 'vision'"):
             model.warmup()
-
-
-@pytest.mark.parametrize("kind", [ChatOllamaDify, OllamaDify], ids=["langchain", "llamaindex"])
-def test_what_is_left_open_is_asked_once_per_digest(server: SimulatedOllama, kind: type[Any]) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    with kind(model="llama3.2", base_url=server.base_url) as model:
-        for _ in range(3):
-            if kind is ChatOllamaDify:
-                model.invoke("Hello", tools=[tool])
-            else:
-                model.chat(llamaindex_messages([user("Hello")]), tools=[tool])
-    paths = [request.path for request in server.requests]
-    assert paths == ["/api/tags", "/api/show", "/api/chat", "/api/chat", "/api/chat"]

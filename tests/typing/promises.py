@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, AIMessageChunk
 from llama_index.core import PromptTemplate
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
+from llama_index.core.schema import NodeWithScore
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
-from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyLLM
+from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyLLM, OllamaDifyRerank
 from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
-from ollama_dify import ChatResult, ChatSettings, EmbeddingSettings, OllamaClient, Timeouts, user
+from llamaindex_ollama_dify import OllamaDifyRerank as NodeRerank
+from ollama_dify import (
+    ChatResult,
+    ChatSettings,
+    EmbeddingSettings,
+    OllamaClient,
+    RerankResult,
+    RerankSettings,
+    Timeouts,
+    user,
+)
 
 
 class Weather(BaseModel):
@@ -42,6 +54,9 @@ embedding = settings.for_embedding("nomic-embed-text")
 assert_type(embedding, EmbeddingSettings)
 assert_type(OllamaDifyEmbeddings.from_settings(embedding), OllamaDifyEmbeddings)
 assert_type(OllamaDifyEmbedding.from_settings(embedding), OllamaDifyEmbedding)
+assert_type(settings.for_rerank("qwen3-reranker"), RerankSettings)
+assert_type(OllamaDifyRerank(model="m", top_n=3).compress_documents([], "Hi"), list[Document])
+assert_type(NodeRerank(model="m").postprocess_nodes([], query_str="Hi"), list[NodeWithScore])
 assert_type(ChatSettings.from_dify("llava", {"base_url": "http://gpu:11434"}), ChatSettings)
 
 # Answers.
@@ -52,6 +67,7 @@ assert_type(llm.chat([]), ChatResponse)
 assert_type(OllamaDifyEmbeddings(model="m").embed_query("Hi"), list[float])
 with OllamaClient(settings) as client:
     assert_type(client.chat([user("Hi")]), ChatResult)
+    assert_type(client.rerank("Hi", ["Hello"]), RerankResult)
 
 
 # Tools and structured output.

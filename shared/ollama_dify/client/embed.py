@@ -70,12 +70,12 @@ def fingerprint(settings: EmbeddingSettings, digest: str, dimension: int) -> str
     Same model digest, dimension, query and document prefixes and overflow policy (with the context size where
     that decides what is cut or split) give the same text on every machine; anything else another.
     """
-    both = prefixes_of(settings)
+    query, document = prefixes_of(settings)
     parts = {
         "digest": digest.lower().removeprefix("sha256:"),
         "dimension": dimension,
-        "query_prefix": both.query,
-        "document_prefix": both.document,
+        "query_prefix": query,
+        "document_prefix": document,
         "overflow": settings.overflow,
         "context_size": None if settings.overflow == "error" else settings.context_size,
     }

@@ -3,110 +3,65 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigurationError
 from ..settings.model import EmbeddingSettings
 
-__all__ = ["FAMILIES", "Family", "Kind", "Prefixes", "name_to_search", "prefix_of", "prefixes_of"]
+__all__ = ["FAMILIES", "Kind", "name_to_search", "prefix_of", "prefixes_of"]
 
 Kind = Literal["query", "document"]
 
 
-@dataclass(frozen=True, slots=True)
-class Prefixes:
-    """Text put in front, as it is; "" for none."""
-
-    query: str = ""
-    document: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Models that share their prefixes.
-
-    pattern: found in the model's name (lower case, `_` as `-`, without its tag). source: the model card that
-    says so.
-    """
-
-    name: str
-    pattern: str
-    prefixes: Prefixes
-    source: str
-
+Prefixes = tuple[str, str]
+"""What is put in front of queries and of documents, as it is; "" for nothing."""
 
 _PASSAGES = "Represent this sentence for searching relevant passages: "
 _WEB_SEARCH = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 
-# The first pattern found decides, so the narrower stand first. Sources are model cards on huggingface.co.
-FAMILIES: tuple[Family, ...] = (
-    Family(
-        "nomic-embed-text",
-        r"nomic-embed-text",
-        Prefixes("search_query: ", "search_document: "),
-        "nomic-ai/nomic-embed-text-v1.5; the same on nomic-ai/nomic-embed-text-v2-moe",
-    ),
-    Family(
+_NONE = ("", "")
+# Models that share their prefixes: a name, the prefixes, the model card on huggingface.co that says so, and a
+# pattern found in the model's name (lower case, `_` as `-`, without its tag) where the name itself is not it.
+# The first one found decides, so the narrower stand first.
+FAMILIES: tuple[tuple[str, Prefixes, str, str | None], ...] = (
+    # v2-moe has the same.
+    ("nomic-embed-text", ("search_query: ", "search_document: "), "nomic-ai/nomic-embed-text-v1.5", None),
+    (
         "nomic-embed-code",
-        r"nomic-embed-code",
-        Prefixes("Represent this query for searching relevant code: "),
+        ("Represent this query for searching relevant code: ", ""),
         "nomic-ai/nomic-embed-code",
+        None,
     ),
-    Family(
-        "e5-instruct",
-        r"\be5-.*instruct",
-        # Their card, unlike Qwen's, has a space after the colon.
-        Prefixes(_WEB_SEARCH + " "),
-        "intfloat/multilingual-e5-large-instruct, intfloat/e5-mistral-7b-instruct",
-    ),
-    Family(
-        "e5",
-        r"\be5-|\be5$",
-        Prefixes("query: ", "passage: "),
-        "intfloat/e5-large-v2, intfloat/multilingual-e5-large",
-    ),
-    Family("qwen3-embedding", r"qwen3-embedding", Prefixes(_WEB_SEARCH), "Qwen/Qwen3-Embedding-0.6B"),
-    Family(
+    # Their card, unlike Qwen's, has a space after the colon.
+    ("e5-instruct", (_WEB_SEARCH + " ", ""), "intfloat/multilingual-e5-large-instruct", r"\be5-.*instruct"),
+    ("e5", ("query: ", "passage: "), "intfloat/e5-large-v2", r"\be5-|\be5$"),
+    ("qwen3-embedding", (_WEB_SEARCH, ""), "Qwen/Qwen3-Embedding-0.6B", None),
+    (
         "embeddinggemma",
-        r"embeddinggemma|embedding-gemma",
-        Prefixes("task: search result | query: ", "title: none | text: "),
+        ("task: search result | query: ", "title: none | text: "),
         "google/embeddinggemma-300m",
+        "embedding-?gemma",
     ),
-    Family("bge-m3", r"\bbge-m3\b", Prefixes(), "BAAI/bge-m3 (no instruction needed)"),
-    Family(
+    ("bge-m3", _NONE, "BAAI/bge-m3", r"\bbge-m3\b"),
+    (
         "bge-zh",
-        r"\bbge-(?:small|base|large)-zh",
-        Prefixes("为这个句子生成表示以用于检索相关文章："),
+        ("为这个句子生成表示以用于检索相关文章：", ""),
         "BAAI/bge-large-zh-v1.5",
+        r"\bbge-(?:small|base|large)-zh",
     ),
-    Family("bge", r"\bbge-(?:small|base|large)\b", Prefixes(_PASSAGES), "BAAI/bge-large-en-v1.5"),
-    Family(
-        "mxbai-embed-large", r"mxbai-embed-large", Prefixes(_PASSAGES), "mixedbread-ai/mxbai-embed-large-v1"
-    ),
-    Family(
+    ("bge", (_PASSAGES, ""), "BAAI/bge-large-en-v1.5", r"\bbge-(?:small|base|large)\b"),
+    ("mxbai-embed-large", (_PASSAGES, ""), "mixedbread-ai/mxbai-embed-large-v1", None),
+    (
         "snowflake-arctic-embed2",
-        r"arctic-embed2|arctic-embed-[a-z]+-v2",
-        Prefixes("query: "),
+        ("query: ", ""),
         "Snowflake/snowflake-arctic-embed-l-v2.0",
+        "arctic-embed2|arctic-embed-[a-z]+-v2",
     ),
-    Family(
-        "snowflake-arctic-embed", r"arctic-embed", Prefixes(_PASSAGES), "Snowflake/snowflake-arctic-embed-l"
-    ),
-    Family("all-minilm", r"all-minilm", Prefixes(), "sentence-transformers/all-MiniLM-L6-v2"),
-    Family(
-        "paraphrase-multilingual",
-        r"paraphrase-multilingual",
-        Prefixes(),
-        "sentence-transformers/paraphrase-multilingual-mpnet-base-v2",
-    ),
-    Family(
-        "granite-embedding",
-        r"granite-embedding",
-        Prefixes(),
-        "ibm-granite/granite-embedding-278m-multilingual",
-    ),
-    Family("jina-embeddings-v2", r"jina-embeddings-v2", Prefixes(), "jinaai/jina-embeddings-v2-base-en"),
+    ("snowflake-arctic-embed", (_PASSAGES, ""), "Snowflake/snowflake-arctic-embed-l", "arctic-embed"),
+    ("all-minilm", _NONE, "sentence-transformers/all-MiniLM-L6-v2", None),
+    ("paraphrase-multilingual", _NONE, "sentence-transformers/paraphrase-multilingual-mpnet-base-v2", None),
+    ("granite-embedding", _NONE, "ibm-granite/granite-embedding-278m-multilingual", None),
+    ("jina-embeddings-v2", _NONE, "jinaai/jina-embeddings-v2-base-en", None),
 )
 
 
@@ -118,9 +73,9 @@ def prefixes_of(settings: EmbeddingSettings) -> Prefixes:
     query, document = settings.query_prefix, settings.document_prefix
     if settings.prefixes and (query is None or document is None):
         family = _family(settings.model)
-        query = family.query if query is None else query
-        document = family.document if document is None else document
-    return Prefixes("" if query is None else query, "" if document is None else document)
+        query = family[0] if query is None else query
+        document = family[1] if document is None else document
+    return query or "", document or ""
 
 
 def prefix_of(settings: EmbeddingSettings, kind: Kind | None) -> str:
@@ -130,15 +85,15 @@ def prefix_of(settings: EmbeddingSettings, kind: Kind | None) -> str:
     """
     if kind not in (None, "query", "document"):
         raise ConfigurationError(f'kind={kind!r} is unknown: it is "query", "document" or None.')
-    both = prefixes_of(settings)
+    query, document = prefixes_of(settings)
     if kind is None:
-        if both.query or both.document:
+        if query or document:
             raise ConfigurationError(
                 f"{settings.model!r} has prefixes for queries and documents: which are these texts?\n"
                 'Pass kind="query" or kind="document".'
             )
         return ""
-    return both.query if kind == "query" else both.document
+    return query if kind == "query" else document
 
 
 def name_to_search(model: str) -> str:
@@ -149,11 +104,11 @@ def name_to_search(model: str) -> str:
 
 def _family(model: str) -> Prefixes:
     name = name_to_search(model)
-    for family in FAMILIES:
-        if re.search(family.pattern, name):
-            return family.prefixes
-    known = ", ".join(family.name for family in FAMILIES)
+    for known, prefixes, _, pattern in FAMILIES:
+        if re.search(pattern or known, name):
+            return prefixes
+    names = ", ".join(family[0] for family in FAMILIES)
     raise ConfigurationError(
-        f"prefixes=True, but what {model!r} was trained with is not known here. Known are: {known}.\n"
+        f"prefixes=True, but what {model!r} was trained with is not known here. Known are: {names}.\n"
         'Set query_prefix and document_prefix as its model card says ("" for none), or leave prefixes off.'
     )

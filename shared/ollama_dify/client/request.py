@@ -19,7 +19,7 @@ from ..wire.responses import ChatChunk, ChatResult, CutBy, Finish
 from ..wire.streaming import ChatDecoder, ChunkFilter
 from ..wire.think_tags import ThinkTags, thinking_apart
 from ..wire.tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
-from .trim import ContextReport, drop_oldest, kept, length
+from .trim import drop_oldest, kept, length, with_report
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
@@ -144,25 +144,26 @@ class Request:
             filters.append(CallsOrAnswer(self.plan))
         elif settings.format is None:
             filters.append(ThinkTags())
-        report = ContextReport(
-            context_size=settings.context_size,
-            may_cut=settings.context_overflow == "truncate",
-            dropped=self.dropped,
-            expected=self.expected,
-        )
         return ChatDecoder(
             generated=self.wire.path == "/api/generate",
             model=settings.model,
             filters=filters,
-            last=lambda chunk: report.feed(self._with_cut(chunk)),
+            last=self._reported,
             check=partial(self._check_length, warned),
         )
 
-    def _with_cut(self, chunk: ChatChunk) -> ChatChunk:
+    def _reported(self, chunk: ChatChunk) -> ChatChunk:
+        """The last chunk, with which limit ended the answer and what became of the prompt."""
         finish = chunk.finish
-        if finish is None or finish.reason != "length":
-            return chunk
-        return chunk._replace(finish=replace(finish, cut_by=self._cut_by(finish)))
+        if finish is not None and finish.reason == "length":
+            chunk = chunk._replace(finish=replace(finish, cut_by=self._cut_by(finish)))
+        return with_report(
+            chunk,
+            context_size=self.settings.context_size,
+            may_cut=self.settings.context_overflow == "truncate",
+            dropped=self.dropped,
+            expected=self.expected,
+        )
 
     def _cut_by(self, finish: Finish) -> CutBy | None:
         """Which limit ended the answer; None where the numbers do not tell."""

@@ -15,7 +15,7 @@ from ..wire.streaming import ChatDecoder
 from .rerank_prompts import format_of, yes_share
 from .session import Session
 from .split_text import split_text
-from .trim import ContextReport
+from .trim import with_report
 
 __all__ = ["rerank"]
 
@@ -85,8 +85,8 @@ async def _judge(
     session: Session, settings: RerankSettings, prompt: Prompt, usages: list[Usage], words: tuple[str, str]
 ) -> float | None:
     """The probability of yes; None where the model says neither yes nor no."""
-    report = ContextReport(context_size=settings.context_size, may_cut=False)
-    decoder = partial(ChatDecoder, generated=True, model=settings.model, last=report.feed)
+    last = partial(with_report, context_size=settings.context_size, may_cut=False)
+    decoder = partial(ChatDecoder, generated=True, model=settings.model, last=last)
     result = await session.complete(rerank_request(settings, prompt), decoder)
     if not result.logprobs and (result.text or result.thinking):
         raise CapabilityError(

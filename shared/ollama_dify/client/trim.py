@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import ContextOverflowError
 from ..wire.messages import Message, TextPart
-from ..wire.responses import ChatChunk, Finish
+from ..wire.responses import ChatChunk
 
 if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
 
-__all__ = ["ContextReport", "drop_oldest", "droppable", "kept", "length", "prompt_limit", "with_numbers"]
+__all__ = ["drop_oldest", "droppable", "kept", "length", "prompt_limit", "with_numbers", "with_report"]
 
 
 def prompt_limit(context_size: int | None, reserve: int | None) -> int | None:
@@ -112,55 +112,42 @@ def length(messages: Sequence[Message]) -> int:
     return total
 
 
-class ContextReport:
-    """Puts what became of the prompt into the last chunk.
+def with_report(
+    chunk: ChatChunk,
+    *,
+    context_size: int | None,
+    may_cut: bool,
+    dropped: tuple[int, ...] = (),
+    expected: TokenCount | None = None,
+) -> ChatChunk:
+    """The last chunk with what became of the prompt. expected: its tokens by our own count.
 
     Where the server was told not to cut and yet reports a prompt as long as the context, the answer is none
     to rely on: servers before 0.30 have cut it, later ones round the context up to 256 tokens and go over the
     number of the settings. ContextOverflowError.
     """
+    finish = chunk.finish
+    if finish is None:
+        return chunk
+    if may_cut:
+        finish = replace(finish, truncated=_was_cut(finish.usage.input_tokens, context_size, expected))
+    elif context_size is not None and finish.usage.input_tokens >= context_size:
+        raise ContextOverflowError(
+            f"The prompt does not fit into the context: it fills all {context_size} tokens.",
+            prompt_tokens=finish.usage.input_tokens,
+            limit=context_size - 1,
+            hint='Raise context_size, shorten the prompt, or set context_overflow="trim" or "truncate".',
+        )
+    return chunk._replace(finish=replace(finish, dropped=dropped) if dropped else finish)
 
-    def __init__(
-        self,
-        *,
-        context_size: int | None,
-        may_cut: bool,
-        dropped: tuple[int, ...] = (),
-        expected: TokenCount | None = None,
-    ) -> None:
-        """expected: the prompt's tokens by our own count."""
-        self._context_size = context_size
-        self._may_cut = may_cut
-        self._dropped = dropped
-        self._expected = expected
 
-    def feed(self, chunk: ChatChunk) -> ChatChunk:
-        finish = chunk.finish
-        if finish is None:
-            return chunk
-        if self._may_cut:
-            finish = replace(finish, truncated=self._was_cut(finish))
-        elif self._context_size is not None and finish.usage.input_tokens >= self._context_size:
-            raise ContextOverflowError(
-                f"The prompt does not fit into the context: it fills all {self._context_size} tokens.",
-                prompt_tokens=finish.usage.input_tokens,
-                limit=self._context_size - 1,
-                hint='Raise context_size, shorten the prompt, or set context_overflow="trim" or "truncate".',
-            )
-        if self._dropped:
-            finish = replace(finish, dropped=self._dropped)
-        return chunk._replace(finish=finish)
-
-    def _was_cut(self, finish: Finish) -> bool | None:
-        """Whether the server cut the prompt; None when neither its count nor ours tells."""
-        reported, size, expected = finish.usage.input_tokens, self._context_size, self._expected
-        if size is None or reported >= size:
-            return None if size is None else True
-        if expected is None:
-            return None
-        if expected.exact or expected.tokens < size:
-            return expected.tokens >= size
-        return None
+def _was_cut(reported: int, size: int | None, expected: TokenCount | None) -> bool | None:
+    """Whether the server cut the prompt; None when neither its count nor ours tells."""
+    if size is None or reported >= size:
+        return None if size is None else True
+    if expected is not None and (expected.exact or expected.tokens < size):
+        return expected.tokens >= size
+    return None
 
 
 def with_numbers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
 
-from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings
+from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyRerank
 
-from .. import ChatSettings
+from .. import CapabilityError, ChatSettings
 
 __all__ = ["LangChain"]
 
@@ -32,6 +33,7 @@ class LangChain:
         from langchain_chroma import Chroma
 
         self._model = ChatOllamaDify.from_settings(settings)
+        self._reranker = OllamaDifyRerank.from_settings(settings.for_rerank(settings.model))
         self._store = Chroma(
             client=database,
             collection_name=collection.name,
@@ -43,9 +45,11 @@ class LangChain:
         self._store.add_documents([Document(text, metadata={"source": source}) for text in passages])
 
     def find(self, question: str) -> list[tuple[str, str]]:
-        """Passages with their sources, the nearest first."""
-        found = self._store.as_retriever(search_kwargs={"k": 4}).invoke(question)
-        return [(document.page_content, document.metadata["source"]) for document in found]
+        """Passages with their sources, the best of the nearest first."""
+        found = self._store.as_retriever(search_kwargs={"k": 8}).invoke(question)
+        with contextlib.suppress(CapabilityError):  # a server before 0.12.11 cannot: the nearest first
+            found = self._reranker.compress_documents(found, question)
+        return [(document.page_content, document.metadata["source"]) for document in found[:4]]
 
     def answer(self, question: str, context: str) -> Iterator[str]:
         return self._stream(PROMPT.format_messages(context=context, question=question))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import TextNode
 
-from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
+from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding, OllamaDifyRerank
 
-from .. import ChatSettings
+from .. import CapabilityError, ChatSettings
 
 __all__ = ["LlamaIndex"]
 
@@ -27,6 +28,7 @@ class LlamaIndex:
         from llama_index.vector_stores.chroma import ChromaVectorStore
 
         self._llm = OllamaDify.from_settings(settings)
+        self._reranker = OllamaDifyRerank.from_settings(settings.for_rerank(settings.model))
         embedding = OllamaDifyEmbedding.from_settings(settings.for_embedding(embedding_model))
         self._embedding = embedding
         self._store = ChromaVectorStore(chroma_collection=collection)
@@ -43,9 +45,11 @@ class LlamaIndex:
         IngestionPipeline(transformations=[self._embedding], vector_store=self._store).run(nodes=nodes)
 
     def find(self, question: str) -> list[tuple[str, str]]:
-        """Passages with their sources, the nearest first."""
-        found = self._index.as_retriever(similarity_top_k=4).retrieve(question)
-        return [(hit.node.get_content(), str(hit.node.metadata["source"])) for hit in found]
+        """Passages with their sources, the best of the nearest first."""
+        found = self._index.as_retriever(similarity_top_k=8).retrieve(question)
+        with contextlib.suppress(CapabilityError):  # a server before 0.12.11 cannot: the nearest first
+            found = self._reranker.postprocess_nodes(found, query_str=question)
+        return [(hit.node.get_content(), str(hit.node.metadata["source"])) for hit in found[:4]]
 
     def answer(self, question: str, context: str) -> Iterator[str]:
         asked = f"Context information is below.\n---\n{context}\n---\nQuery: {question}\nAnswer:"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,10 +12,11 @@ from ..media.image import Image
 from ..wire.messages import Message, TextPart, Tool
 from .image_cost import image_tokens
 from .probed import ProbedPrompt, estimate
-from .rendered import count_rendered
 from .tokenizer import ModelTokenizer, TokenCount, TokenEstimator, tokenizer_from_show
 
-__all__ = ["TokenCounter"]
+__all__ = ["TokenCounter", "count_rendered"]
+
+_IMAGE_TAG = re.compile(r"\[img-(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +78,28 @@ class TokenCounter:
             image_tokens(self.show, (image.width, image.height) if isinstance(image, Image) else None)
             for image in images
         ]
+
+
+def count_rendered(
+    tokenizer: ModelTokenizer | TokenEstimator, rendered: str, image_costs: Sequence[int] = ()
+) -> TokenCount:
+    """Tokens of the prompt; exact where no image is in it.
+
+    The server puts `[img-N]` for each image and reads the texts between them apart. An empty prompt costs
+    what the server puts around any.
+    """
+    texts, images = [""], 0
+    at = 0
+    for tag in _IMAGE_TAG.finditer(rendered):
+        number = int(tag.group(1))
+        if number < len(image_costs):
+            texts[-1] += rendered[at : tag.start()]
+            texts.append("")
+            images += image_costs[number]
+            at = tag.end()
+    texts[-1] += rendered[at:]
+    if len(texts) == 1 and rendered:
+        return TokenCount(tokenizer.count(rendered), tokenizer.exact)
+    around = max(0, tokenizer.count_embedding("a") - tokenizer.count_text("a"))
+    exact = tokenizer.exact and len(texts) == 1
+    return TokenCount(around + sum(map(tokenizer.count_text, texts)) + images, exact)

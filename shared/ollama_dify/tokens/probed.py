@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import cycle, pairwise
 from typing import Any
 
-from ..wire.messages import Message, TextPart, Tool, ToolCall
+from ..wire.messages import Message, TextPart, Tool, ToolCall, user
 from ..wire.requests import wire_message, wire_tool
 from .probes import MARK, PROBES, Probe, kind_of
-from .tokenizer import TokenizerLike
+from .tokenizer import ModelTokenizer, TokenEstimator
 
 __all__ = ["ProbedPrompt", "estimate"]
 
@@ -261,7 +261,7 @@ def _json_tokens(count: Callable[[str], int], value: Any) -> int:
 class ProbedPrompt:
     """Bounds prompts by what a server rendered of `PROBES`, for one model and one value of `think`."""
 
-    def __init__(self, renderings: Sequence[str | None], tokenizer: TokenizerLike) -> None:
+    def __init__(self, renderings: Sequence[str | None], tokenizer: ModelTokenizer | TokenEstimator) -> None:
         """renderings: one for each of `PROBES`, None for those that the server refused."""
         self._tokenizer = tokenizer
         self._frames = {tools: _Frames(tokenizer.count_text) for tools in (False, True)}
@@ -282,6 +282,10 @@ class ProbedPrompt:
             extra += _UNSEEN_TOOLS
         if not frames.seen or not messages:
             return None
+        if all(message.role == "system" for message in messages):
+            # No probe is without a user, and templates may write tools where the first user's text stands.
+            messages = [*messages, user("")]
+            extra += _UNSEEN_TOOLS * bool(tools)
         count = self._tokenizer.count_text
         symbols = _symbols([kind_of(message) for message in messages], system_first=frames.system_first)
         given = list(zip(messages, symbols, strict=True))

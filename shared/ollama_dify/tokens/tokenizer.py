@@ -8,24 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+from .vocabulary.byte_level import BytePairModel
+from .vocabulary.sentencepiece import SentencePieceModel
+from .vocabulary.special_tokens import SpecialTokens
+from .vocabulary.unigram import UnigramModel
 from .vocabulary.vocabulary import Kind, UnsupportedTokenizerError, Vocabulary
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from .vocabulary.wordpiece import WordPieceModel
 
 __all__ = [
     "ModelTokenizer",
     "TokenCount",
     "TokenEstimator",
-    "TokenizerLike",
     "UnsupportedTokenizerError",
     "tokenizer_from_show",
     "tokenizer_part_of_show",
 ]
 
-
+_MODELS: dict[Kind, type[BytePairModel | SentencePieceModel | UnigramModel | WordPieceModel]] = {
+    "bpe": BytePairModel,
+    "sentencepiece": SentencePieceModel,
+    "wordpiece": WordPieceModel,
+    "unigram": UnigramModel,
+}
 _TRIAL = "".join(map(chr, range(256))) + "Ԁ東京 \U0001f642 hello"
 """A text that a vocabulary must be able to cut before it is used."""
 
@@ -38,32 +44,13 @@ class TokenCount:
     exact: bool
 
 
-class TokenizerLike(Protocol):
-    """What counting needs: `ModelTokenizer` or `TokenEstimator`."""
-
-    @property
-    def exact(self) -> bool: ...
-
-    def count(self, text: str) -> int: ...
-
-    def count_embedding(self, text: str) -> int: ...
-
-    def count_text(self, text: str) -> int: ...
-
-
-class _Model(Protocol):
-    def encode(self, parts: Iterable[str | int]) -> list[int]: ...
-
-
 class ModelTokenizer:
     """The tokenizer of one model. Safe to share between threads; texts are cut at special tokens first."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        from .vocabulary.special_tokens import SpecialTokens
-
         self._vocabulary = vocabulary
         self._special = SpecialTokens(vocabulary)
-        self._model = _model(vocabulary)
+        self._model = _MODELS[vocabulary.kind](vocabulary)
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any]) -> ModelTokenizer:
@@ -71,17 +58,8 @@ class ModelTokenizer:
         return cls(Vocabulary.from_show(show))
 
     def __repr__(self) -> str:
-        return f"ModelTokenizer(kind={self.kind!r}, pre={self._vocabulary.pre!r}, size={self.size})"
-
-    @property
-    def kind(self) -> Kind:
-        """The family of the tokenizer."""
-        return self._vocabulary.kind
-
-    @property
-    def size(self) -> int:
-        """Tokens in the vocabulary."""
-        return len(self._vocabulary.tokens)
+        known = self._vocabulary
+        return f"ModelTokenizer(kind={known.kind!r}, pre={known.pre!r}, size={len(known.tokens)})"
 
     @property
     def exact(self) -> bool:
@@ -104,10 +82,6 @@ class ModelTokenizer:
         elif vocabulary.kind != "wordpiece" and vocabulary.add_eos and vocabulary.eos is not None:
             ids = [*ids, vocabulary.eos]
         return ids
-
-    def token_ids(self, text: str) -> list[int]:
-        """The ids of the text alone."""
-        return self.encode(text, special=False)
 
     def count(self, text: str) -> int:
         """The `prompt_eval_count` of this prompt, sent raw; an empty prompt has none: 0."""
@@ -167,24 +141,6 @@ def tokenizer_part_of_show(show: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a show answer that counting needs, to be kept in a cache: a fraction of the whole."""
     kept = ("model_info", "projector_info")
     return {key: show[key] for key in kept if key in show}
-
-
-def _model(vocabulary: Vocabulary) -> _Model:
-    if vocabulary.kind == "bpe":
-        from .vocabulary.byte_level import BytePairModel
-
-        return BytePairModel(vocabulary)
-    if vocabulary.kind == "sentencepiece":
-        from .vocabulary.sentencepiece import SentencePieceModel
-
-        return SentencePieceModel(vocabulary)
-    if vocabulary.kind == "wordpiece":
-        from .vocabulary.wordpiece import WordPieceModel
-
-        return WordPieceModel(vocabulary)
-    from .vocabulary.unigram import UnigramModel
-
-    return UnigramModel(vocabulary)
 
 
 def _valid(text: str) -> str:

@@ -133,7 +133,8 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
         # A `MediaFile` is a dataclass, which orjson would otherwise write out field by field.
         text = orjson.dumps(body, default=place_image, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except (TypeError, RecursionError) as error:
-        raise UnsupportedContentError(_why_not_json(body, error)) from error
+        why = _find_not_json(body, "") or f"The request cannot be written as JSON: {error}."
+        raise UnsupportedContentError(why) from error
     # NaN and infinity become null, which the server skips without a word.
     if b"null" in text and (found := _find_not_json(body, "")):
         raise UnsupportedContentError(found)
@@ -354,11 +355,6 @@ def _check_files(settings: ChatSettings, parts: Sequence[Content]) -> None:
             model=settings.model,
             hint="Set vision_support=True if the model reads images, or leave it unset to ask the server.",
         )
-
-
-def _why_not_json(body: Mapping[str, Any], error: BaseException) -> str:
-    """Say what cannot be sent, and where it is."""
-    return _find_not_json(body, "") or f"The request cannot be written as JSON: {error}."
 
 
 def _find_not_json(value: Any, place: str, depth: int = 0) -> str:
