@@ -41,6 +41,7 @@ _ROLES = {
 }
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "text-plain"})
 _IMAGE_TYPES = frozenset({"image", "image_url", "input_image"})
+_BY_MEDIA_TYPE = ("media", "file")
 _CALL_TYPES = frozenset({"tool_call", "tool_use", "function_call", "tool_call_chunk"})
 
 
@@ -197,7 +198,7 @@ def _refused(block: Mapping[str, Any], where: str) -> UnsupportedContentError:
 def _is_image(block: Mapping[str, Any]) -> bool:
     """Whether a content block is meant as an image."""
     kind = block.get("type")
-    if kind == "media":
+    if kind in _BY_MEDIA_TYPE:
         return str(block.get("mime_type", "")).startswith("image/")
     return kind in _IMAGE_TYPES or (kind is None and "image" in block)
 
@@ -232,7 +233,7 @@ def _image(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Imag
 
 def _is_audio(block: Mapping[str, Any]) -> bool:
     """Whether a content block is meant as a sound."""
-    if block.get("type") == "media":
+    if block.get("type") in _BY_MEDIA_TYPE:
         return str(block.get("mime_type", "")).startswith("audio/")
     return block.get("type") in ("audio", "input_audio")
 
@@ -253,7 +254,7 @@ def _audio(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Audi
 
 def _source(block: Mapping[str, Any]) -> Any:
     """Where the image is in the block; None when it is nowhere."""
-    for key in ("base64", "data", "path", "url"):
+    for key in ("base64", "data", "bytes", "path", "url"):
         if block.get(key) is not None:
             return block[key]
     for key in ("image_url", "image", "audio", "source"):
@@ -267,7 +268,7 @@ def _source(block: Mapping[str, Any]) -> Any:
 
 def _inner_source(source: Mapping[str, Any]) -> Any:
     """Anthropic's and Bedrock's `source`."""
-    return source["bytes"] if "bytes" in source else _source(source)
+    return _source(source)
 
 
 def _file_id(block: Mapping[str, Any]) -> bool:

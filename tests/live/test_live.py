@@ -46,7 +46,12 @@ pytestmark = [pytest.mark.live, pytest.mark.skipif(URL is None, reason="OLLAMA_L
 WEATHER = Tool(
     "get_weather",
     "Get the current weather for a city",
-    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    # An enum: a tiny model goes on for ever in a free string.
+    {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "London"]}},
+        "required": ["city"],
+    },
 )
 
 

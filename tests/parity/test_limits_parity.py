@@ -23,6 +23,7 @@ from .ways import CHAT, TEXT
 
 WAYS = {**CHAT, **TEXT}
 every_way = pytest.mark.parametrize("way", WAYS)
+PNG = (Path(__file__).parents[1] / "data" / "images" / "png_1024x768.png").read_bytes()
 WAV = (Path(__file__).parents[1] / "data" / "images" / "wav.wav").read_bytes()
 
 
@@ -199,6 +200,7 @@ async def test_audio_goes_as_the_same_bytes() -> None:
         {"type": "audio", "source_type": "base64", "data": text, "mime_type": "audio/wav"},
         {"type": "input_audio", "input_audio": {"data": text, "format": "wav"}},
         {"type": "media", "mime_type": "audio/wav", "data": text},
+        {"type": "file", "mime_type": "audio/wav", "base64": text},
         {"type": "audio", "audio": ollama_dify.Audio.from_bytes(WAV)},
     ]
     hearing = SimulatedModel("hearing", ("completion", "audio"))  # type: ignore[arg-type]  # not in its list
@@ -227,6 +229,38 @@ async def test_audio_goes_as_the_same_bytes() -> None:
     assert len(sent) == len(ways)
     assert len(set(sent)) == 1
     assert orjson.loads(sent[0])["messages"][0]["images"] == [text]
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
+async def test_a_model_that_does_not_hear(simulated_ollama: SimulatedOllama, awaited: bool) -> None:
+    values: dict[str, Any] = {"model": "llama3.2", "base_url": simulated_ollama.base_url}
+    block = {"type": "audio", "audio": ollama_dify.Audio.from_bytes(WAV)}
+    with ChatOllamaDify(**values) as chat, OllamaDify(**values) as llm:
+        with pytest.raises(ollama_dify.CapabilityError, match="lacks the capability 'audio'"):
+            await chat.ainvoke([HumanMessage([block])]) if awaited else chat.invoke([HumanMessage([block])])
+        said = [ChatMessage(blocks=[AudioBlock(audio=WAV)])]
+        with pytest.raises(ollama_dify.CapabilityError, match="lacks the capability 'audio'"):
+            await llm.achat(said) if awaited else llm.chat(said)
+        await chat.aclose()
+        await llm.aclose()
+
+
+# V1's and other shapes of one image.
+IMAGE_SHAPES: dict[str, Any] = {
+    "bytes": {"type": "image", "bytes": PNG, "mime_type": "image/png"},
+    "file, base64": {"type": "file", "mime_type": "image/png", "base64": base64.b64encode(PNG).decode()},
+    "file, data": {"type": "file", "mime_type": "image/png", "data": base64.b64encode(PNG).decode()},
+}
+
+
+@pytest.mark.parametrize("block", IMAGE_SHAPES.values(), ids=IMAGE_SHAPES)
+async def test_shapes_of_an_image(simulated_ollama: SimulatedOllama, block: dict[str, Any]) -> None:
+    with ChatOllamaDify(model="llava", base_url=simulated_ollama.base_url) as chat:
+        chat.invoke([HumanMessage([block])])
+        await chat.ainvoke([HumanMessage([block])])
+        await chat.aclose()
+    bodies = [request.body for request in simulated_ollama.requests if request.path == "/api/chat"]
+    assert [one["messages"][0]["images"] for one in bodies] == [[base64.b64encode(PNG).decode()]] * 2
 
 
 def test_the_hint_survives_what_frameworks_show_of_an_error(simulated_ollama: SimulatedOllama) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -122,7 +123,13 @@ class BlockingNetwork(HttpNetwork[BlockingStream]):
         try:
             # Daemons: after Ctrl-C nobody waits for them, the interpreter's end neither.
             threads = [
-                threading.Thread(target=work, name=f"ollama-dify-{number}", daemon=True)
+                threading.Thread(
+                    # Each in a copy of the caller's context, which holds the current span.
+                    target=copy_context().run,
+                    args=(work,),
+                    name=f"ollama-dify-{number}",
+                    daemon=True,
+                )
                 for number in range(min(limit, len(jobs)))
             ]
             for thread in threads:

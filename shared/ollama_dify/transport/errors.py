@@ -25,6 +25,7 @@ from ..wire.requests import WireRequest
 from ..wire.responses import printable
 from .exchange import Exchange
 from .proxy import ProxyRefusedError
+from .tracing import Span
 
 __all__ = ["HttpErrors", "Translated"]
 
@@ -176,9 +177,12 @@ class HttpErrors:
 class Translated:
     """`with` this, nothing but our errors gets out; where one of another library was, it is the cause."""
 
-    __slots__ = ("_errors", "_exchange", "_request")
+    __slots__ = ("_errors", "_exchange", "_request", "_span")
 
-    def __init__(self, errors: HttpErrors, request: WireRequest, exchange: Exchange) -> None:
+    def __init__(
+        self, errors: HttpErrors, request: WireRequest, exchange: Exchange, span: Span | None
+    ) -> None:
+        self._span = span
         self._errors = errors
         self._request = request
         self._exchange = exchange
@@ -190,7 +194,10 @@ class Translated:
         if isinstance(error, Exception) and not isinstance(error, _PASSED_ON):
             # An error of ours in httpx's words only repeats the one below it.
             cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
-            raise self._errors.translate(error, self._request, self._exchange) from cause or error
+            translated = self._errors.translate(error, self._request, self._exchange)
+            if self._span is not None:
+                self._span.error(translated)
+            raise translated from cause or error
 
 
 def is_look_up(request: WireRequest) -> bool:

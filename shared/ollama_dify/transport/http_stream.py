@@ -17,6 +17,7 @@ from .errors import Translated
 from .exchange import Exchange
 from .network import ANSWER_LIMIT, Answer
 from .slots import Slots
+from .tracing import Span, begin_span
 
 __all__ = ["HttpNetwork", "HttpStream"]
 
@@ -52,18 +53,26 @@ class HttpStream:
         self.response: httpx.Response | None = None
         self._request = request
         self._token = token
-        self._sent = self.endpoint.build(request, transport.client_headers())
+        client_headers = transport.client_headers()
+        self._sent = self.endpoint.build(request, client_headers)
+        # What instruments httpx has a span for that one.
+        self._is_users_client = client_headers is not None
         self._finished = False
         self._seen = Exchange(None)
+        self._span: Span | None = None
 
     async def start(self) -> None:
         """Take a slot, send the request, read the head of a successful answer."""
         await self._take_slot()
+        if not self._is_users_client:
+            self._span = begin_span(self._sent)
         exchange = self._watch(self.endpoint.exchange(self._request, self._token))
         with self._mapped:
             exchange.end_with(self._token)
             response = await self._exchange_heads()
             self.endpoint.body_follows(response.request, self._request, self._seen, self._token)
+        if self._span is not None:
+            self._span.status(response.status_code)
         if not 200 <= response.status_code < 300:
             raise self.endpoint.failure(response, await self._error_body(), self._request)
         self.endpoint.check_encoding(response)
@@ -83,6 +92,7 @@ class HttpStream:
     def finish(self) -> None:
         """The answer is complete: what follows is framing, and neither waited for long nor missed."""
         self._finished = True
+        self._end_span()
         self._seen.hurry(LAST_BYTES_S)
 
     async def aclose(self) -> None:
@@ -92,6 +102,11 @@ class HttpStream:
             await self._close_response()
         finally:
             self.slots.leave(self)
+            self._end_span()
+
+    def _end_span(self) -> None:
+        if self._span is not None:
+            self._span.end()
 
     async def _close_response(self) -> None:
         response, self.response = self.response, None
@@ -103,7 +118,7 @@ class HttpStream:
 
     def _watch(self, exchange: Exchange) -> Exchange:
         self._seen = exchange
-        self._mapped = Translated(self.endpoint.errors, self._request, exchange)
+        self._mapped = Translated(self.endpoint.errors, self._request, exchange, self._span)
         return exchange
 
     async def _take_slot(self) -> None:
