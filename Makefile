@@ -23,7 +23,7 @@ ADAPTERS := tests/langchain tests/llamaindex tests/parity
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest test-highest check types budgets wheel bench bench-quick load fuzz mutants audit lock clean
+.PHONY: help install demo test test-lowest test-highest check types budgets wheel bench bench-quick load scale fuzz mutants audit lock clean
 # One recipe at a time even under `make -j`: the targets share one environment and two of them measure.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -39,6 +39,9 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 
 .venv-demo/.installed: requirements/demo.txt pyproject.toml
 	@sh requirements/install.sh .venv-demo requirements/demo.txt
+
+.venv-scale/.installed: requirements/dev.txt requirements/scale.txt pyproject.toml
+	@sh requirements/install.sh .venv-scale requirements/scale.txt
 
 $(LOWEST)/.installed: requirements/lowest.txt pyproject.toml
 	@sh requirements/install.sh $(LOWEST) requirements/lowest.txt
@@ -85,6 +88,10 @@ bench-quick: $(STAMP) ## the same in under two minutes
 load: $(STAMP) ## the load figures L1–L10
 	$(PY) -m benchmarks.load
 
+scale: .venv-scale/.installed ## Ray behind both balancers, crash and resume, the simulation (some minutes, 1.8 GB)
+	.venv-scale/bin/python -m pytest -m "" tests/scale
+	.venv-scale/bin/python -m benchmarks.scale
+
 fuzz: $(STAMP) ## fuzz the stream decoder, the form parser, the app loader (FUZZ_SECONDS=600)
 	$(PY) -m benchmarks.fuzz --seconds $(FUZZ_SECONDS)
 
@@ -108,8 +115,10 @@ lock: ## pin requirements/*.txt again: names, versions and hashes only (needs uv
 	$(COMPILE) --universal $(LOCK) --extra all --extra demo -o requirements/dev.txt pyproject.toml requirements/dev.in
 	$(COMPILE) --universal $(LOCK) --extra demo -c requirements/dev.txt -o requirements/demo.txt \
 		pyproject.toml requirements/build.in
+	$(COMPILE) --universal $(LOCK) --extra all --extra ray -c requirements/dev.txt -o requirements/scale.txt \
+		pyproject.toml requirements/dev.in
 	$(COMPILE) --upgrade --resolution lowest-direct --extra all -o requirements/lowest.txt pyproject.toml requirements/lowest.in
 
 clean: ## remove the environments, caches, builds and the demo's index
-	rm -rf $(VENV) .venv-demo $(LOWEST) $(NEWEST) .demo dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-demo .venv-scale $(LOWEST) $(NEWEST) .demo dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

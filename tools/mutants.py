@@ -226,14 +226,14 @@ MUTANTS = (
     ),
     Mutant(
         "size of a file",
-        "media/sources.py",
+        "media/source.py",
         "if size > limits.max_bytes:",
         "if False:",
         "tests/core/test_images.py",
     ),
     Mutant(
         "paths in messages",
-        "media/sources.py",
+        "media/source.py",
         "if len(text) <= _HEAD_CHARS and _PATH.match(text) is not None:",
         "if False:",
         "tests/core/test_images.py",

@@ -37,9 +37,8 @@ from .errors import (
     UnsupportedContentError,
 )
 from .language import language, set_language
-from .media.audio import Audio
-from .media.file import ImageLimits
-from .media.image import Image, ImageUrl
+from .media.image import Audio, Image, ImageUrl
+from .media.source import ImageLimits
 from .settings.model import (
     ChatSettings,
     ConnectionSettings,

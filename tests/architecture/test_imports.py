@@ -106,7 +106,6 @@ def test_a_folder_imports_from_lower_levels_only(path: Path) -> None:
     assert not wrong, f"{path.name} must not import {sorted(wrong)}"
 
 
-@pytest.mark.xfail(reason="a circle is left to open", strict=False)
 def test_no_file_imports_itself_through_others() -> None:
     """Imports for types count too."""
     imported = {

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
+from ollama_dify import ChatSettings, user
 from ollama_dify.errors import UnsupportedContentError
-from ollama_dify.media.file import ImageLimits
-from ollama_dify.media.file import check_file_count as check_image_count
 from ollama_dify.media.image import Image
-from ollama_dify.media.sources import read_file as read_image_file
+from ollama_dify.media.source import ImageLimits, read_file
+from ollama_dify.wire.requests import chat_request
 
 FILES = Path(__file__).parent.parent / "data" / "images"
 # HTTP status of three real servers for each file, sent alone to a vision model
@@ -312,9 +312,10 @@ def test_size_limits_hold_at_the_byte() -> None:
 
 
 def test_image_count() -> None:
-    check_image_count(16)
+    image = Image.from_bytes(PNG)
+    chat_request(ChatSettings(model="m"), [user(*[image] * 16)])
     with pytest.raises(UnsupportedContentError, match="17 images; at most 16"):
-        check_image_count(17)
+        chat_request(ChatSettings(model="m"), [user(*[image] * 17)])
 
 
 @pytest.mark.parametrize("as_bytes", [False, True], ids=["str", "bytes"])
@@ -393,7 +394,7 @@ class TestPaths:
 
     def test_too_large_is_not_read(self, image: Path) -> None:
         with pytest.raises(UnsupportedContentError, match="MiB"):
-            read_image_file(image, limits=ImageLimits(max_bytes=10))
+            read_file(image, limits=ImageLimits(max_bytes=10))
 
     def test_content_is_checked(self, tmp_path: Path) -> None:
         (tmp_path / "cat.png").write_text("no image")

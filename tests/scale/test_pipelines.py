@@ -25,7 +25,7 @@ from ollama_dify import EmbeddingSettings
 from ollama_dify.testing import SimulatedOllama
 
 PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8") if PAGE.exists() else "", re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 
 both = pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
 
@@ -143,6 +143,17 @@ def test_a_pipeline_in_worker_processes(server: SimulatedOllama, splitter: Sente
     assert len(nodes) > 4
     assert all(node.embedding for node in nodes)
     assert sorted(embedded(server)) == sorted(node.get_content("embed") for node in nodes)
+
+
+def test_the_pages_block_for_langchain(
+    server: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", server.base_url)
+    (block,) = [block for block in BLOCKS if "pandas_udf" not in block]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(block, str(PAGE), "exec", dont_inherit=True), names)
+    names["embeddings"].close()
+    assert "'num_added': 1" in capsys.readouterr().out
 
 
 @pytest.mark.scale

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from ..client.blocking import OllamaClient
 from ..errors import OllamaError
 from ..language import _
-from ..media.audio import Audio
-from ..media.image import Image
+from ..media.image import Audio, Image
 from ..settings.model import ChatSettings
 from ..wire.messages import Content, Message, assistant, system, user
 from .terminal import Terminal

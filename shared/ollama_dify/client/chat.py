@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ContextOverflowError, OllamaError
-from ..media.file import DEFAULT_LIMITS
 from ..media.image import ImageUrl
 from ..media.load import load_image
+from ..media.source import DEFAULT_LIMITS
 from ..settings.model import ChatSettings
 from ..wire.messages import Content, Message, system, user
 from ..wire.requests import WireRequest, generate_request

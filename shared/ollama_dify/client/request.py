@@ -9,8 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CapabilityError, ConfigurationError, ContextOverflowError, IncompleteResponseError
-from ..media.audio import Audio
-from ..media.image import Image, ImageUrl
+from ..media.image import Audio, Image, ImageUrl
 from ..media.load import check_fetching_allowed
 from ..settings.model import ChatSettings
 from ..wire.messages import Content, Message, TextPart, Tool

@@ -1,1 +1,1 @@
-"""Images: from bytes, a data URL or a path to checked bytes."""
+"""Images and sounds: from bytes, a data URL or a path to checked files."""

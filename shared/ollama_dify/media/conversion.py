@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import binascii
 import io
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, UnsupportedContentError
-from .file import DEFAULT_LIMITS, ImageLimits
-from .formats import refusal
 from .image import Image
-from .sources import decode_text
+from .source import DEFAULT_LIMITS, ImageLimits, check_base64, check_size, refusal, text_start
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -18,20 +17,8 @@ __all__ = ["convert_image"]
 
 # Pillow readers without outside programs (EPS starts Ghostscript) and without documents inside
 _FORMATS = (
-    "PNG",
-    "JPEG",
-    "WEBP",
-    "GIF",
-    "BMP",
-    "TIFF",
-    "AVIF",
-    "ICO",
-    "ICNS",
-    "JPEG2000",
-    "PPM",
-    "TGA",
-    "PCX",
-    "PSD",
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "ICNS", "JPEG2000"),
+    *("PPM", "TGA", "PCX", "PSD"),
 )
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 _ORIENTATION = 0x0112
@@ -89,9 +76,8 @@ def _import_pillow() -> Any:
 def _open(pillow: Any, data: bytes) -> PillowImage:
     """Read the header only; Pillow may be built without some of the formats."""
     pillow.init()
-    opened: PillowImage = pillow.open(
-        io.BytesIO(data), formats=[name for name in _FORMATS if name in pillow.OPEN]
-    )
+    formats = [name for name in _FORMATS if name in pillow.OPEN]
+    opened: PillowImage = pillow.open(io.BytesIO(data), formats=formats)
     return opened
 
 
@@ -104,9 +90,10 @@ def _read(
     if isinstance(source, bytes) and not encoded:
         data = source
     else:
-        data = decode_text(source, limits=limits, where=where)
-    if len(data) > limits.max_bytes:
-        Image.from_bytes(data, limits=limits, where=where)
+        start = text_start(source, where)
+        check_base64(source, start, limits, where, what="image")
+        data = binascii.a2b_base64(source[start:])
+    check_size(len(data), limits, where, what="image")
     try:
         return Image.from_bytes(data, limits=limits, where=where), data
     except UnsupportedContentError:
@@ -120,11 +107,8 @@ def _convert(pillow: Any, data: bytes, max_edge: int | None, limits: ImageLimits
     with _open(pillow, data) as opened:
         width, height = opened.size
         if width * height > limits.max_pixels:
-            raise refusal(
-                where,
-                f"this image is {width} × {height} pixels; at most {limits.max_pixels / 1e6:g} megapixels "
-                "are taken",
-            )
+            most = f"at most {limits.max_pixels / 1e6:g} megapixels are taken"
+            raise refusal(where, f"this image is {width} × {height} pixels; {most}")
         if max_edge is not None:
             # JPEG is then decoded at a fraction of its size
             opened.draft(None, (max_edge, max_edge))

@@ -11,12 +11,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ..errors import UnsupportedContentError
-from .formats import ACCEPTED_FORMATS, Source, identify, refusal
+from .source import ACCEPTED_FORMATS, Source, refusal
 
-__all__ = ["ImageFacts", "inspect_audio", "inspect_image"]
+__all__ = ["inspect_audio", "inspect_image"]
 
 CONVERTIBLE = frozenset(
     {"TIFF", "AVIF", "ICO", "ICNS", "JPEG 2000", "PPM", "TGA", "PCX", "Photoshop (PSD)", "animated WebP"}
@@ -29,15 +28,81 @@ _CRC_MAX_BYTES = 4 << 20
 _MAX_CHUNKS = 65_536
 _MAX_GIF_BLOCKS = 1 << 18
 
-Reader = Callable[[Source, str], "ImageFacts"]
+# Media type, width and height in pixels.
+Facts = tuple[str, int, int]
 
 
-class ImageFacts(NamedTuple):
-    """What a header says; `width` and `height` in pixels."""
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (8, b"WAVE", "audio (WAV)"),
+    (8, b"AVI ", "video (AVI)"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"II+\0", "TIFF"),
+    (0, b"MM\0+", "TIFF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    *((4, b"ftyp" + brand, "HEIC") for brand in _HEIC_BRANDS),
+    (4, b"ftypM4A ", "audio (M4A)"),
+    (4, b"ftyp", "video (MP4)"),
+    (0, b"\0\0\x01\0", "ICO"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"8BPS", "Photoshop (PSD)"),
+    (0, b"icns", "ICNS"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"#?RGBE", "Radiance HDR"),
+    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
+    (0, b"DDS ", "DDS"),
+    (0, b"%PDF", "PDF"),
+    (0, b"%!PS", "PostScript"),
+    (0, b"PK\x03\x04", "a ZIP archive or office document"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"ID3", "audio (MP3)"),
+    *((0, b"\xff" + layer, "audio (MP3)") for layer in (b"\xfb", b"\xfa", b"\xf3", b"\xf2")),
+    (0, b"fLaC", "audio (FLAC)"),
+    (0, b"OggS", "audio (Ogg)"),
+    (0, b"\x1aE\xdf\xa3", "video (Matroska or WebM)"),
+)
+_RIFF_KINDS = frozenset({"WebP", "audio (WAV)", "video (AVI)"})
+_PCX_VERSIONS = (b"\0", b"\x02", b"\x03", b"\x04", b"\x05")
+_BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
 
-    media_type: str
-    width: int
-    height: int
+
+def identify(source: Source) -> str:
+    """The name of the format, by magic number; "" where nothing is recognised."""
+    head = source.read(0, 512)
+    for offset, magic, kind in _MAGIC:
+        if head.startswith(magic, offset) and (kind not in _RIFF_KINDS or head.startswith(b"RIFF")):
+            return kind
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+        return "PPM"
+    if head[:1] == b"\n" and head[1:2] in _PCX_VERSIONS and head[2:3] == b"\x01":
+        return "PCX"
+    if source.size > 18 and source.read(source.size - 18, 16) == b"TRUEVISION-XFILE":
+        return "TGA"
+    return _identify_text(head)
+
+
+def _identify_text(head: bytes) -> str:
+    text = head.decode("utf-8", "ignore")
+    if len(text.encode()) < len(head) - 3 or any(c < " " and c not in "\t\r\n\f" for c in text):
+        return ""
+    text = text.lstrip("\ufeff \t\r\n").lower()
+    if text.startswith("<svg") or (text.startswith(("<?xml", "<!doctype svg", "<!--")) and "<svg" in text):
+        return "SVG"
+    if text.startswith(("<!doctype html", "<html", "<head", "<body")):
+        return "HTML"
+    return "XML" if text.startswith("<?xml") else "text"
 
 
 def _unsupported(kind: str, where: str) -> UnsupportedContentError:
@@ -52,7 +117,7 @@ def _damaged(kind: str, where: str, why: str) -> UnsupportedContentError:
     return refusal(where, f"this {kind} is damaged: {why}", "Send the complete, undamaged file.")
 
 
-def inspect_image(source: Source, where: str) -> ImageFacts:
+def inspect_image(source: Source, where: str) -> Facts:
     """Check an image's format and completeness; its media type and size.
 
     Raises UnsupportedContentError with what the file is and why it is refused.
@@ -66,7 +131,7 @@ def inspect_image(source: Source, where: str) -> ImageFacts:
     raise _unsupported(kind, where)
 
 
-def _read_png(source: Source, where: str) -> ImageFacts:
+def _read_png(source: Source, where: str) -> Facts:
     """Walk the chunks to IEND; verify their checksums, the most expensive part, in files up to 4 MiB."""
     offset, width, height, has_data = 8, 0, 0, False
     for number in range(_MAX_CHUNKS):
@@ -90,7 +155,7 @@ def _read_png(source: Source, where: str) -> ImageFacts:
         if kind == b"IEND":
             if not has_data:
                 raise _damaged("PNG", where, "it holds no image data (IDAT)")
-            return ImageFacts("image/png", width, height)
+            return "image/png", width, height
         offset = end + 4
     raise _damaged("PNG", where, f"it has more than {_MAX_CHUNKS:,} chunks")
 
@@ -106,7 +171,7 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 
 
-def _read_jpeg(source: Source, where: str) -> ImageFacts:
+def _read_jpeg(source: Source, where: str) -> Facts:
     """Walk the segments to the first scan, then find the end mark behind it."""
     offset, size = 2, None
     for _ in range(_MAX_CHUNKS):
@@ -131,7 +196,7 @@ def _read_jpeg(source: Source, where: str) -> ImageFacts:
         raise _damaged("JPEG", where, "its size is missing")
     if not source.contains_from_end(b"\xff\xd9", offset):
         raise _damaged("JPEG", where, "it ends before its end mark (EOI)")
-    return ImageFacts("image/jpeg", *size)
+    return "image/jpeg", *size
 
 
 def _larger(size: tuple[int, int] | None, other: tuple[int, int]) -> tuple[int, int]:
@@ -152,7 +217,7 @@ def _jpeg_frame(marker: int, frame: bytes, where: str) -> tuple[int, int]:
     return width, height
 
 
-def _read_webp(source: Source, where: str) -> ImageFacts:
+def _read_webp(source: Source, where: str) -> Facts:
     end = int.from_bytes(source.read(4, 4), "little") + 8
     if end > source.size:
         raise _damaged("WebP", where, f"it has {source.size} of {end} bytes")
@@ -170,12 +235,10 @@ def _read_webp(source: Source, where: str) -> ImageFacts:
             width, height = int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
         if kind == b"VP8 " and len(body) == 10 and body[3:6] == b"\x9d\x01\x2a":
             sizes = struct.unpack("<HH", body[6:10])
-            return ImageFacts("image/webp", max(width, sizes[0] & 0x3FFF), max(height, sizes[1] & 0x3FFF))
+            return "image/webp", max(width, sizes[0] & 0x3FFF), max(height, sizes[1] & 0x3FFF)
         if kind == b"VP8L" and body[:1] == b"\x2f":
             bits = int.from_bytes(body[1:5], "little")
-            return ImageFacts(
-                "image/webp", max(width, (bits & 0x3FFF) + 1), max(height, (bits >> 14 & 0x3FFF) + 1)
-            )
+            return "image/webp", max(width, (bits & 0x3FFF) + 1), max(height, (bits >> 14 & 0x3FFF) + 1)
         offset += 8 + length + (length & 1)
     raise _damaged("WebP", where, "it holds no image data")
 
@@ -203,7 +266,7 @@ class _Cursor:
         return bytes(max(0, self.byte()) for _ in range(length))
 
 
-def _read_gif(source: Source, where: str) -> ImageFacts:
+def _read_gif(source: Source, where: str) -> Facts:
     """Walk the blocks to the trailer."""
     head = source.read(6, 7)
     if len(head) < 7:
@@ -214,7 +277,7 @@ def _read_gif(source: Source, where: str) -> ImageFacts:
     while blocks < _MAX_GIF_BLOCKS:
         kind = cursor.byte()
         if kind == 0x3B and has_frame:
-            return ImageFacts("image/gif", width, height)
+            return "image/gif", width, height
         if kind == 0x2C:
             has_frame = True
             left, top, *frame = struct.unpack("<HHHH", cursor.take(8))
@@ -238,7 +301,7 @@ def _gif_palette(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _read_bmp(source: Source, where: str) -> ImageFacts:
+def _read_bmp(source: Source, where: str) -> Facts:
     """Read the header; uncompressed pixel data must be all there."""
     head = source.read(0, 34).ljust(34, b"\0")
     begin, header = struct.unpack("<II", head[10:18])
@@ -252,10 +315,10 @@ def _read_bmp(source: Source, where: str) -> ImageFacts:
         raise refusal(where, "this is a compressed BMP, which Ollama does not read")
     if width > 0 and height > 0 and source.size < begin + (width * depth + 31) // 32 * 4 * height:
         raise _damaged("BMP", where, "it ends before its last row")
-    return ImageFacts("image/bmp", max(0, width), height)
+    return "image/bmp", max(0, width), height
 
 
-_READERS: dict[str, Reader] = {
+_READERS: dict[str, Callable[[Source, str], Facts]] = {
     "PNG": _read_png,
     "JPEG": _read_jpeg,
     "WebP": _read_webp,

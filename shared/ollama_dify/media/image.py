@@ -1,13 +1,158 @@
-"""`Image`: a checked image as a part of a message."""
+"""`Image` and `Audio`: checked files as parts of a message, kept in the form they came in and never decoded.
+
+    bytes · base64 · data: URL · explicit file path  →  Image or Audio  →  base64 in pieces
+
+Strings from messages are never opened as a path and never fetched.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, TypeVar
 
-from .file import ImageLimits, MediaFile
+from .source import (
+    DEFAULT_LIMITS,
+    ImageLimits,
+    Source,
+    check_base64,
+    check_size,
+    data_url_start,
+    read_file,
+    refusal,
+    text_start,
+)
 
-__all__ = ["Image", "ImageUrl"]
+__all__ = ["Audio", "Image", "ImageUrl", "MediaFile"]
+
+_F = TypeVar("_F", bound="MediaFile")
+
+_PIECE_CHARS = 65_536
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MediaFile(Source):
+    """A file that Ollama reads, as a part of a message; built by the `from_…` methods, which check it.
+
+    media_type: by content, not by label.
+    """
+
+    kind: ClassVar[str] = "file"
+    media_type: str
+
+    @classmethod
+    def _checked(cls: type[_F], source: Source, limits: ImageLimits, where: str) -> _F:
+        """Check what the file says of itself; base64 text was checked before."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_bytes(
+        cls: type[_F], data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS, where: str | None = None
+    ) -> _F:
+        """Check a file's bytes; `where` names it in errors. Raises UnsupportedContentError."""
+        source, where = Source(bytes(data), 0, False), where or cls.kind
+        check_size(source.size, limits, where, what=cls.kind)
+        if not data:
+            raise refusal(where, "this is empty")
+        return cls._checked(source, limits, where)
+
+    @classmethod
+    def from_base64(
+        cls: type[_F], text: str | bytes, *, limits: ImageLimits = DEFAULT_LIMITS, where: str | None = None
+    ) -> _F:
+        """Check strict base64 text, str or bytes: standard alphabet, padded, no white space."""
+        return cls._encoded(text, 0, limits, where or cls.kind)
+
+    @classmethod
+    def from_data_url(
+        cls: type[_F], url: str, *, limits: ImageLimits = DEFAULT_LIMITS, where: str | None = None
+    ) -> _F:
+        """Check a `data:…;base64,…` URL; its media type is only a label and may be wrong."""
+        where = where or cls.kind
+        return cls._encoded(url, data_url_start(url, where), limits, where)
+
+    @classmethod
+    def from_path(
+        cls: type[_F],
+        path: Path | str,
+        *,
+        allowed: bool | Path = True,
+        limits: ImageLimits = DEFAULT_LIMITS,
+        where: str | None = None,
+    ) -> _F:
+        """Read a file; `allowed` as for `read_file`."""
+        data = read_file(path, allowed=allowed, limits=limits, where=where or cls.kind)
+        return cls.from_bytes(data, limits=limits, where=where)
+
+    @classmethod
+    def parse(
+        cls: type[_F],
+        source: bytes | str,
+        *,
+        encoded: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+        where: str | None = None,
+    ) -> _F:
+        """Check bytes, base64 or a data: URL, told apart by shape; a path or an address is refused.
+
+        encoded: bytes are such text too, not a file's.
+        """
+        if not isinstance(source, str) and not encoded:
+            return cls.from_bytes(source, limits=limits, where=where)
+        where = where or cls.kind
+        return cls._encoded(source, text_start(source, where), limits, where)
+
+    @classmethod
+    def _encoded(cls: type[_F], text: bytes | str, start: int, limits: ImageLimits, where: str) -> _F:
+        text = text if isinstance(text, str) else bytes(text)
+        check_base64(text, start, limits, where, what=cls.kind)
+        return cls._checked(Source(text, start, True), limits, where)
+
+    @property
+    def data(self) -> bytes:
+        """The file's bytes (decoded when it came as text)."""
+        return self.read(0, self.size)
+
+    @property
+    def base64_length(self) -> int:
+        """Length of the base64 text in characters."""
+        return -(-self.size // 3) * 4
+
+    def base64_pieces(self, piece: int = _PIECE_CHARS) -> Iterator[bytes]:
+        """The base64 text as ASCII bytes, `piece` characters (a multiple of 4) at a time."""
+        if piece < 4 or piece % 4:
+            raise ValueError(f"piece must be a positive multiple of 4, not {piece}")
+        payload = self.payload
+        if self.encoded or isinstance(payload, str):
+            for begin in range(self.start, len(payload), piece):
+                text = payload[begin : begin + piece]
+                yield text.encode("ascii") if isinstance(text, str) else text
+            return
+        view, step = memoryview(payload), piece // 4 * 3
+        for begin in range(0, len(view), step):
+            yield binascii.b2a_base64(view[begin : begin + step], newline=False)
+
+    def base64(self) -> str:
+        """The whole base64 text."""
+        if self.encoded or isinstance(self.payload, str):
+            text = self.payload[self.start :]
+            return text if isinstance(text, str) else text.decode("ascii")
+        return base64.b64encode(self.payload).decode("ascii")
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same file, in whatever form it came."""
+        if not isinstance(other, MediaFile):
+            return NotImplemented
+        if (self.media_type, self.size) != (other.media_type, other.size):
+            return False
+        pairs = zip(self.base64_pieces(), other.base64_pieces(), strict=True)
+        return all(mine == theirs for mine, theirs in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.media_type, self.size))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,14 +167,10 @@ class Image(MediaFile):
     height: int
 
     @classmethod
-    def _checked(
-        cls, payload: bytes | str, start: int, encoded: bool, limits: ImageLimits, where: str
-    ) -> Image:
-        from .formats import refusal
+    def _checked(cls, source: Source, limits: ImageLimits, where: str) -> Image:
+        # Most programs send no image.
         from .headers import inspect_image
-        from .sources import checked_source
 
-        source = checked_source(payload, start, encoded, limits, where)
         media_type, width, height = inspect_image(source, where)
         if width == 0 or height == 0:
             raise refusal(where, f"this image is {width} × {height} pixels, so there is nothing to see")
@@ -40,7 +181,24 @@ class Image(MediaFile):
                 f"at most {limits.max_pixels / 1e6:g} are taken",
                 "Send a smaller image; vision models scale it down anyway.",
             )
-        return cls(payload, start, encoded, media_type, width, height)
+        return cls(source.payload, source.start, source.encoded, media_type, width, height)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audio(MediaFile):
+    """A sound that Ollama reads: WAV or MP3, recognised by content; the model needs the capability `audio`.
+
+    Ollama takes it since 0.20, in the field `images`. Source: the server's own detection (`RIFF…WAVE`, `ID3`,
+    an MPEG frame at the start); no recording holds it yet.
+    """
+
+    kind: ClassVar[str] = "audio"
+
+    @classmethod
+    def _checked(cls, source: Source, limits: ImageLimits, where: str) -> Audio:
+        from .headers import inspect_audio
+
+        return cls(source.payload, source.start, source.encoded, inspect_audio(source, where))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import UnsupportedContentError
-from .audio import Audio
-from .file import DEFAULT_LIMITS
-from .image import Image, ImageUrl
+from .image import Audio, Image, ImageUrl
+from .source import DEFAULT_LIMITS, read_file
+from .urls import check_image_url
 
 __all__ = ["MediaRules", "check_fetching_allowed", "load_audio", "load_image"]
 
@@ -41,13 +41,9 @@ def load_image(
     if encoded and isinstance(source, bytes) and source[:4].lower() == b"http":
         source = source.decode("utf-8", "replace")
     if isinstance(source, str) and source[:8].lower().startswith(("http://", "https://")):
-        from .urls import check_image_url
-
         check_fetching_allowed(rules, where)
         return ImageUrl(check_image_url(source, where=where).url, where)
     if isinstance(source, Path):
-        from .sources import read_file
-
         source = read_file(source, allowed=rules.allow_image_paths, limits=DEFAULT_LIMITS, where=where)
         encoded = False
     if rules.convert_images:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -35,7 +35,7 @@ from .credentials import (
 )
 from .names import Unshown, configuration_error, unknown_name
 
-__all__ = ["ConnectionSettings", "PerObject", "Timeouts"]
+__all__ = ["ConnectionSettings", "Timeouts"]
 
 if TYPE_CHECKING:
     # For type checkers, which take a field's type for that of the argument.
@@ -78,14 +78,9 @@ class Timeouts(BaseModel):
             raise configuration_error(type(self), error) from None
 
 
-@dataclass(frozen=True, slots=True)
-class PerObject:
-    """Marks a field that a call cannot override, and says why."""
-
-    why: str
-
-
-_CONNECTION = PerObject("it belongs to the connection")
+@lru_cache(maxsize=64)
+def _with_total(total: float | None) -> Timeouts:
+    return Timeouts(total=total)
 
 
 class ConnectionSettings(BaseModel):
@@ -109,24 +104,24 @@ class ConnectionSettings(BaseModel):
         protected_namespaces=(),
     )
 
-    base_url: Annotated[str | None, _CONNECTION] = Field(
+    base_url: str | None = Field(
         default=None,
         title="Base URL",
         description="Address of the Ollama server. Unset: `OLLAMA_HOST` as Ollama's own client reads it, "
         "else http://localhost:11434.",
     )
-    api_key: Annotated[Secret | None, _CONNECTION] = Field(
+    api_key: Secret | None = Field(
         default=None,
         title="API Key",
         description="Sent as a Bearer token. Unset: for https://ollama.com `OLLAMA_API_KEY`.",
         exclude=True,
         repr=False,
     )
-    api_key_env: Annotated[str | None, _CONNECTION] = Field(
+    api_key_env: str | None = Field(
         default=None,
         description="Environment variable that holds the key; read at the first request, never stored.",
     )
-    headers: Annotated[dict[str, str], _CONNECTION] = Field(
+    headers: dict[str, str] = Field(
         default_factory=BoundHeaders, description="Sent with every request.", exclude=True, repr=False
     )
     timeout: float | Timeouts | None = Field(
@@ -135,27 +130,23 @@ class ConnectionSettings(BaseModel):
     max_retries: int = Field(
         default=2, ge=0, le=100, description="How often a transient failure is tried again."
     )
-    max_connections: Annotated[int, _CONNECTION] = Field(
+    max_connections: int = Field(
         default=100, ge=1, description="Connections of one object to its server at once."
     )
-    verify: Annotated[Any, _CONNECTION] = Field(
+    verify: Any = Field(
         default=True,
         description="TLS: True, False (loud), a path to a CA bundle, or an ssl.SSLContext.",
         repr=False,
     )
-    proxy: Annotated[Secret | None, _CONNECTION] = Field(
-        default=None, description="URL of a proxy to use.", exclude=True, repr=False
-    )
-    trust_env: Annotated[bool, _CONNECTION] = Field(
+    proxy: Secret | None = Field(default=None, description="URL of a proxy to use.", exclude=True, repr=False)
+    trust_env: bool = Field(
         default=True, description="Honour HTTP_PROXY and its kin; loopback and private addresses bypass them."
     )
-    follow_redirects: Annotated[bool, _CONNECTION] = Field(
-        default=False, description="Follow 307 and 308 within the same origin."
-    )
-    http_client: Annotated[Any, _CONNECTION] = Field(
+    follow_redirects: bool = Field(default=False, description="Follow 307 and 308 within the same origin.")
+    http_client: Any = Field(
         default=None, description="An httpx.Client to use instead of an own one.", exclude=True, repr=False
     )
-    http_async_client: Annotated[Any, _CONNECTION] = Field(
+    http_async_client: Any = Field(
         default=None,
         description="An httpx.AsyncClient to use instead of an own one.",
         exclude=True,
@@ -164,6 +155,7 @@ class ConnectionSettings(BaseModel):
 
     # What `OLLAMA_HOST` named when it was needed first: copies and pickles ask the same server.
     _environment: Address | None = PrivateAttr(default=None)
+    _built: bool = PrivateAttr(default=False)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -172,10 +164,16 @@ class ConnectionSettings(BaseModel):
             raise configuration_error(type(self), error) from None
         # What a framework's validators filled in was not set.
         object.__setattr__(self, "__pydantic_fields_set__", self.model_fields_set & set(values))
+        self._built = True
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in type(self).model_fields:
-            self._take_over(self._changed({name: value}))
+            private = self.__pydantic_private__
+            if (private and private["_built"]) or name in self._settings_part().model_fields:
+                self._take_over(self._changed({name: value}))
+            else:
+                # A framework's validator completes a field of its own while the object is made.
+                self.__dict__[name] = value
             return
         try:
             super().__setattr__(name, value)
@@ -249,7 +247,7 @@ class ConnectionSettings(BaseModel):
         """Each phase's timeout; a plain number is the total."""
         if isinstance(self.timeout, Timeouts):
             return self.timeout
-        return Timeouts(total=self.timeout)
+        return _with_total(self.timeout)
 
     def secret(self, name: Literal["api_key", "proxy"]) -> str | None:
         """The text of a secret."""

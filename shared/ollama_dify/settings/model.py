@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from ..address import with_credentials
 from .answer_format import answer_format
-from .connection import ConnectionSettings, PerObject, Timeouts
+from .connection import ConnectionSettings, Timeouts
 
 __all__ = [
     "ChatSettings",
@@ -62,8 +62,6 @@ def _duration(value: float | str) -> float | str:
     return value
 
 
-LOADING = PerObject("changing it makes the server load the model again")
-
 Name = Annotated[str, AfterValidator(_one_line)]
 KeepAlive = Annotated[int | float | str, AfterValidator(_duration)]
 if TYPE_CHECKING:
@@ -78,7 +76,7 @@ class ModelSettings(ConnectionSettings):
     """Which model, and how the server loads it."""
 
     model: Name = Field(title="Model Name", description="Name as `ollama list` shows it, e.g. `llava`.")
-    context_size: Annotated[int | None, LOADING] = Field(
+    context_size: int | None = Field(
         default=4096,
         gt=0,
         title="Model context size",
@@ -90,17 +88,11 @@ class ModelSettings(ConnectionSettings):
     pull: Literal["missing"] | None = Field(
         default=None, description='"missing": a call whose model the server lacks has the server download it.'
     )
-    num_gpu: Annotated[int | None, LOADING] = Field(default=None, description="Layers on the GPU.")
-    num_thread: Annotated[int | None, LOADING] = Field(default=None, ge=0, description="CPU threads.")
-    num_batch: Annotated[int | None, LOADING] = Field(
-        default=None, gt=0, description="Prompt tokens per batch."
-    )
-    main_gpu: Annotated[int | None, LOADING] = Field(
-        default=None, ge=0, description="Index of the first GPU."
-    )
-    use_mmap: Annotated[bool | None, LOADING] = Field(
-        default=None, description="Map the model's file into memory."
-    )
+    num_gpu: int | None = Field(default=None, description="Layers on the GPU.")
+    num_thread: int | None = Field(default=None, ge=0, description="CPU threads.")
+    num_batch: int | None = Field(default=None, gt=0, description="Prompt tokens per batch.")
+    main_gpu: int | None = Field(default=None, ge=0, description="Index of the first GPU.")
+    use_mmap: bool | None = Field(default=None, description="Map the model's file into memory.")
     options: dict[str, Any] = Field(
         default_factory=dict, description="Other options by Ollama's own names, for which there is no field."
     )
@@ -140,9 +132,7 @@ class ChatSettings(ModelSettings):
     that make the server load the model again.
     """
 
-    mode: Annotated[
-        Literal["chat", "completion"], PerObject("it decides between /api/chat and /api/generate")
-    ] = Field(
+    mode: Literal["chat", "completion"] = Field(
         default="chat",
         title="Completion mode",
         description="`chat` uses /api/chat, `completion` /api/generate.",

@@ -14,15 +14,20 @@ from typing import Any
 import orjson
 
 from ..errors import CapabilityError, ConfigurationError, UnsupportedContentError
-from ..media.audio import Audio
-from ..media.file import MediaFile, check_file_count
-from ..media.image import Image, ImageUrl
-from ..settings.connection import PerObject
-from ..settings.model import LOADING, ChatSettings, EmbeddingSettings, ModelSettings, RerankSettings, Timeouts
+from ..media.image import Audio, Image, ImageUrl, MediaFile
+from ..media.source import DEFAULT_LIMITS, refusal
+from ..settings.model import (
+    LOAD_OPTIONS,
+    ChatSettings,
+    ConnectionSettings,
+    EmbeddingSettings,
+    ModelSettings,
+    RerankSettings,
+    Timeouts,
+)
 from ..settings.names import unknown_name
-from .image_places import placed_text
 from .json_schema import tool_parameters
-from .messages import Content, Message, TextPart, Tool
+from .messages import Content, Message, TextPart, Tool, placed_text
 from .think_tags import thinking_apart
 
 __all__ = [
@@ -40,14 +45,12 @@ __all__ = [
 ]
 
 # Settings of the object, not of a call: name → why.
+_CONNECTION = ConnectionSettings.model_fields.keys() - {"timeout", "max_retries"}
+_LOADING = ("num_ctx", "context_size", *LOAD_OPTIONS)
 _NOT_PER_CALL: Mapping[str, str] = {
-    "num_ctx": LOADING.why,
-    **{
-        name: mark.why
-        for name, field in ChatSettings.model_fields.items()
-        for mark in field.metadata
-        if isinstance(mark, PerObject)
-    },
+    **dict.fromkeys(_CONNECTION, "it belongs to the connection"),
+    **dict.fromkeys(_LOADING, "changing it makes the server load the model again"),
+    "mode": "it decides between /api/chat and /api/generate",
 }
 
 # Levels of lists and dictionaries in a request; orjson writes a few more.
@@ -199,8 +202,7 @@ def chat_request(
             "There are no messages to answer: without one the server only loads the model.\n"
             "Pass at least one user message; to load the model ahead of time use warmup()."
         )
-    images = sum(not isinstance(part, TextPart) for message in messages for part in message.content)
-    _check_files(settings, [part for message in messages for part in message.content])
+    images = _check_files(settings, [part for message in messages for part in message.content])
     body: dict[str, Any] = {
         "model": settings.model,
         "messages": [wire_message(thinking_apart(message), with_images=images > 0) for message in messages],
@@ -245,11 +247,8 @@ def generate_request(settings: ChatSettings, prompt: Prompt, *, streamed: bool =
 
 def embed_request(settings: EmbeddingSettings, texts: Sequence[str]) -> WireRequest:
     """POST /api/embed for one batch; only `overflow="truncate"` lets the server cut."""
-    body: dict[str, Any] = {
-        "model": settings.model,
-        "input": list(texts),
-        "truncate": settings.overflow == "truncate",
-    }
+    cuts = settings.overflow == "truncate"
+    body: dict[str, Any] = {"model": settings.model, "input": list(texts), "truncate": cuts}
     if settings.dimensions is not None:
         body["dimensions"] = settings.dimensions
     return WireRequest("POST", "/api/embed", {**body, **_loading(settings)}, settings.model)
@@ -310,11 +309,8 @@ def wire_message(message: Message, *, with_images: bool | None = None) -> dict[s
 
 def wire_tool(tool: Tool) -> dict[str, Any]:
     """Ollama's tool definition; `$ref` is inlined because the server keeps no `$defs`."""
-    function = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool_parameters(tool.parameters),
-    }
+    parameters = tool_parameters(tool.parameters)
+    function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": function}
 
 
@@ -346,15 +342,19 @@ def _loading(settings: ModelSettings) -> dict[str, Any]:
     return body
 
 
-def _check_files(settings: ChatSettings, parts: Sequence[Content]) -> None:
-    """Refuse images that the settings rule out, fetched or not, and too many files."""
-    check_file_count(sum(not isinstance(part, TextPart) for part in parts))
+def _check_files(settings: ChatSettings, parts: Sequence[Content]) -> int:
+    """How many files; refuses images that the settings rule out, fetched or not, and too many files."""
+    count = sum(not isinstance(part, TextPart) for part in parts)
+    if count > (most := DEFAULT_LIMITS.max_count):
+        problem = f"it carries {count} images; at most {most} are taken"
+        raise refusal("request", problem, "Spread them over several requests, or leave out older ones.")
     if settings.vision_support is False and any(isinstance(part, (Image, ImageUrl)) for part in parts):
         raise CapabilityError(
             f"An image was given, but vision_support=False for {settings.model!r}.",
             model=settings.model,
             hint="Set vision_support=True if the model reads images, or leave it unset to ask the server.",
         )
+    return count
 
 
 def _find_not_json(value: Any, place: str, depth: int = 0) -> str:

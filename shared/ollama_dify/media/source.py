@@ -1,4 +1,7 @@
-"""What a file comes in, checked: base64 text piece by piece, paths that were given as such, sizes."""
+"""A file as it comes in, bytes, base64 text or a path given as such: read piece by piece and checked.
+
+Base64 text, be it str or ASCII bytes, is neither decoded nor copied as a whole.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,16 @@ import binascii
 import os
 import re
 import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UnsupportedContentError
-from .file import ImageLimits
-from .formats import ACCEPTED_FORMATS, Source, count_padding, refusal
 
-__all__ = [
-    "check_base64",
-    "check_size",
-    "checked_source",
-    "data_url_start",
-    "decode_text",
-    "read_file",
-    "text_start",
-]
+__all__ = ["DEFAULT_LIMITS", "ImageLimits", "Source", "check_base64", "read_file", "refusal"]
 
+ACCEPTED_FORMATS = "PNG, JPEG, static WebP, GIF or BMP"
+_PIECE_BYTES = 49_152
 _PIECE_CHARS = 65_536
 # Message contents differ between the frameworks, so each is told where a file goes.
 _PATH_HINT = (
@@ -32,6 +29,80 @@ _PATH_HINT = (
 _HEAD_CHARS = 4096
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _MARK_INVALID = bytes(chr(code) not in _ALPHABET for code in range(256))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLimits:
+    """What one request may carry.
+
+    max_bytes: size of one file in bytes.
+    max_pixels: width × height that an image's header declares.
+    max_count: images and sounds per request.
+    """
+
+    max_bytes: int = 20 << 20
+    max_pixels: int = 50_000_000
+    max_count: int = 16
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+def refusal(where: str, problem: str, hint: str | None = None) -> UnsupportedContentError:
+    """The error for a file; `where` names it, the hint says what would be accepted."""
+    return UnsupportedContentError(
+        f"{where}: {problem}.", hint=f"Send {ACCEPTED_FORMATS}." if hint is None else hint
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """Random access to a file's bytes.
+
+    payload: the bytes, or strict base64 text as it came.
+    start: where the base64 text begins inside `payload` (behind the head of a data: URL).
+    encoded: whether the payload is that text, as str or as ASCII bytes.
+    """
+
+    payload: bytes | str = field(repr=False)
+    start: int
+    encoded: bool
+
+    @property
+    def size(self) -> int:
+        """Size of the file in bytes."""
+        length = len(self.payload) - self.start
+        return length // 4 * 3 - _count_padding(self.payload, self.start) if self.encoded else length
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes at `offset`; fewer at the end of the file. Only these are decoded."""
+        payload, start = self.payload, self.start
+        if not self.encoded and isinstance(payload, bytes):
+            return payload[offset : offset + length]
+        first, skip = divmod(offset, 3)
+        last = -(-(offset + length) // 3)
+        return binascii.a2b_base64(payload[start + first * 4 : start + last * 4])[skip : skip + length]
+
+    def pieces(self, offset: int, end: int) -> Iterator[bytes]:
+        """The bytes from `offset` to `end`, some 48 KiB at a time."""
+        for begin in range(offset, end, _PIECE_BYTES):
+            yield self.read(begin, min(_PIECE_BYTES, end - begin))
+
+    def contains_from_end(self, pattern: bytes, offset: int) -> bool:
+        """Whether `pattern` occurs at or after `offset`; looks at the end first."""
+        end = self.size
+        while end > offset:
+            begin = max(offset, end - _PIECE_BYTES)
+            if pattern in self.read(begin, end - begin + len(pattern) - 1):
+                return True
+            end = begin
+        return False
+
+
+def _count_padding(text: bytes | str, start: int) -> int:
+    """How many "=" base64 text that starts at `start` ends with; 2 at most."""
+    tail = text[max(start, len(text) - 2) :]
+    return len(tail) - len(tail.rstrip("=") if isinstance(tail, str) else tail.rstrip(b"="))
 
 
 def read_file(
@@ -77,17 +148,8 @@ def _read_regular(path: Path, limits: ImageLimits, where: str) -> bytes:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise refusal(where, f"{str(path)!r} is not a regular file", "Name an image's file.")
-        check_size(status.st_size, limits, where)
-        data = file.read(limits.max_bytes + 1)
-    check_size(len(data), limits, where)
-    return data
-
-
-def decode_text(text: str | bytes, *, limits: ImageLimits, where: str = "image") -> bytes:
-    """The bytes that base64 or a data: URL holds, in whatever format; paths and addresses are refused."""
-    start = text_start(text, where)
-    check_base64(text, start, limits, where)
-    return binascii.a2b_base64(text[start:])
+        check_size(status.st_size, limits, where, what="image")
+        return file.read(limits.max_bytes + 1)
 
 
 def text_start(text: str | bytes, where: str) -> int:
@@ -110,19 +172,8 @@ def data_url_start(head: str, where: str) -> int:
     return comma + 1
 
 
-def checked_source(
-    payload: bytes | str, start: int, encoded: bool, limits: ImageLimits, where: str, *, what: str = "image"
-) -> Source:
-    """Access to a file that is not empty and not too large; base64 text must have been checked before."""
-    source = Source(payload, start, encoded=encoded)
-    check_size(source.size, limits, where, what=what)
-    if source.size <= 0:
-        raise refusal(where, "this is empty")
-    return source
-
-
-def check_size(size: int, limits: ImageLimits, where: str, *, what: str = "image") -> None:
-    """Refuse a file of more than `limits.max_bytes`; what: "image" or "sound"."""
+def check_size(size: int, limits: ImageLimits, where: str, *, what: str) -> None:
+    """Refuse a file of more than `limits.max_bytes`; what: "image" or "audio"."""
     if size > limits.max_bytes:
         raise refusal(
             where,
@@ -133,10 +184,10 @@ def check_size(size: int, limits: ImageLimits, where: str, *, what: str = "image
         )
 
 
-def check_base64(text: str | bytes, start: int, limits: ImageLimits, where: str) -> None:
-    """Validate base64 text piece by piece, without decoding it."""
-    check_size((len(text) - start) // 4 * 3 - 2, limits, where)
-    padding = count_padding(text, start)
+def check_base64(text: str | bytes, start: int, limits: ImageLimits, where: str, *, what: str) -> None:
+    """Validate base64 text piece by piece, without decoding it, and its size."""
+    padding = _count_padding(text, start)
+    check_size((len(text) - start) // 4 * 3 - padding, limits, where, what=what)
     end = len(text) - padding
     for begin in range(start, end, _PIECE_CHARS):
         piece = text[begin : min(begin + _PIECE_CHARS, end)]
@@ -150,6 +201,8 @@ def check_base64(text: str | bytes, start: int, limits: ImageLimits, where: str)
         raise _not_base64(where, f"{length} characters cannot be base64; the text is cut")
     if padding != -length % 4:
         raise _not_base64(where, 'its padding ("=" at the end) is wrong or missing')
+    if not length:
+        raise refusal(where, "this is empty")
     spare_bits = {0: 0, 2: 15, 3: 3}[length % 4]
     if spare_bits and _ALPHABET.index(_character(text, end - 1)) & spare_bits:
         raise _not_base64(where, "its last character holds bits that belong to no byte; the text is cut")
