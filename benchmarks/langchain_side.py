@@ -12,7 +12,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from .subjects import MODEL, QUESTION, image, texts
 
-__all__ = ["embeddings_ours", "embeddings_peer", "floor", "fresh", "ours", "ours_aiohttp", "peer"]
+__all__ = ["embeddings_ours", "embeddings_peer", "floor", "fresh", "ours", "peer"]
 
 
 class ChatSubject:
@@ -139,12 +139,6 @@ def ours(url: str) -> ChatSubject:
     from langchain_ollama_dify import ChatOllamaDify
 
     return ChatSubject(lambda: ChatOllamaDify(model=MODEL, base_url=url))
-
-
-def ours_aiohttp(url: str) -> ChatSubject:
-    from langchain_ollama_dify import ChatOllamaDify
-
-    return ChatSubject(lambda: ChatOllamaDify(model=MODEL, base_url=url, http_backend="aiohttp"))
 
 
 def peer(url: str) -> ChatSubject:

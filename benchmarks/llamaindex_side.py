@@ -22,7 +22,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 
 from .subjects import MODEL, QUESTION, image, texts
 
-__all__ = ["embedding_ours", "embedding_peer", "floor", "fresh", "ours", "ours_aiohttp", "peer"]
+__all__ = ["embedding_ours", "embedding_peer", "floor", "fresh", "ours", "peer"]
 
 
 class ChatSubject:
@@ -161,12 +161,6 @@ def ours(url: str) -> ChatSubject:
     from llamaindex_ollama_dify import OllamaDify
 
     return ChatSubject(lambda: OllamaDify(model=MODEL, base_url=url))
-
-
-def ours_aiohttp(url: str) -> ChatSubject:
-    from llamaindex_ollama_dify import OllamaDify
-
-    return ChatSubject(lambda: OllamaDify(model=MODEL, base_url=url, http_backend="aiohttp"))
 
 
 def peer(url: str) -> ChatSubject:

@@ -59,7 +59,7 @@ _TOKENS = {"tokens": 2000}
 
 def _streams(framework: str) -> list[Scene]:
     sync = [f"{framework} ours", f"{framework} peer", f"{framework} floor", "httpx + orjson", "our client"]
-    awaited = [*sync[:2], f"{framework} ours, aiohttp", *sync[2:], "aiohttp + orjson"]
+    awaited = [*sync, "aiohttp + orjson"]
     paced = {"tokens": 250, "pace_us": 2000}
     many = [f"{framework} ours", f"{framework} peer"]
     common: dict[str, Any] = {"shape": _TOKENS, "arguments": _TOKENS, "repeat": 5, "quick_repeat": 2}
@@ -67,7 +67,7 @@ def _streams(framework: str) -> list[Scene]:
         Scene(f"{framework} stream", "stream", sync, **common),
         Scene(f"{framework} astream", "astream", awaited, **common),
         Scene(f"{framework} paced", "stream", sync[:2], shape=paced, arguments=paced, quick=False),
-        Scene(f"{framework} apaced", "astream", awaited[:3], shape=paced, arguments=paced),
+        Scene(f"{framework} apaced", "astream", awaited[:2], shape=paced, arguments=paced),
         *(
             Scene(
                 f"{framework} many {streams}",
@@ -151,16 +151,15 @@ SCENES: tuple[Scene, ...] = tuple(
 
 
 def _ratios(framework: str) -> list[Figure]:
-    ours, peer, aio = f"{framework} ours", (f"{framework} peer",), f"{framework} ours, aiohttp"
+    ours, peer = f"{framework} ours", (f"{framework} peer",)
     title = {_LC: "LangChain", _LI: "LlamaIndex"}[framework]
-    id, token, fast = ("F1", 0.50, 0.30) if framework == _LC else ("F2", 0.55, 0.33)
+    id, token = ("F1", 0.50) if framework == _LC else ("F2", 0.55)
     call = 0.65 if framework == _LC else 0.78
     embedding = {_LC: "langchain embeddings", _LI: "llamaindex embedding"}[framework]
-    floors, aio_floors = (f"{framework} floor", "httpx + orjson"), (f"{framework} floor", "aiohttp + orjson")
+    floors = (f"{framework} floor", "httpx + orjson")
     figures = [
         Figure(id, f"{title}, streamed token", f"{framework} stream", ours, peer, token),
         Figure(id, f"{title}, streamed token, async", f"{framework} astream", ours, peer, token),
-        Figure(id, f"{title}, streamed token, async, aiohttp", f"{framework} astream", aio, peer, fast),
         Figure("F3", f"{title}, short call", f"{framework} call", ours, peer, call),
         Figure("F3", f"{title}, short call, async", f"{framework} acall", ours, peer, call),
     ]
@@ -229,10 +228,8 @@ def _ratios(framework: str) -> list[Figure]:
         Figure("F9", f"{title}, throughput of 256 streams", f"{many} 256", ours, peer, 2.0, "inverse"),
         Figure("F11", name, f"{framework} paced", ours, peer, 0.75),
         Figure("F11", f"{name}, async", paced, ours, peer, 0.90),
-        Figure("F11", f"{name}, async, aiohttp", paced, aio, peer, 0.65),
         Figure("F12", whole, stream, ours, floors, 1.15),
         Figure("F12", f"{whole}, async", astream, ours, floors, 1.15),
-        Figure("F12", f"{whole}, async, aiohttp", astream, aio, aio_floors, 1.15),
     ]
 
 

@@ -23,14 +23,12 @@ BATCH = 64
 # name → module and class or function that makes the subject of a server's URL.
 SUBJECTS: dict[str, str] = {
     "langchain ours": "langchain_side:ours",
-    "langchain ours, aiohttp": "langchain_side:ours_aiohttp",
     "langchain peer": "langchain_side:peer",
     "langchain floor": "langchain_side:floor",
     "langchain fresh": "langchain_side:fresh",
     "langchain embeddings ours": "langchain_side:embeddings_ours",
     "langchain embeddings peer": "langchain_side:embeddings_peer",
     "llamaindex ours": "llamaindex_side:ours",
-    "llamaindex ours, aiohttp": "llamaindex_side:ours_aiohttp",
     "llamaindex peer": "llamaindex_side:peer",
     "llamaindex floor": "llamaindex_side:floor",
     "llamaindex fresh": "llamaindex_side:fresh",

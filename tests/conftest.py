@@ -31,9 +31,9 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _is_no_name(host: str | bytes | None) -> bool:
-    """Whether no resolver could know it: a name under .invalid, or characters that no name has."""
+    """Whether no resolver could know it: a name under .invalid."""
     text = host.decode() if isinstance(host, bytes) else host or ""
-    return text.endswith(".invalid") or "%5" in text
+    return text.endswith(".invalid")
 
 
 def _is_local(host: str) -> bool:

@@ -67,22 +67,22 @@ MUTANTS = (
     Mutant(
         "reuse after both lengths",
         HTTP1,
-        "(old or both or",
-        "(old or",
+        " or (chunked and length is not None))",
+        ")",
         "tests/core/test_http1.py tests/faults/test_connections.py",
     ),
     Mutant(
         "reuse of HTTP/1.0",
         HTTP1,
-        "(old or both or",
-        "(both or",
+        'event.http_version < b"1.1" or (chunked',
+        "(chunked",
         "tests/core/test_http1.py tests/faults/test_connections.py",
     ),
     Mutant(
         "bytes after a body",
         HTTP1,
-        "            self.clean = False\n            data = data[: self._left]",
-        "            data = data[: self._left]",
+        "            self.clean = False\n            data = data[:left]",
+        "            data = data[:left]",
         "tests/core/test_http1.py tests/faults/test_connections.py",
     ),
     Mutant(
@@ -255,8 +255,8 @@ MUTANTS = (
     Mutant(
         "TLS name of an image",
         "transport/image_download.py",
-        "_replace(host=step.ip)",
-        "_replace(host=step.ip, tls_name=step.ip)",
+        "_replace(host=ip)",
+        "_replace(host=ip, tls_name=ip)",
         "tests/parity/test_images_parity.py",
     ),
     Mutant(

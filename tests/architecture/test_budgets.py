@@ -284,9 +284,9 @@ def test_a_token_stays_cheap(name: str) -> None:
 
 def calls_of_framing(chunks: int) -> int:
     """Of reading a body whose every token is a chunk, in reads of 64 KB."""
-    from ollama_dify.transport.http1 import Http1Exchange
+    from ollama_dify.transport.http1 import Http1
 
-    http = Http1Exchange(httpx.Request("POST", "http://server", content=b"{}"))
+    http = Http1(httpx.Request("POST", "http://server", content=b"{}"))
     assert http.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     token = b"x" * 120 + b"\n"
     wire = (b"%x\r\n%b\r\n" % (len(token), token)) * chunks

@@ -72,7 +72,7 @@ def test_only_errors_of_the_tree_are_raised() -> None:
     allowed |= {"AttributeError", "UnsupportedTokenizerError"}
     # httpx's own, raised where the translation of its errors sees them
     allowed |= {"ReadTimeout", "RemoteProtocolError"}
-    below = {"addresses.py", "async_socket.py", "blocking_socket.py", "connection.py", "exchange.py"}
+    below = {"addresses.py", "async_socket.py", "blocking_socket.py", "connection.py", "state.py"}
     below_errors = {"ConnectError", "ConnectionResetError", "OSError", "ProxyError", "ProxyRefusedError"}
     below_errors |= {"ReadError", "TimeoutError", "UnsupportedProtocol", "WriteError"}
     strange = set()

@@ -568,13 +568,13 @@ def test_a_proxy_that_cannot_be_used(connect: Connect, proxy: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("proxy", ["::::", "http://[", "ftp://x"])
+@pytest.mark.parametrize("proxy", ["::::", "http://[", "http://x:99999", "http://x:0", "ftp://x"])
 def test_a_bad_proxy_variable(connect: Connect, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTP_PROXY", proxy)
     monkeypatch.setenv("http_proxy", proxy)
-    with pytest.raises(OllamaError):
+    with pytest.raises(ConfigurationError, match=r"(?i)proxy"):
         connect(base_url="http://ollama.example.com:1", timeout=0.5).call("version")
 
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_dify.transport.http1 import Http1Exchange
+from ollama_dify.transport.http1 import Http1
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def exchange(method: str = "POST") -> Http1Exchange:
-    return Http1Exchange(httpx.Request(method, "http://server:1/api/chat", content=b"{}"))
+def exchange(method: str = "POST") -> Http1:
+    return Http1(httpx.Request(method, "http://server:1/api/chat", content=b"{}"))
 
 
 def read(answer: bytes, cuts: list[int], method: str = "POST") -> tuple[int, bytes, bool, bool]:
@@ -27,7 +27,7 @@ def read(answer: bytes, cuts: list[int], method: str = "POST") -> tuple[int, byt
     pieces = [answer[a:b] for a, b in itertools.pairwise(edges) if a < b]
     while not http.feed(pieces.pop(0)):
         pass
-    payload = http.body.feed(http.rest) if http.rest else b""
+    payload = http.rest
     for piece in pieces:
         if http.body.finished or http.body.error is not None:
             break
@@ -188,7 +188,7 @@ def test_the_limit_of_a_head_holds_to_the_byte(answer: bytes, fits: bool, size: 
             assert not http.feed(piece)
 
 
-def sent(http: Http1Exchange, most: int = 1 << 30) -> bytes:
+def sent(http: Http1, most: int = 1 << 30) -> bytes:
     """All that is sent, at most so many bytes at a time."""
     wire = b""
     while piece := bytes(http.unsent()[:most]):
@@ -201,7 +201,7 @@ def sent(http: Http1Exchange, most: int = 1 << 30) -> bytes:
 @pytest.mark.parametrize("size", [2, 65_536, 65_537, 200_000])
 def test_the_request(size: int, most: int) -> None:
     asked = httpx.Request("POST", "http://server:1/a/b?c", headers={"X-Y": "z"}, content=b"x" * size)
-    head, _, body = sent(Http1Exchange(asked), most).partition(b"\r\n\r\n")
+    head, _, body = sent(Http1(asked), most).partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
         b"POST /a/b?c HTTP/1.1",
         b"Host: server:1",
@@ -212,12 +212,10 @@ def test_the_request(size: int, most: int) -> None:
 
 def test_a_request_to_a_proxy() -> None:
     asked = httpx.Request("GET", "http://server:1/a")
-    to_proxy = Http1Exchange(
-        asked, target=b"http://server:1/a", more_headers=[(b"Proxy-Authorization", b"x")]
-    )
+    to_proxy = Http1(asked, target=b"http://server:1/a", more_headers=[(b"Proxy-Authorization", b"x")])
     assert sent(to_proxy).startswith(b"GET http://server:1/a HTTP/1.1\r\nHost: server:1\r\n")
     assert b"\r\nProxy-Authorization: x\r\n" in sent(
-        Http1Exchange(asked, more_headers=[(b"Proxy-Authorization", b"x")])
+        Http1(asked, more_headers=[(b"Proxy-Authorization", b"x")])
     )
 
 
@@ -230,7 +228,7 @@ def test_what_is_not_sent_is_forgotten() -> None:
 @pytest.mark.parametrize("value", ["a\r\nb", "a\nHost: other"])
 def test_a_header_that_breaks_the_line_is_not_sent(value: str) -> None:
     with pytest.raises(httpx.LocalProtocolError):
-        Http1Exchange(httpx.Request("GET", "http://server", headers={"X": value}))
+        Http1(httpx.Request("GET", "http://server", headers={"X": value}))
 
 
 @settings(max_examples=200, deadline=None)

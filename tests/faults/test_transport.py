@@ -16,8 +16,10 @@ import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
+from ollama_dify.transport.async_socket import AsyncSocket
+from ollama_dify.transport.blocking_socket import BlockingSocket
 from ollama_dify.transport.connection import target_of
-from ollama_dify.transport.pool import AsyncPool, Pool
+from ollama_dify.transport.pool import Pool
 
 from .rows_connections import endless
 from .server import End, FaultServer, Request, Step, answer, chunk, head, in_turn, last_line, line
@@ -297,11 +299,11 @@ def test_httpxs_own_client_goes_the_same_way(server: FaultServer) -> None:
     target = target_of(httpx.URL(server.url), ssl.create_default_context())
 
     async def awaited() -> str:
-        async with httpx.AsyncClient(transport=AsyncPool(target)) as client:
+        async with httpx.AsyncClient(transport=Pool(target, lambda: AsyncSocket(bytearray(4096)))) as client:
             settings = chat(server.url, http_async_client=client)
             return (await AsyncOllamaClient(settings).chat([user("hi")])).text
 
-    with httpx.Client(transport=Pool(target)) as client:
+    with httpx.Client(transport=Pool(target, BlockingSocket)) as client:
         assert client.get(server.url + "/api/version").json() == {"version": "0.33.0"}
         assert OllamaClient(chat(server.url, http_client=client)).chat([user("hi")]).text == "Hello"
     assert asyncio.run(awaited()) == "Hello"

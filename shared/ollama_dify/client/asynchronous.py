@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError, OllamaError
 from ..settings.model import ConnectionSettings
-from ..transport.cancel import CancelToken
+from ..transport.network import CancelToken
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, check_call
 from ..wire.responses import (

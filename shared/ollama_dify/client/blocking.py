@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OllamaError
 from ..settings.model import ConnectionSettings
-from ..transport.cancel import CancelToken
-from ..transport.network import run
+from ..transport.network import CancelToken, run
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, check_call
 from ..wire.responses import (

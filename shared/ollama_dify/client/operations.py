@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundError, OllamaError
 from ..language import _
 from ..settings.model import ConnectionSettings, EmbeddingSettings, RerankSettings
-from ..transport.cancel import CancelToken
+from ..transport.network import CancelToken
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt, WireRequest, check_call, load_request
 from ..wire.responses import ChatResult, EmbedResult, ModelInfo, RerankResult, load_json

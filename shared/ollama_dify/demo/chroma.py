@@ -8,7 +8,6 @@ from typing import Any
 
 import chromadb
 from chromadb.config import Settings as ChromaOptions
-from pypdf import PdfReader
 
 __all__ = ["complete", "open_index", "passages_of"]
 
@@ -16,6 +15,8 @@ __all__ = ["complete", "open_index", "passages_of"]
 def passages_of(path: Path) -> list[str]:
     """A file's paragraphs, joined to passages of some 600 characters."""
     if path.suffix == ".pdf":
+        from pypdf import PdfReader  # 0.2 s that a run over an existing index saves
+
         text = "\n\n".join(page.extract_text() for page in PdfReader(path).pages)
         lines = text.splitlines()
         paragraphs = ["\n".join(lines[start : start + 6]) for start in range(0, len(lines), 4)]

@@ -55,9 +55,8 @@ class LangChain:
         return self._stream(PROMPT.format_messages(context=context, question=question))
 
     def look(self, question: str, image: Path) -> Iterator[str]:
-        kind = "png" if image.suffix == ".png" else "jpeg"
         data = base64.b64encode(image.read_bytes()).decode()
-        block = {"type": "image", "base64": data, "mime_type": f"image/{kind}"}
+        block = {"type": "image", "base64": data, "mime_type": "image/png"}
         return self._stream([HumanMessage([{"type": "text", "text": question}, block])])
 
     def _stream(self, messages: list[Any]) -> Iterator[str]:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx
 
-from ..errors import OllamaError
 from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest
-from .cancel import CancelToken
+from .async_socket import AsyncSocket
+from .connection import READ_SIZE
 from .endpoint import KEEP_ALIVE, Endpoint
-from .exchange import Exchange, send_under
 from .http_stream import HttpNetwork, HttpStream
-from .image_download import download, fetch_async, resolve_async
-from .pool import AsyncPool
-from .slots import Slots
+from .image_download import download, resolve_async
+from .network import CancelToken
+from .pool import Pool
 
 __all__ = ["AsyncNetwork", "AsyncStream", "AsyncTransport"]
 
@@ -29,26 +29,21 @@ class AsyncStream(HttpStream):
     """The async twin of `BlockingStream`."""
 
     _source: AsyncIterator[bytes]
-
-    def __init__(self, transport: AsyncTransport, request: WireRequest, token: CancelToken) -> None:
-        super().__init__(transport, request, token)
-        self._transport = transport
-        self._turn: asyncio.Future[None] | None = None
+    _turn: asyncio.Future[None] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            with self._mapped:
-                data = await self._source.__anext__()
-                if self._seen.is_late:
-                    raise httpx.ReadTimeout(self._seen.phase)
-                return data
-        except OllamaError:
+            data = await self._source.__anext__()
+            if self._state.is_late:
+                raise httpx.ReadTimeout(self._state.phase)
+            return data
+        except Exception as error:
             if self._finished:
                 raise StopAsyncIteration from None
-            raise
+            self._fail(error)
 
     def wake(self) -> None:
         if self._turn is not None and not self._turn.done():
@@ -70,10 +65,8 @@ class AsyncStream(HttpStream):
             timer.cancel()
             self._turn = None
 
-    async def _hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
-        response = await self._transport.hand_over(sent, exchange)
+    def _begin(self, response: httpx.Response) -> None:
         self._source = response.stream.__aiter__()  # type: ignore[union-attr]  # async client, async stream
-        return response
 
     async def _close(self, response: httpx.Response) -> None:
         await response.aclose()
@@ -82,13 +75,9 @@ class AsyncStream(HttpStream):
 class AsyncNetwork(HttpNetwork[AsyncStream]):
     """The network of one call."""
 
-    def __init__(self, transport: AsyncTransport, timeouts: Timeouts, token: CancelToken) -> None:
-        super().__init__(transport.endpoint, timeouts, token)
-        self._transport = transport
-
     async def fetch_image(self, url: str, *, limit: int, where: str) -> bytes:
-        left = self.token.left()
-        return await download(url, limit, where, left, resolve=resolve_async, fetch=fetch_async)
+        left, new_socket = self.token.left(), partial(AsyncSocket, bytearray(READ_SIZE))
+        return await download(url, limit, where, left, resolve=resolve_async, new_socket=new_socket)
 
     async def compute(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(work)
@@ -111,13 +100,13 @@ class AsyncNetwork(HttpNetwork[AsyncStream]):
                 task.cancel()
 
     def _stream(self, request: WireRequest) -> AsyncStream:
-        return AsyncStream(self._transport, request, self.token)
+        return AsyncStream(self._endpoint, request, self.token)
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-async def _closing(pool: httpx.AsyncBaseTransport) -> AsyncGenerator[None, None]:
+async def _closing(pool: Pool) -> AsyncGenerator[None, None]:
     """Closes a pool when it is closed itself: by us, by garbage collection, or by the loop's end,
     which closes all async generators (`asyncio.run` does)."""
     try:
@@ -126,33 +115,28 @@ async def _closing(pool: httpx.AsyncBaseTransport) -> AsyncGenerator[None, None]
         await pool.aclose()
 
 
-def _let_go(pool: httpx.AsyncBaseTransport) -> None:
-    """The end of a reference that outlives its owner."""
-
-
-class AsyncTransport:
+class AsyncTransport(Endpoint):
     """The async twin of `Transport`; belongs to one event loop."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        self.endpoint = Endpoint(settings)
-        self.slots = Slots(self.endpoint.requests_at_once)
         self._client: httpx.AsyncClient | None = settings.http_async_client
-        self._pool: AsyncPool | None = None
+        super().__init__(settings, self._client)
+        self._pool: Pool | None = None
         self._guard: AsyncGenerator[None, None] | None = None
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> Pool:
         """Make the pool; what reads files is done off the event loop."""
-        if self.endpoint.needs_certificates:
-            target = await asyncio.to_thread(self.endpoint.target)
+        if self.needs_certificates:
+            target = await asyncio.to_thread(self.target)
         else:
-            target = self.endpoint.target()
-        if self._pool is not None:
-            return
-        self._pool = pool = AsyncPool(target, KEEP_ALIVE)
-        # Garbage collection then finds the pool alive, and its sockets are closed by the guard, not dropped.
-        weakref.finalize(self, _let_go, pool)
-        self._guard = _closing(pool)
-        await self._guard.__anext__()
+            target = self.target()
+        if self._pool is None:
+            self._pool = pool = Pool(target, partial(AsyncSocket, bytearray(READ_SIZE)), KEEP_ALIVE)
+            # Garbage collection then finds the pool alive: its sockets are closed by the guard, not dropped.
+            weakref.finalize(self, bool, pool)
+            self._guard = _closing(pool)
+            await self._guard.__anext__()
+        return self._pool
 
     async def aclose(self) -> None:
         if self._guard is not None:
@@ -162,16 +146,12 @@ class AsyncTransport:
         """The network as one call sees it."""
         return AsyncNetwork(self, timeouts, token)
 
-    async def hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
-        """Have a request sent and the answer's head read."""
+    async def hand_over(self, sent: httpx.Request) -> httpx.Response:
         if self._client is not None:
-            return await self._client.send(send_under(exchange, sent), stream=True, follow_redirects=False)
-        if self._pool is None:
-            await self._connect()
-        assert self._pool is not None
-        response = await self._pool.handle_async_request(send_under(exchange, sent))
+            return await self._client.send(sent, stream=True, follow_redirects=False)
+        pool = self._pool
+        if pool is None:
+            pool = await self._connect()
+        response = await pool.handle_async_request(sent)
         response.request = sent
         return response
-
-    def client_headers(self) -> httpx.Headers | None:
-        return None if self._client is None else self._client.headers

@@ -14,17 +14,15 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ..errors import ConnectionFailedError, OllamaError
+from ..errors import ConnectionFailedError
 from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest
-from .cancel import CancelToken
+from .blocking_socket import BlockingSocket
 from .endpoint import KEEP_ALIVE, Endpoint
-from .exchange import Exchange, send_under
 from .http_stream import HttpNetwork, HttpStream
-from .image_download import Fetched, FetchPinned, Resolve, download, fetch, resolve
-from .network import run
+from .image_download import download, resolve
+from .network import CancelToken, run
 from .pool import Pool
-from .slots import Slots
 
 __all__ = ["BlockingNetwork", "BlockingStream", "Transport"]
 
@@ -35,26 +33,21 @@ class BlockingStream(HttpStream):
     """A response under way; iterate for its bytes, close it in any case."""
 
     _source: Iterator[bytes]
-
-    def __init__(self, transport: Transport, request: WireRequest, token: CancelToken) -> None:
-        super().__init__(transport, request, token)
-        self._transport = transport
-        self._turn: SimpleQueue[None] | None = None
+    _turn: SimpleQueue[None] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         try:
-            with self._mapped:
-                data = next(self._source)
-                if self._seen.is_late:
-                    raise httpx.ReadTimeout(self._seen.phase)
-                return data
-        except OllamaError:
+            data = next(self._source)
+            if self._state.is_late:
+                raise httpx.ReadTimeout(self._state.phase)
+            return data
+        except Exception as error:
             if self._finished:
                 raise StopIteration from None
-            raise
+            self._fail(error)
 
     def wake(self) -> None:
         if self._turn is not None:
@@ -74,10 +67,8 @@ class BlockingStream(HttpStream):
         with contextlib.suppress(Empty):
             self._turn.get(timeout=seconds)
 
-    async def _hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
-        response = self._transport.hand_over(sent, exchange)
+    def _begin(self, response: httpx.Response) -> None:
         self._source = iter(response.stream)  # type: ignore[arg-type]  # a sync client gives a sync stream
-        return response
 
     async def _close(self, response: httpx.Response) -> None:
         response.close()
@@ -86,18 +77,10 @@ class BlockingStream(HttpStream):
 class BlockingNetwork(HttpNetwork[BlockingStream]):
     """The network of one call."""
 
-    def __init__(self, transport: Transport, timeouts: Timeouts, token: CancelToken) -> None:
-        super().__init__(transport.endpoint, timeouts, token)
-        self._transport = transport
-
     async def fetch_image(self, url: str, *, limit: int, where: str) -> bytes:
-        async def looked_up(step: Resolve) -> list[str]:
-            return resolve(step)
-
-        async def fetched(step: FetchPinned) -> Fetched:
-            return fetch(step)
-
-        return await download(url, limit, where, self.token.left(), resolve=looked_up, fetch=fetched)
+        return await download(
+            url, limit, where, self.token.left(), resolve=resolve, new_socket=BlockingSocket
+        )
 
     async def compute(self, work: Callable[[], T]) -> T:
         return work()
@@ -146,22 +129,21 @@ class BlockingNetwork(HttpNetwork[BlockingStream]):
         return [results[number] for number in range(len(jobs))]
 
     def _stream(self, request: WireRequest) -> BlockingStream:
-        return BlockingStream(self._transport, request, self.token)
+        return BlockingStream(self._endpoint, request, self.token)
 
     async def _pause(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251  # blocking is what this network is for
 
 
-class Transport:
+class Transport(Endpoint):
     """What this process keeps between calls: a connection pool, a queue in front of it."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        self.endpoint = Endpoint(settings)
-        self.slots = Slots(self.endpoint.requests_at_once)
         self._client: httpx.Client | None = settings.http_client
+        super().__init__(settings, self._client)
         self._pool: Pool | None = None
         if self._client is None:
-            self._pool = pool = Pool(self.endpoint.target(), KEEP_ALIVE)
+            self._pool = pool = Pool(self.target(), BlockingSocket, KEEP_ALIVE)
             # Sockets of a client nobody closed are closed when it is collected.
             self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool)
 
@@ -173,18 +155,14 @@ class Transport:
         """The network as one call sees it."""
         return BlockingNetwork(self, timeouts, token)
 
-    def hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
-        """Have a request sent and the answer's head read."""
-        if self._pool is None:
-            assert self._client is not None
-            return self._client.send(send_under(exchange, sent), stream=True, follow_redirects=False)
+    async def hand_over(self, sent: httpx.Request) -> httpx.Response:
+        if self._client is not None:
+            return self._client.send(sent, stream=True, follow_redirects=False)
+        assert self._pool is not None
         # Past httpx.Client: no cookies kept from an answer, no authentication flow, no log line per call.
-        response = self._pool.handle_request(send_under(exchange, sent))
+        response = await self._pool.handle_async_request(sent)
         response.request = sent
         return response
-
-    def client_headers(self) -> httpx.Headers | None:
-        return None if self._client is None else self._client.headers
 
 
 def _close_in(pid: int, pool: Pool) -> None:

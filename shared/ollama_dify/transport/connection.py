@@ -7,14 +7,14 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import httpx
 
-from .exchange import Exchange
-from .http1 import Http1Exchange
+from .http1 import Http1
 from .proxy import Proxy, ProxyRefusedError
+from .state import RequestState
 
 __all__ = [
     "READ_SIZE",
@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 READ_SIZE = 64 * 1024
-S = TypeVar("S", bound="AnySocket")
 
 
 class Target(NamedTuple):
@@ -77,28 +76,28 @@ class AnySocket(Protocol):
         """Close it where nobody else holds it any more; from any thread."""
 
 
-class Connection(Generic[S]):
-    """Use it from one thread or task at a time; only `abort` may come from another.
+class Connection:
+    """Use it from one thread or task at a time; only its socket's `cut` may come from another.
 
-    Raises httpx's errors. Who uses it holds it: one that nobody holds closes itself.
+    Raises httpx's errors. Who uses it holds it: one that nobody holds closes its socket.
     """
 
-    def __init__(self, sock: S, target: Target) -> None:
+    def __init__(self, sock: AnySocket, target: Target) -> None:
         self.socket = sock
         self._target = target
         self._idle_since = 0.0
         self._used = False
         self.is_idle = False
 
-    async def open(self, options: Sequence[Any], exchange: Exchange, limit_s: float | None) -> None:
+    async def open(self, options: Sequence[Any], state: RequestState, limit_s: float | None) -> None:
         """Connect. limit_s: for the addresses, the proxy and TLS together; None for no limit."""
         target = self._target
-        exchange.begin(self.socket.cut)
-        limit_s = exchange.limit(limit_s)
-        began = time.monotonic()
+        state.begin(self.socket.cut)
+        limit_s = state.limit(limit_s)
+        until = None if limit_s is None else time.monotonic() + limit_s
 
         def left() -> float | None:
-            return None if limit_s is None else max(limit_s - (time.monotonic() - began), 0.001)
+            return None if until is None else max(until - time.monotonic(), 0.001)
 
         try:
             proxy = target.proxy
@@ -106,8 +105,7 @@ class Connection(Generic[S]):
             await self.socket.connect(host, port, options, left())
             if target.tls is not None:
                 if proxy is not None:
-                    with _proxys_errors():
-                        await self._open_tunnel(proxy, left)
+                    await self._open_tunnel(proxy, left)
                 chosen = await self.socket.start_tls(target.tls, target.tls_name, left())
                 if chosen not in (None, "http/1.1"):
                     raise httpx.UnsupportedProtocol(f"the SSLContext of verify= offers {chosen}")
@@ -120,53 +118,59 @@ class Connection(Generic[S]):
         """Have the proxy connect to the server; raises ProxyRefusedError."""
         place = f"{self._target.host}:{self._target.port}"
         asked = httpx.Request("CONNECT", f"http://{place}", headers={"Host": place})
-        http = Http1Exchange(asked, target=place.encode("ascii"), more_headers=proxy.headers)
-        while data := http.unsent():
-            http.sent(await self.socket.send(data, left()))
-        while not http.feed(await self.socket.read(left())):
-            pass
+        http = Http1(asked, target=place.encode("ascii"), more_headers=proxy.headers)
+        try:
+            while data := http.unsent():
+                http.sent(await self.socket.send(data, left()))
+            while not http.feed(await self.socket.read(left())):
+                pass
+        # What fails at the proxy is no answer of the server; what takes too long is a part of connecting.
+        except httpx.TimeoutException as error:
+            raise httpx.ConnectTimeout(str(error)) from error
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+            raise httpx.ProxyError(str(error)) from error
         if not 200 <= http.status < 300:
             raise ProxyRefusedError(http.status)
-        if http.rest:
-            raise httpx.RemoteProtocolError("it sent bytes before the server could")
+        if not http.body.clean:
+            raise httpx.ProxyError("it sent bytes before the server could")
 
-    async def begin(self, request: httpx.Request, exchange: Exchange) -> Http1Exchange:
+    async def begin(self, request: httpx.Request, state: RequestState) -> Http1:
         """Send a request, read the response's head; one that comes before all is sent ends the sending."""
         http = self._http1(request)
-        exchange.begin(self.socket.cut)
-        exchange.reused, self._used, self.is_idle = self._used, True, False
+        state.begin(self.socket.cut)
+        state.reused, self._used, self.is_idle = self._used, True, False
         phases = request.extensions["timeout"]
         complete = cut_short = False
         # A server that refuses before it has read everything may close: its answer says more than that.
         with contextlib.suppress(httpx.WriteError):
             while (data := http.unsent()) and not complete:
                 cut_short = True
-                taken = await self.socket.send(data, exchange.limit(phases["write"]))
+                taken = await self.socket.send(data, state.limit(phases["write"]))
                 if taken:
                     http.sent(taken)
                 else:
-                    complete = await self._read_head(http, exchange, phases["write"])
+                    complete = await self._read_head(http, state, phases["write"])
             cut_short = bool(data)
         http.stop_sending()
         while not complete:
-            complete = await self._read_head(http, exchange, phases["read"])
+            complete = await self._read_head(http, state, phases["read"])
         http.keeps = http.keeps and not cut_short
         return http
 
-    def _http1(self, request: httpx.Request) -> Http1Exchange:
+    def _http1(self, request: httpx.Request) -> Http1:
         proxy = self._target.proxy
         if proxy is None or self._target.tls is not None:
-            return Http1Exchange(request)
+            return Http1(request)
         url = request.url
         target = b"%b://%b%b" % (url.raw_scheme, url.netloc, url.raw_path)
-        return Http1Exchange(request, target=target, more_headers=proxy.headers)
+        return Http1(request, target=target, more_headers=proxy.headers)
 
-    async def _read_head(self, http: Http1Exchange, exchange: Exchange, limit_s: float | None) -> bool:
-        data = await self.socket.read(exchange.limit(limit_s))
-        exchange.received += len(data)
+    async def _read_head(self, http: Http1, state: RequestState, limit_s: float | None) -> bool:
+        data = await self.socket.read(state.limit(limit_s))
+        state.received += len(data)
         return http.feed(data)
 
-    def end(self, http: Http1Exchange) -> None:
+    def end(self, http: Http1) -> None:
         """The response was read to its end."""
         self.is_idle = http.body.clean and http.keeps
         self._idle_since = time.monotonic()
@@ -175,28 +179,10 @@ class Connection(Generic[S]):
         """Whether an idle connection is of no more use: too old, or the server said something (its end)."""
         return time.monotonic() - self._idle_since > keep_s or self.socket.is_stale()
 
-    def abort(self) -> None:
-        """Cut it, from any thread or task."""
-        self.socket.cut()
-
-    def close(self) -> None:
-        self.socket.close()
-
     def __del__(self) -> None:
         sock = getattr(self, "socket", None)  # an interrupt may have come before it was set
         if sock is not None:
             sock.drop()
-
-
-@contextlib.contextmanager
-def _proxys_errors() -> Iterator[None]:
-    """What fails at the proxy is no answer of the server; what takes too long is a part of connecting."""
-    try:
-        yield
-    except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
-        raise httpx.ConnectTimeout(str(error)) from error
-    except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
-        raise httpx.ProxyError(str(error)) from error
 
 
 def shut_down(sock: socket.socket) -> None:

@@ -1,6 +1,6 @@
 """What of the settings a request needs, computed once: address, headers, TLS, proxy, timeouts.
 
-No I/O but reading the environment and certificates; the sockets are `transport`'s.
+No I/O but reading the environment and certificates.
 """
 
 from __future__ import annotations
@@ -10,26 +10,23 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from functools import cache, lru_cache
 from typing import Any
 
 import httpx
 
 from ..address import is_loopback
-from ..errors import (
-    ConfigurationError,
-    OllamaError,
-    ProtocolError,
-)
+from ..errors import ConfigurationError, OllamaError, ProtocolError
 from ..settings.model import ConnectionSettings
 from ..wire.requests import StreamedBody, WireRequest, encode
 from ..wire.server_errors import error_from_response
-from .cancel import CancelToken
 from .connection import Target, target_of
 from .errors import HttpErrors
-from .exchange import Exchange
+from .network import CancelToken
 from .proxy import proxy_of
+from .slots import Slots
+from .state import RequestState
 
 __all__ = ["KEEP_ALIVE", "Endpoint", "parsed", "system_tls"]
 
@@ -40,7 +37,6 @@ KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
     if hasattr(socket, name)
 ]
-_LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 
 
 @cache
@@ -57,7 +53,7 @@ def _speaking_http1(made_here: ssl.SSLContext) -> ssl.SSLContext:
 
 @cache
 def _no_tls() -> ssl.SSLContext:
-    """For plain http: trusts nobody, and costs nothing to make."""
+    """For plain http: has no certificates, and costs nothing to make."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -86,22 +82,34 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 class Endpoint:
-    """A server as the settings describe it: address, headers, proxy, timeouts, computed once."""
+    """A server as the settings describe it, and the queue in front of its connections."""
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, own_client: httpx.Client | httpx.AsyncClient | None
+    ) -> None:
+        """own_client: the caller's, whose headers are sent too."""
         address = settings.address
         self.url = address.url
+        self.is_users_client = own_client is not None
         self.timeouts = settings.timeouts
         self.follow_redirects = settings.follow_redirects
         most = settings.max_connections
-        self.requests_at_once = min(most, getattr(settings, "max_concurrency", most))
+        requests_at_once = min(most, getattr(settings, "max_concurrency", most))
         # Waiting for `max_concurrency` is the object's own doing, and lasts as long as its other calls do.
-        self.is_queue_timed = self.requests_at_once == most
+        self.is_queue_timed = requests_at_once == most
+        self.slots = Slots(requests_at_once)
         self.proxy = proxy_of(settings)
         via = None if self.proxy is None else self.proxy.url
         self.errors = HttpErrors(address.url, address.source, self.timeouts, settings.max_connections, via)
         self._verify = settings.verify
-        self._headers = _headers(settings)
+        # Names in lower case, as httpx has them, so that one replaces the other and none is sent twice.
+        self._headers = {
+            **({} if own_client is None else own_client.headers),
+            "accept": "application/json, application/x-ndjson",
+            "accept-encoding": "identity",
+            "user-agent": "ollama-dify",
+            **settings.sent_headers(),
+        }
         self._warn(address.host)
 
     def _warn(self, host: str) -> None:
@@ -142,53 +150,41 @@ class Endpoint:
         """Where the pool connects to."""
         return target_of(parsed(self.url), self.tls(), self.proxy)
 
-    def exchange(self, request: WireRequest, token: CancelToken) -> Exchange:
-        """What to watch on the socket, from now on; its deadline is the first of all that bind it."""
+    async def hand_over(self, sent: httpx.Request) -> httpx.Response:
+        """Have a request sent and the answer's head read."""
+        raise NotImplementedError
+
+    def set_deadline(self, state: RequestState, request: WireRequest, token: CancelToken) -> None:
+        """The request is sent from now on; its deadline is the first of all that bind it."""
         limits = self.errors.limits(request)
         phase, seconds = ("first_byte", limits.first_byte) if request.streamed else ("answer", limits.answer)
+        state.deadline = token.deadline
         if seconds is not None:
             deadline = time.monotonic() + seconds
             if token.deadline is None or deadline < token.deadline:
-                return Exchange(deadline, phase=phase)
-        return Exchange(token.deadline)
+                state.deadline, state.phase = deadline, phase
 
-    def build(self, request: WireRequest, extra_headers: Mapping[str, str] | None = None) -> httpx.Request:
+    def build(self, request: WireRequest) -> httpx.Request:
         """The httpx request, with each phase's timeout."""
         url = parsed(self.url + request.path)
-        headers = {**(extra_headers or {}), **self._headers}
+        headers = dict(self._headers)
         limits = self.errors.limits(request)
-        # The head is bounded as a whole, by the exchange's deadline; httpx's own client knows this one only.
+        # The head is bounded as a whole, by the state's deadline; httpx's own client knows this one only.
         bounds = (limits.first_byte if request.streamed else limits.answer, limits.total)
         read = min((bound for bound in bounds if bound is not None), default=None)
         phases = {"connect": limits.connect, "read": read, "write": limits.idle, "pool": limits.pool}
-        if request.body is None:
-            return httpx.Request(request.method, url, headers=headers, extensions={"timeout": phases})
-        headers["content-type"] = "application/json"
-        body = encode(request.body)
-        if isinstance(body, bytes):
-            return httpx.Request(
-                request.method, url, headers=headers, content=body, extensions={"timeout": phases}
-            )
-        # httpx adds neither for a body of one's own.
-        headers["Host"] = url.netloc.decode("ascii")
-        headers["content-length"] = str(body.length)
-        return httpx.Request(
-            request.method, url, headers=headers, stream=_Body(body), extensions={"timeout": phases}
-        )
-
-    def body_follows(
-        self, sent: httpx.Request, request: WireRequest, exchange: Exchange, token: CancelToken
-    ) -> None:
-        """The head is here: from now on the wait is between pieces."""
-        exchange.in_body = True
-        if request.streamed:
-            exchange.deadline, exchange.phase = token.deadline, "total"
-        # It is read again for each piece.
-        sent.extensions["timeout"]["read"] = self.errors.limits(request).idle
-
-    def may_replay(self, error: Exception, exchange: Exchange) -> bool:
-        """Whether an idle connection turned out closed: it had served before, and no byte came back."""
-        return exchange.reused and exchange.received == 0 and isinstance(error, _LOST)
+        content: dict[str, Any] = {}
+        if request.body is not None:
+            headers["content-type"] = "application/json"
+            body = encode(request.body)
+            if isinstance(body, bytes):
+                content = {"content": body}
+            else:
+                # httpx adds neither for a body of one's own.
+                headers["Host"] = url.netloc.decode("ascii")
+                headers["content-length"] = str(body.length)
+                content = {"stream": _Body(body)}
+        return httpx.Request(request.method, url, headers=headers, extensions={"timeout": phases}, **content)
 
     def redirect(self, sent: httpx.Request, response: httpx.Response) -> httpx.Request | None:
         """The request to send instead, for a 307 or 308 within the same origin when that is wanted."""
@@ -200,13 +196,9 @@ class Endpoint:
             return None
         if _origin(target) != _origin(sent.url) or target.userinfo:
             return None
-        # A body in memory goes along as such: as a stream, none at all would be sent as an empty chunked one.
-        body: dict[str, Any] = (
-            {"content": sent.content}
-            if isinstance(sent.stream, httpx.ByteStream)
-            else {"stream": sent.stream}
+        return httpx.Request(
+            sent.method, target, headers=sent.headers, extensions=sent.extensions, stream=sent.stream
         )
-        return httpx.Request(sent.method, target, headers=sent.headers, extensions=sent.extensions, **body)
 
     def check_encoding(self, response: httpx.Response) -> None:
         """Compressed bodies are refused: they were not asked for and may unpack to any size."""
@@ -238,13 +230,3 @@ def _is_encoded(response: httpx.Response) -> bool:
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     port = url.port if url.port is not None else {"http": 80, "https": 443}.get(url.scheme)
     return url.scheme, url.host, port
-
-
-def _headers(settings: ConnectionSettings) -> dict[str, str]:
-    """Names in lower case, as httpx has them, so that one replaces the other and none is sent twice."""
-    headers = {
-        "accept": "application/json, application/x-ndjson",
-        "accept-encoding": "identity",
-        "user-agent": "ollama-dify",
-    }
-    return {**headers, **settings.sent_headers()}

@@ -23,15 +23,13 @@ from ..language import N_, _
 from ..settings.connection import Timeouts
 from ..wire.requests import WireRequest
 from ..wire.responses import printable
-from .exchange import Exchange
 from .proxy import ProxyRefusedError
-from .tracing import Span
+from .state import RequestState
 
-__all__ = ["HttpErrors", "Translated"]
+__all__ = ["HttpErrors"]
 
 # How httpx, httpcore and the server's kernel say that a connection ended where more had to come.
 _ENDED = ("disconnected", "peer closed", "incomplete", "connection closed")
-_PASSED_ON = (OllamaError, MemoryError, StopIteration, StopAsyncIteration)
 LOOK_UP_S = 60.0
 _PASSING = (408, 429, 502, 503, 504)
 _CHECK_PROXY = N_("Check proxy=, HTTP_PROXY and NO_PROXY; trust_env=False ignores proxy variables.")
@@ -63,11 +61,11 @@ class HttpErrors:
             return request.timeouts
         return _for_look_ups(self.timeouts) if is_look_up(request) else self.timeouts
 
-    def translate(self, error: Exception, request: WireRequest, exchange: Exchange) -> OllamaError:
+    def translate(self, error: Exception, request: WireRequest, state: RequestState) -> OllamaError:
         """Our error for another library's; the caller chains it."""
         url = f"{self.url}{request.path}"
         if isinstance(error, httpx.TimeoutException):
-            return self.late(_phase(error, exchange), request)
+            return self.late(_phase(error, state), request)
         if isinstance(error, httpx.ConnectError):
             return self._not_connected(error, request, url)
         if isinstance(error, httpx.ProxyError):
@@ -86,7 +84,7 @@ class HttpErrors:
             isinstance(error, httpx.RemoteProtocolError)
             and any(words in str(error).lower() for words in _ENDED)
         )
-        if broke and exchange.in_body:
+        if broke and state.in_body:
             return IncompleteResponseError(
                 f"The connection to {url} broke in the middle of the answer: {_said(error)}.",
                 url=url,
@@ -174,32 +172,6 @@ class HttpErrors:
         )
 
 
-class Translated:
-    """`with` this, nothing but our errors gets out; where one of another library was, it is the cause."""
-
-    __slots__ = ("_errors", "_exchange", "_request", "_span")
-
-    def __init__(
-        self, errors: HttpErrors, request: WireRequest, exchange: Exchange, span: Span | None
-    ) -> None:
-        self._span = span
-        self._errors = errors
-        self._request = request
-        self._exchange = exchange
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, _PASSED_ON):
-            # An error of ours in httpx's words only repeats the one below it.
-            cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
-            translated = self._errors.translate(error, self._request, self._exchange)
-            if self._span is not None:
-                self._span.error(translated)
-            raise translated from cause or error
-
-
 def is_look_up(request: WireRequest) -> bool:
     """Whether a request only asks what the server has: its answer takes no model."""
     return request.method == "GET" or request.path == "/api/show"
@@ -211,14 +183,14 @@ def _for_look_ups(timeouts: Timeouts) -> Timeouts:
     return timeouts.model_copy(update={"answer": answer})
 
 
-def _phase(error: httpx.TimeoutException, exchange: Exchange) -> str:
-    if exchange.is_late:
-        return exchange.phase
+def _phase(error: httpx.TimeoutException, state: RequestState) -> str:
+    if state.is_late:
+        return state.phase
     if isinstance(error, httpx.ConnectTimeout):
         return "connect"
     if isinstance(error, httpx.PoolTimeout):
         return "pool"
-    return "idle" if exchange.in_body or isinstance(error, httpx.WriteTimeout) else exchange.phase
+    return "idle" if state.in_body or isinstance(error, httpx.WriteTimeout) else state.phase
 
 
 def _said(error: Exception) -> str:

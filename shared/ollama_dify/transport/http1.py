@@ -13,7 +13,7 @@ from typing import cast
 import h11
 import httpx
 
-__all__ = ["HEAD_LIMIT", "WRITE_SIZE", "Body", "Http1Exchange"]
+__all__ = ["HEAD_LIMIT", "WRITE_SIZE", "Body", "Http1"]
 
 HEAD_LIMIT = 256 * 1024
 # What is handed to the socket at once.
@@ -28,32 +28,44 @@ _SHOWN = 40
 
 
 class Body:
-    """Takes bytes off the wire, gives those of the body. This one ends with the connection.
+    """Takes bytes off the wire, gives those of the body.
 
-    finished: the body is complete. clean: nothing came after it, so that the connection can serve again.
-    error: the framing broke; what came before was given.
+    length: as announced, None for a body that ends with the connection. finished: the body is complete.
+    clean: nothing came after it, so that the connection can serve again. error: the framing broke; what came
+    before was given.
     """
 
-    __slots__ = ("clean", "error", "finished")
+    __slots__ = ("_left", "clean", "error", "finished")
 
-    def __init__(self, *, finished: bool = False, clean: bool = False) -> None:
-        self.finished = finished
-        self.clean = clean
+    def __init__(self, length: int | None) -> None:
+        self._left = length
+        self.finished = length == 0
+        self.clean = length is not None
         self.error: httpx.RemoteProtocolError | None = None
 
     def feed(self, data: bytes) -> bytes:
+        left = self._left
+        if left is None:
+            return data
+        if len(data) > left:
+            self.clean = False
+            data = data[:left]
+        self._left = left = left - len(data)
+        self.finished = left == 0
         return data
 
     def end(self) -> None:
         """The server closed; raises RemoteProtocolError when that came too early."""
+        if self._left is not None:
+            raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
         self.finished = True
 
 
-class Http1Exchange:
+class Http1:
     """The request as bytes to send, and the response from bytes.
 
     It alone holds the request's bytes, and forgets them once they are sent: what fails later shows none.
-    status, headers, body: known once `feed` said so; `rest` then is what came of the body.
+    status, headers, body: known once `feed` said so; `rest` then is what came of the body already.
     keeps: the server lets the connection serve another exchange.
     """
 
@@ -133,14 +145,22 @@ class Http1Exchange:
         if not event.http_version.startswith(b"1."):
             version = event.http_version.decode("ascii")
             raise httpx.RemoteProtocolError(f"the answer is HTTP/{version}, which was not asked for")
-        self.rest = rest
         self.status = event.status_code
         self.headers: list[tuple[bytes, bytes]] = event.headers.raw_items()
-        known = _values(event)
-        self.body = _body(self._method, event.status_code, known)
-        both = b"content-length" in known and b"transfer-encoding" in known
-        old = event.http_version < b"1.1"
-        self.keeps = not (old or both or b"close" in known.get(b"connection", ()))
+        # What says where the body ends (RFC 9112, section 6.3); h11 has checked it.
+        known = dict(event.headers)
+        chunked = b"transfer-encoding" in known
+        length = known.get(b"content-length")
+        if event.status_code in (204, 304) or self._method in (b"HEAD", b"CONNECT"):
+            self.body = Body(0)
+        elif chunked:
+            self.body = _Chunked()
+        else:
+            self.body = Body(None if length is None else int(length.split(b",")[0]))
+        self.rest = self.body.feed(rest) if rest else b""
+        said = b",".join(value.lower() for name, value in event.headers if name == b"connection")
+        closes = b"close" in [part.strip() for part in said.split(b",")]
+        self.keeps = not (closes or event.http_version < b"1.1" or (chunked and length is not None))
 
 
 def _joined(head: bytes, body: Iterable[bytes]) -> Iterator[bytes]:
@@ -155,61 +175,16 @@ def _joined(head: bytes, body: Iterable[bytes]) -> Iterator[bytes]:
     yield from pieces
 
 
-def _values(event: h11.Response | h11.InformationalResponse) -> dict[bytes, list[bytes]]:
-    """The headers that say where the body ends; h11 has checked them."""
-    found: dict[bytes, list[bytes]] = {}
-    for name, value in event.headers:
-        if name in (b"connection", b"content-length", b"transfer-encoding"):
-            found.setdefault(name, []).extend(part.strip().lower() for part in value.split(b","))
-    return found
-
-
-def _body(method: bytes, status: int, known: dict[bytes, list[bytes]]) -> Body:
-    """RFC 9112, section 6.3."""
-    if status in (204, 304) or method in (b"HEAD", b"CONNECT"):
-        return Body(finished=True, clean=True)
-    if b"transfer-encoding" in known:
-        return _Chunked()
-    if b"content-length" in known:
-        return _Sized(int(known[b"content-length"][0]))
-    return Body()
-
-
-class _Sized(Body):
-    """A body whose length was announced."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self, length: int) -> None:
-        super().__init__(finished=length == 0, clean=True)
-        self._left = length
-
-    def feed(self, data: bytes) -> bytes:
-        left = self._left - len(data)
-        if left < 0:
-            self.clean = False
-            data = data[: self._left]
-            left = 0
-        self._left = left
-        self.finished = left == 0
-        return data
-
-    def end(self) -> None:
-        raise httpx.RemoteProtocolError(
-            f"peer closed connection without sending complete message body (missing {self._left} bytes)"
-        )
-
-
 class _Chunked(Body):
     """A body in chunks."""
 
-    __slots__ = ("_ending", "_held", "_left", "_trailers")
+    __slots__ = ("_ending", "_held", "_trailers")
+    _left: int  # of the chunk; then comes its line break
 
     def __init__(self) -> None:
-        super().__init__(clean=True)
+        super().__init__(0)
+        self.finished = False
         self._held = b""
-        # Bytes of the chunk still to come; then its line break.
-        self._left = 0
         self._ending = False
         # Bytes of trailers so far, -1 before the last chunk.
         self._trailers = -1
@@ -274,11 +249,6 @@ class _Chunked(Body):
 
     def _break(self, why: str) -> None:
         self.error = httpx.RemoteProtocolError(why)
-
-    def end(self) -> None:
-        raise httpx.RemoteProtocolError(
-            "peer closed connection without sending complete message body (incomplete chunked read)"
-        )
 
 
 def _may_become_size(start: bytes) -> bool:

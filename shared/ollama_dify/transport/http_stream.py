@@ -1,22 +1,19 @@
-"""One exchange over HTTP, and the network's half that is the same whether it blocks or awaits."""
+"""One request over HTTP, and the network's half that is the same whether it blocks or awaits."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import httpx
 
 from ..errors import OllamaError
 from ..settings.model import Timeouts
 from ..wire.requests import WireRequest
-from .cancel import CancelToken
 from .endpoint import Endpoint
-from .errors import Translated
-from .exchange import Exchange
-from .network import ANSWER_LIMIT, Answer
-from .slots import Slots
+from .network import ANSWER_LIMIT, Answer, CancelToken
+from .state import RequestState, with_state
 from .tracing import Span, begin_span
 
 __all__ = ["HttpNetwork", "HttpStream"]
@@ -29,53 +26,53 @@ ERROR_BODY_S = 10.0
 LAST_BYTES_S = 2.0
 REDIRECTS = 3
 LOOK_UP_S = 0.1
-
-
-class _Transport(Protocol):
-    endpoint: Endpoint
-    slots: Slots
-
-    def client_headers(self) -> httpx.Headers | None: ...
+_LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
+_PASSED_ON = (OllamaError, MemoryError, StopIteration, StopAsyncIteration)
 
 
 class HttpStream:
-    """One exchange of a call: its place in the queue, its connection, its answer.
+    """One request of a call: its place in the queue, its connection, its answer.
 
     It is made before anything is taken, and closing it gives back whatever was taken. Should an interrupt
     prevent that, its place in the queue goes when the object does.
     """
 
-    def __init__(self, transport: _Transport, request: WireRequest, token: CancelToken) -> None:
-        self.endpoint = transport.endpoint
-        self.slots = transport.slots
+    def __init__(self, endpoint: Endpoint, request: WireRequest, token: CancelToken) -> None:
+        self.endpoint = endpoint
         self.place = 0
         self.first = b""
         self.response: httpx.Response | None = None
         self._request = request
         self._token = token
-        client_headers = transport.client_headers()
-        self._sent = self.endpoint.build(request, client_headers)
-        # What instruments httpx has a span for that one.
-        self._is_users_client = client_headers is not None
+        self._state = RequestState(token=token)
+        self._sent = with_state(endpoint.build(request), self._state)
         self._finished = False
-        self._seen = Exchange(None)
         self._span: Span | None = None
 
     async def start(self) -> None:
         """Take a slot, send the request, read the head of a successful answer."""
         await self._take_slot()
-        if not self._is_users_client:
+        endpoint, request, state = self.endpoint, self._request, self._state
+        endpoint.set_deadline(state, request, self._token)
+        self._token.under_way.add(state)
+        if not endpoint.is_users_client:  # what instruments httpx has a span for that one
             self._span = begin_span(self._sent)
-        exchange = self._watch(self.endpoint.exchange(self._request, self._token))
-        with self._mapped:
-            exchange.end_with(self._token)
-            response = await self._exchange_heads()
-            self.endpoint.body_follows(response.request, self._request, self._seen, self._token)
+        try:
+            state.check_wanted()
+            response = await self._send()
+        except Exception as error:
+            self._fail(error)
+        state.in_body = True
+        limits = endpoint.errors.limits(request)
+        if request.streamed:
+            state.deadline, state.phase = self._token.deadline, "total"
+        # From now on the wait is between pieces; this is read again for each.
+        response.request.extensions["timeout"]["read"] = limits.idle
         if self._span is not None:
             self._span.status(response.status_code)
         if not 200 <= response.status_code < 300:
-            raise self.endpoint.failure(response, await self._error_body(), self._request)
-        self.endpoint.check_encoding(response)
+            raise endpoint.failure(response, await self._error_body(), request)
+        endpoint.check_encoding(response)
 
     async def read_first(self) -> None:
         """Read the first line, so that what fails before a chunk is there can still be retried."""
@@ -93,15 +90,17 @@ class HttpStream:
         """The answer is complete: what follows is framing, and neither waited for long nor missed."""
         self._finished = True
         self._end_span()
-        self._seen.hurry(LAST_BYTES_S)
+        self._state.hurry(LAST_BYTES_S)
 
     async def aclose(self) -> None:
         """Give the connection back, or cut it when the answer is not at its end; leave the queue."""
-        self._seen.end()
+        # A late abort must not hit the connection's next request.
+        self._state.cut = None
+        self._token.under_way.discard(self._state)
         try:
             await self._close_response()
         finally:
-            self.slots.leave(self)
+            self.endpoint.slots.leave(self)
             self._end_span()
 
     def _end_span(self) -> None:
@@ -113,51 +112,48 @@ class HttpStream:
         if response is not None:
             await self._close(response)
 
-    def wake(self) -> None:
-        """It may be this exchange's turn."""
-
-    def _watch(self, exchange: Exchange) -> Exchange:
-        self._seen = exchange
-        self._mapped = Translated(self.endpoint.errors, self._request, exchange, self._span)
-        return exchange
-
     async def _take_slot(self) -> None:
         """Wait for a slot, as long as the limits allow and the call is wanted."""
-        self.slots.enter(self)
-        if self.slots.has_turn(self):
+        self.endpoint.slots.enter(self)
+        if self.endpoint.slots.has_turn(self):
             return
         pool, total = self.endpoint.errors.limits(self._request).pool, self._token.left()
         pool = pool if self.endpoint.is_queue_timed else None
         phase = "pool" if total is None or (pool is not None and pool < total) else "total"
         wait = pool if phase == "pool" else total
         until = None if wait is None else time.monotonic() + wait
-        while not (self.slots.has_turn(self) or self._token.cancelled):
+        while not (self.endpoint.slots.has_turn(self) or self._token.cancelled):
             left = LOOK_UP_S if until is None else min(until - time.monotonic(), LOOK_UP_S)
             if left <= 0:
                 raise self.endpoint.errors.late(phase, self._request)
             await self._rest(left)
 
-    async def _exchange_heads(self) -> httpx.Response:
+    async def _send(self) -> httpx.Response:
         """Send, following what redirects are allowed; once more where an idle connection was closed."""
+        state = self._state
         for left in reversed(range(REDIRECTS + 1)):
             try:
-                self.response = await self._hand_over(self._sent, self._seen)
-            except Exception as error:
-                if not self.endpoint.may_replay(error, self._seen):
+                self.response = await self.endpoint.hand_over(self._sent)
+            except _LOST:
+                # The connection had served before, and no byte came back: it was closed while it was idle.
+                if not state.reused or state.received:
                     raise
-                self.response = await self._hand_over(self._sent, self._watch(self._seen.again()))
+                state.reset()
+                state.fresh = True  # where one had ended, others may have
+                self.response = await self.endpoint.hand_over(self._sent)
             response = self.response
             again = self.endpoint.redirect(self._sent, response) if left else None
             if again is None:
                 break
             await self._close_response()
             self._sent = again
-            self._watch(self._seen.again())
+            state.reset()
+        self._begin(response)
         return response
 
     async def _error_body(self) -> bytes:
         """As much of it as comes soon; the status alone says enough."""
-        self._seen.hurry(ERROR_BODY_S)
+        self._state.hurry(ERROR_BODY_S)
         pieces: list[bytes] = []
         with contextlib.suppress(OllamaError):
             await self._collect(pieces, ERROR_BODY_LIMIT)
@@ -173,14 +169,28 @@ class HttpStream:
                 break
         return size
 
+    def _fail(self, error: Exception) -> NoReturn:
+        """Nothing but our errors gets out; where one of another library was, it is the cause."""
+        if isinstance(error, _PASSED_ON):
+            raise error
+        # An error of ours in httpx's words only repeats the one below it.
+        cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
+        ours = self.endpoint.errors.translate(error, self._request, self._state)
+        if self._span is not None:
+            self._span.error(ours)
+        raise ours from cause or error
+
     # What waits is another for the blocking and the awaiting network.
+
+    def wake(self) -> None:
+        """It may be this request's turn."""
 
     async def _rest(self, seconds: float) -> None:
         """Wait for `wake`, at most so long."""
         raise NotImplementedError
 
-    async def _hand_over(self, sent: httpx.Request, exchange: Exchange) -> httpx.Response:
-        """Have a request sent and the answer's head read."""
+    def _begin(self, response: httpx.Response) -> None:
+        """The head is here; the body is read next."""
         raise NotImplementedError
 
     async def read(self) -> bytes | None:

@@ -6,12 +6,13 @@ it a network that blocks, so that nothing is left to wait for, and `run` has the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..wire.requests import WireRequest
 
-__all__ = ["ANSWER_LIMIT", "Answer", "Network", "ResponseStream", "run"]
+__all__ = ["ANSWER_LIMIT", "Answer", "CancelToken", "Network", "ResponseStream", "run"]
 
 T = TypeVar("T")
 ANSWER_LIMIT = 64 * 1024 * 1024
@@ -22,6 +23,35 @@ class Answer(NamedTuple):
 
     body: bytes
     headers: Mapping[str, str]
+
+
+class CancelToken:
+    """What accompanies one public call: its deadline, and a way to end it from another thread or task.
+
+    cancelled: no more of this call is wanted. deadline: on the monotonic clock, None for none.
+    under_way: what has an `abort`, while it is sent or answered.
+    """
+
+    __slots__ = ("cancelled", "deadline", "under_way")
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.deadline: float | None = None
+        self.under_way: set[Any] = set()
+
+    def start(self, total_s: float | None) -> None:
+        """The call begins, and may take so long."""
+        self.deadline = None if total_s is None else time.monotonic() + total_s
+
+    def left(self) -> float | None:
+        """Seconds until the deadline."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+    def cancel(self) -> None:
+        """End all of it; what begins later looks at `cancelled`."""
+        self.cancelled = True
+        for state in list(self.under_way):
+            state.abort()
 
 
 class ResponseStream(Protocol):

@@ -81,12 +81,13 @@ def _parsed(address: SecretStr) -> Proxy | None:
     """None for what cannot be used; no error is raised while the password is in a local variable."""
     try:
         url = httpx.URL(address.get_secret_value())
-        if url.scheme != "http" or not url.host or "%" in url.host:  # httpx encodes what no host may hold
+        # httpx encodes what no host may hold, in `raw_host` alone, and takes any number for a port.
+        host, port = url.raw_host.decode("ascii"), 80 if url.port is None else url.port
+        if url.scheme != "http" or not host or "%" in url.host + host or not 0 < port < 65536:
             return None
         userinfo = url.userinfo
     except httpx.InvalidURL:
         return None
-    host, port = url.raw_host.decode("ascii"), 80 if url.port is None else url.port
     if not userinfo:
         return Proxy(host, port)
     name, _, password = userinfo.partition(b":")

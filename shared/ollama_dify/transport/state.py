@@ -7,60 +7,43 @@ from collections.abc import Callable
 
 import httpx
 
-from .cancel import CancelToken
+from .network import CancelToken
 
-__all__ = ["Exchange", "exchange_of", "send_under"]
+__all__ = ["RequestState", "state_of", "with_state"]
 
 
-class Exchange:
-    """One request and its answer.
+class RequestState:
+    """One request and its answer, under the token of its call.
 
     deadline: on the monotonic clock, None for none; phase: the limit that set it ("total", "answer" or
     "first_byte"). received: bytes until the answer's head was complete.
     in_body: it is complete. fresh: wants a new connection. reused: the connection had served another
-    exchange before. cut: ends the connection, while it serves this exchange.
+    request before. cut: ends the connection, while it serves this request.
     """
 
     __slots__ = ("_token", "cut", "deadline", "fresh", "in_body", "phase", "received", "reused")
 
-    def __init__(self, deadline: float | None, *, phase: str = "total", fresh: bool = False) -> None:
-        self.deadline = deadline
-        self.phase = phase
-        self.fresh = fresh
-        self.received = 0
-        self.in_body = False
-        self.reused = False
-        self.cut: Callable[[], None] | None = None
-        self._token: CancelToken | None = None
-
-    def end_with(self, token: CancelToken) -> None:
-        """Be aborted by the token. Raises ReadError where that was asked for already."""
+    def __init__(self, deadline: float | None = None, token: CancelToken | None = None) -> None:
         self._token = token
-        token.add(self)
-        self._check_wanted()
+        self.deadline = deadline
+        self.phase = "total"
+        self.fresh = False
+        self.reset()
 
-    def end(self) -> None:
-        """It is over: a late abort must not hit the connection's next exchange."""
-        self.cut = None
-        if self._token is not None:
-            self._token.discard(self)
+    def reset(self) -> None:
+        """To be sent: no connection serves it yet."""
+        self.cut: Callable[[], None] | None = None
+        self.received = 0
+        self.in_body = self.reused = False
 
     def begin(self, cut: Callable[[], None]) -> None:
         """A connection serves it from now on. Raises ReadError where it is not wanted any more."""
         self.cut = cut
-        self._check_wanted()
+        self.check_wanted()
 
-    def _check_wanted(self) -> None:
+    def check_wanted(self) -> None:
         if self._token is not None and self._token.cancelled:
             raise httpx.ReadError("it was cancelled")
-
-    def again(self) -> Exchange:
-        """An exchange with the same deadline, on a new connection: where one had ended, others may have."""
-        following = Exchange(self.deadline, phase=self.phase, fresh=True)
-        self.end()
-        if self._token is not None:
-            following.end_with(self._token)
-        return following
 
     @property
     def is_late(self) -> bool:
@@ -82,20 +65,19 @@ class Exchange:
 
     def abort(self) -> None:
         """Cut the connection from another thread or task: whoever reads from it gets an error."""
-        cut = self.cut  # read once: it goes as the exchange ends
+        cut = self.cut  # read once: it goes as the answer ends
         if cut is not None:
             cut()
 
 
-def exchange_of(request: httpx.Request) -> Exchange:
+def state_of(request: httpx.Request) -> RequestState:
     """What travels in the request's extensions, as httpx's timeouts do."""
     found = request.extensions.get(_KEY)
-    return found if isinstance(found, Exchange) else Exchange(None)
+    return found if isinstance(found, RequestState) else RequestState()
 
 
-def send_under(exchange: Exchange, request: httpx.Request) -> httpx.Request:
-    """The request, with what watches over it."""
-    request.extensions[_KEY] = exchange
+def with_state(request: httpx.Request, state: RequestState) -> httpx.Request:
+    request.extensions[_KEY] = state
     return request
 
 
