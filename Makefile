@@ -23,7 +23,7 @@ ADAPTERS := tests/langchain tests/llamaindex tests/parity
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest test-highest check types budgets wheel bench bench-quick load scale fuzz mutants audit lock clean
+.PHONY: help install demo test test-lowest test-highest check types budgets wheel site bench bench-quick load scale fuzz mutants audit lock clean
 # One recipe at a time even under `make -j`: the targets share one environment and two of them measure.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -78,6 +78,9 @@ wheel: $(STAMP) ## build dist/, install the wheel in a clean environment and run
 	rm -rf dist
 	$(PY) -m hatchling build
 	sh requirements/try_wheel.sh $(PY)
+
+site: $(STAMP) ## build the documentation's site in site/; warnings are errors
+	$(PY) -m mkdocs build --strict
 
 bench: $(STAMP) ## CPU cost against the peers and the floors
 	$(PY) -m benchmarks

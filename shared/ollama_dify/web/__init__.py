@@ -37,7 +37,7 @@ from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..wire.messages import Content, user
 from .texts import page_data
 
-__all__ = ["FILES", "TOKEN_HEADER", "make_app"]
+__all__ = ["FILES", "TOKEN_HEADER", "make_app", "read_file"]
 
 TOKEN_HEADER = "x-ollama-dify-token"
 PAGE = Path(__file__).parent / "page"
