@@ -13,11 +13,11 @@ from typing import Any
 
 from ..client.blocking import OllamaClient
 from ..doctor import Check, Report, World, examine
+from ..doctor.form import fill_form
 from ..errors import ConfigurationError
 from ..language import _, current_language
 from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..wire.responses import ModelInfo
-from .form import fill_form
 from .terminal import Terminal, size_text
 
 __all__ = ["demo", "doctor", "embed", "form", "models", "pull", "simulate"]

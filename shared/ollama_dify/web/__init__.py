@@ -24,9 +24,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..cli.form import fill_form
 from ..client.asynchronous import AsyncOllamaClient
 from ..doctor import adiagnose
+from ..doctor.form import fill_form
 from ..errors import ConfigurationError, OllamaError
 from ..language import LANGUAGES, _, current_language
 from ..language import language as in_language
