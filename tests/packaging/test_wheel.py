@@ -125,7 +125,7 @@ def test_metadata(wheel: zipfile.ZipFile) -> None:
     ]
     plain = [line for line in told.get_all("Requires-Dist") or () if "extra ==" not in line]
     names = sorted(line.partition(">")[0] for line in plain)
-    assert names == ["anyio", "h11", "httpcore", "httpx", "idna", "orjson", "pydantic", "tokenizers"]
+    assert names == ["h11", "httpx", "idna", "orjson", "pydantic", "tokenizers"]
     (scripts,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     assert "ollama-dify = ollama_dify.cli:main" in wheel.read(scripts).decode()
     assert any(name.endswith("LICENSE") for name in wheel.namelist())
