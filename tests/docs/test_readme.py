@@ -36,9 +36,13 @@ def test_snippet_runs(snippet: str, server: SimulatedOllama, capsys: pytest.Capt
 def test_example_runs(example: Path, server: SimulatedOllama, capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(example), run_name="__main__")
     said = capsys.readouterr().out
-    expected = {"chat": "PNG image", "rag": "Dublin", "agent": "22 degrees", "rerank": "0.98 The refractor"}[
-        example.stem.partition("_")[2]
-    ]
+    expected = {
+        "chat": "PNG image",
+        "rag": "Dublin",
+        "agent": "22 degrees",
+        "rerank": "0.98 The refractor",
+        "dify_app": "'product': '1711.product'",
+    }[example.stem.partition("_")[2]]
     assert expected in said
     assert server.requests
 
