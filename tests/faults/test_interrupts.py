@@ -56,10 +56,13 @@ def interrupted(work: Callable[[], object], at: int) -> int:
 
 
 def lost(client: Any, server: SimulatedOllama) -> tuple[int, int]:
-    """Slots taken, and connections open at the server that no pool keeps for the next call."""
+    """Slots taken, and connections open at the server that no pool keeps for the next call.
+
+    A pool may keep one that an interrupt ended; it is thrown away when its turn comes.
+    """
     gc.collect()
     transport = next(iter(client._transports_here().values()))
-    return len(transport.slots._places), server.connections.open - len(transport._pool._idle)
+    return len(transport.slots._places), max(0, server.connections.open - len(transport._pool._idle))
 
 
 def lost_for_good(client: Any, server: SimulatedOllama) -> tuple[int, int]:
@@ -92,9 +95,6 @@ WORK = {"chat": chat, "stream": stream, "left early": left_early, "embed": embed
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # an interrupt inside a finaliser
 @pytest.mark.parametrize("name", WORK)
 def test_nothing_is_lost(name: str, server: SimulatedOllama, monkeypatch: pytest.MonkeyPatch) -> None:
     # An interrupt inside a finaliser is only told; keeping it would keep all that its frames hold.
