@@ -21,7 +21,7 @@ from ollama_dify import AsyncOllamaClient, ChatSettings, EmbeddingSettings, Olla
 from ollama_dify.testing import SimulatedOllama
 
 OURS = tuple(os.path.join("ollama_dify", part) + os.sep for part in ("client", "transport", "wire"))
-STEP = int(os.environ.get("INTERRUPT_EVERY", "60"))
+STEP = int(os.environ.get("INTERRUPT_EVERY", "150"))
 
 
 @pytest.fixture
