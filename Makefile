@@ -23,7 +23,7 @@ ADAPTERS := tests/langchain tests/llamaindex tests/parity
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest test-highest check types budgets wheel site bench bench-quick load scale fuzz mutants audit lock clean
+.PHONY: help install demo test test-lowest test-highest check types budgets wheel site bench bench-quick load scale fuzz interrupts mutants audit lock clean
 # One recipe at a time even under `make -j`: the targets share one environment and two of them measure.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -97,6 +97,9 @@ scale: .venv-scale/.installed ## Ray behind both balancers, crash and resume, th
 
 fuzz: $(STAMP) ## fuzz the stream decoder, the form parser, the app loader (FUZZ_SECONDS=600)
 	$(PY) -m benchmarks.fuzz --seconds $(FUZZ_SECONDS)
+
+interrupts: $(STAMP) ## Ctrl-C at every line of a call: nothing is left (minutes)
+	OLLAMA_DIFY_ALL_LINES=1 $(PY) -m pytest -s tests/faults/test_interrupts.py
 
 mutants: $(STAMP) ## 40 changes of one line that tests must notice (minutes)
 	$(PY) tools/mutants.py
