@@ -98,8 +98,8 @@ scale: .venv-scale/.installed ## Ray behind both balancers, crash and resume, th
 fuzz: $(STAMP) ## fuzz the stream decoder, the form parser, the app loader (FUZZ_SECONDS=600)
 	$(PY) -m benchmarks.fuzz --seconds $(FUZZ_SECONDS)
 
-interrupts: $(STAMP) ## Ctrl-C at every line of a chat, a stream and an embedding call (minutes)
-	INTERRUPT_EVERY=1 $(PY) -m pytest -q tests/faults/test_interrupts.py
+interrupts: $(STAMP) ## Ctrl-C at every line of a call: nothing is left (minutes)
+	OLLAMA_DIFY_ALL_LINES=1 $(PY) -m pytest -s tests/faults/test_interrupts.py
 
 mutants: $(STAMP) ## 40 changes of one line that tests must notice (minutes)
 	$(PY) tools/mutants.py

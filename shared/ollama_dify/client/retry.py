@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import threading
+from collections import deque
 
 from ..errors import OllamaError
 
@@ -17,35 +16,30 @@ class RetryBudget:
     """Tokens that retries cost and successes give back, so that a dead server is not hammered.
 
     The scheme of botocore's standard mode: 500 tokens, a retry costs 5, what it cost comes back when it
-    succeeds, a first-try success gives 1. Safe to share between threads.
+    succeeds, a first-try success gives 1. Safe to share between threads and with a fork: no lock, which an
+    interrupt could leave taken for good, but single operations.
     """
 
     CAPACITY = 500
     COST = 5
 
     def __init__(self) -> None:
-        self._tokens = self.CAPACITY
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-
-    def _alone(self) -> threading.Lock:
-        """The lock; a fresh one after a fork, where another thread may have held the old one."""
-        if self._pid != os.getpid():
-            self._pid, self._lock = os.getpid(), threading.Lock()
-        return self._lock
+        self._tokens = deque([None] * self.CAPACITY, maxlen=self.CAPACITY)
 
     def take(self) -> bool:
         """Pay for one retry; False when the budget is used up."""
-        with self._alone():
-            if self._tokens < self.COST:
-                return False
-            self._tokens -= self.COST
-            return True
+        paid: list[None] = []
+        try:
+            while len(paid) < self.COST:
+                paid.append(self._tokens.pop())
+        except IndexError:
+            self._tokens.extend(paid)
+            return False
+        return True
 
     def refund(self, *, retried: bool) -> None:
         """Give back after a success."""
-        with self._alone():
-            self._tokens = min(self.CAPACITY, self._tokens + (self.COST if retried else 1))
+        self._tokens.extend([None] * (self.COST if retried else 1))
 
 
 def retry_delay(error: OllamaError, *, attempt: int, max_retries: int, spread: float) -> float | None:
