@@ -1,4 +1,4 @@
-"""The pages about the frameworks: every block runs as it stands there."""
+"""The guide and the pages about the frameworks: every block runs as it stands there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from llama_index.core import Settings
 from ollama_dify.testing import SimulatedOllama
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("langchain", "llamaindex")
+GUIDES = ("guide", "guide.ja", "guide.zh")
+PAGES = ("langchain", "llamaindex", *GUIDES)
 BLOCKS = [
     pytest.param(page, code, id=f"{page}-{number}")
     for page in PAGES
@@ -23,6 +24,7 @@ BLOCKS = [
 ]
 # What each page has to show: a word that stands in one of its blocks.
 TOPICS = {
+    **dict.fromkeys(GUIDES, ("ChatSettings(", "EmbeddingSettings(", "vision_support=True")),
     "langchain": (
         "from_settings(",
         "configurable_fields(",
@@ -91,7 +93,9 @@ def test_block_runs(
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_shows_its_topics(page: str) -> None:
     shown = "\n".join(
-        str(param.values[1]) for param in BLOCKS if isinstance(param.id, str) and param.id.startswith(page)
+        str(param.values[1])
+        for param in BLOCKS
+        if isinstance(param.id, str) and param.id.startswith(f"{page}-")
     )
     assert [topic for topic in TOPICS[page] if topic not in shown] == []
 
