@@ -62,12 +62,12 @@ ADVICE = ("advice", "container", "doctor")
 # An adapter is imported into a program that has its framework's class already. The numbers are those of
 # modules today and three more; of the framework's own, a sixth one tells of a part that is not needed by all.
 IMPORTS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
-    "core": ("", "import ollama_dify", HEAVY, 41),
+    "core": ("", "import ollama_dify", HEAVY, 40),
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",
         ("h11", "tokenizers", "yaml", "tenacity"),
-        55,
+        52,
     ),
     "llamaindex": (
         "from llama_index.core.llms.function_calling import FunctionCallingLLM",
