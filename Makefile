@@ -3,7 +3,7 @@
 #   PYTHON=python3.12 make test     another interpreter (3.10 or newer); `make clean` first if .venv exists
 #   make lock LOCK=--upgrade        newest versions instead of keeping the pins that still fit
 #   make test JOBS=0               one process instead of two, for a debugger
-#   make test TESTS=tests/core      some of the tests, without the coverage bound
+#   make test TESTS=tests/wire      some of the tests, without the coverage bound
 
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -49,7 +49,7 @@ $(LOWEST)/.installed: requirements/lowest.txt pyproject.toml
 demo: $(DEMO)/.installed ## both frameworks over files and images; uses a running Ollama, else a simulated one (0.7 GB)
 	@$(DEMO)/bin/ollama-dify demo
 
-test: $(STAMP) ## all tests, with branch coverage; nginx, haproxy and chromium where installed (TESTS=tests/core: some)
+test: $(STAMP) ## all tests, with branch coverage; nginx, haproxy and chromium where installed (TESTS=tests/wire: some)
 	$(PY) $(PYTEST) $(COVER) $(TESTS)
 
 test-lowest: $(LOWEST)/.installed ## the adapters' tests with the oldest versions that pyproject.toml allows (Python 3.10)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import yaml
-from tests.dify import exports
+from tests.settings import exports
 
 import langchain_ollama_dify
 import llamaindex_ollama_dify

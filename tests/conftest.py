@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["ollama_dify.testing.plugin"]
 _foreign: list[str] = []
+
+# Machines differ: no example has a time limit.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:

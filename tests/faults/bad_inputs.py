@@ -65,7 +65,7 @@ def _with_text(raw: bytes) -> bytes:
     return line("@@").replace(b'"@@"', raw)
 
 
-# What else a line may hold: tests/core/test_streaming.py and test_responses.py, at every cut.
+# What else a line may hold: tests/wire/test_streaming.py and test_responses.py, at every cut.
 _TEXTS: Sequence[tuple[str, bytes, str | None]] = (
     ("an object over two lines", b'{"model":\n"m"}\n' + DONE, None),
     ("server-sent events", b"data: " + HEL + b"\ndata: [DONE]\n", None),
@@ -197,7 +197,7 @@ _WHOLE: Sequence[tuple[str, bytes, str | None]] = (
     ),
 )
 
-# The others: tests/core/test_embedding_vectors.py.
+# The others: tests/wire/test_vectors.py.
 _VECTORS: Sequence[tuple[str, str]] = (
     ("null", "null"),
     ("true inside", '[[1,true],["1",2]]'),

@@ -433,7 +433,7 @@ def addressed(way: str, address: str) -> list[Any]:
     return llamaindex_message(ImageBlock.model_construct(image=None, path=None, url=address))
 
 
-# Each kind once; all of them: tests/core/test_image_urls.py.
+# Each kind once; all of them: tests/media/test_image_urls.py.
 FORBIDDEN = [
     "http://127.0.0.1:{port}/cat.png",
     "http://2130706433:{port}/cat.png",

@@ -42,7 +42,7 @@ def test_a_catalogue_is_complete_and_compiled(name: str) -> None:
     catalog = translated(name)
     known = {message.id: message.string for message in catalog if message.id}
     assert len(TEXTS) > 150
-    assert sorted(known) == sorted(TEXTS), "run python -m tests.operating.catalogues"
+    assert sorted(known) == sorted(TEXTS), "run python -m tests.catalogues"
     assert [text for text, found in known.items() if not found] == []
     assert [text for text in TEXTS if fields(text) != fields(known[text])] == []
     assert [text for text in TEXTS if fixed(text) - {"trust_env"} - fixed(known[text])] == []

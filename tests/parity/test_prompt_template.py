@@ -13,7 +13,7 @@ import langchain_ollama_dify
 import llamaindex_ollama_dify
 from ollama_dify import ConfigurationError, load_dify_app
 
-from .test_dify_app import PROMPTS
+from ..settings.test_dify_app import PROMPTS
 
 Sent = list[tuple[str, str]]
 ROLES = {"human": "user", "ai": "assistant"}

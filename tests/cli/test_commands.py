@@ -21,7 +21,7 @@ from ollama_dify.cli.terminal import Terminal
 from ollama_dify.doctor.report import width
 from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama
 
-from .worlds import DOCKER, MadeUp
+from ..doctor.worlds import DOCKER, MadeUp
 
 IMAGE = Path(__file__).parents[1] / "data" / "images"
 

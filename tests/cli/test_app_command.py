@@ -11,8 +11,8 @@ import yaml
 from ollama_dify.cli import main
 from ollama_dify.testing import SimulatedOllama
 
-from .exports import graph, model, node
-from .test_dify_app import PROMPTS
+from ..settings.exports import graph, model, node
+from ..settings.test_dify_app import PROMPTS
 
 
 @pytest.mark.parametrize("name", PROMPTS)

@@ -1,4 +1,4 @@
-"""Collects the texts of the code and makes the catalogues: `python -m tests.operating.catalogues`.
+"""Collects the texts of the code and makes the catalogues: `python -m tests.catalogues`.
 
 Without a change in the code it changes nothing. New texts come untranslated into the .po files, and the
 test says so.
@@ -15,7 +15,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
-CORE = Path(__file__).parents[2] / "shared" / "ollama_dify"
+CORE = Path(__file__).parents[1] / "shared" / "ollama_dify"
 LANGUAGES = ("ja", "zh")
 KEYWORDS = {"_": None, "N_": None}
 
