@@ -13,16 +13,9 @@ from ..errors import ConfigurationError, OllamaError
 from ..settings.model import ConnectionSettings
 from ..transport.network import CancelToken
 from ..wire.messages import Message, Tool
+from ..wire.models import LocalModel, ModelInfo, RunningModel
 from ..wire.requests import Prompt, check_call
-from ..wire.responses import (
-    ChatChunk,
-    ChatResult,
-    EmbedResult,
-    LocalModel,
-    ModelInfo,
-    RerankResult,
-    RunningModel,
-)
+from ..wire.responses import ChatChunk, ChatResult, EmbedResult, RerankResult
 from ..wire.streaming import ChatDecoder
 from . import operations
 from .chat import ask

@@ -19,7 +19,7 @@ from ..errors import (
 from ..settings.model import EmbeddingSettings
 from ..wire.requests import embed_request
 from ..wire.responses import EmbedResult
-from ..wire.vectors import mean_vector, parse_answer, read_vectors
+from ..wire.vectors import mean_vector, read_vectors
 from .session import Session
 from .split_text import split_text
 
@@ -146,7 +146,7 @@ class Batch:
                 raise _Abandoned("Another batch failed.")
             try:
                 answer = await job.session.network.send(request, limit)
-                result = read_vectors(parse_answer(answer.body), len(texts))
+                result = read_vectors(answer.body, len(texts))
             except OllamaError as error:
                 if not patient and trouble_of(error) is not None:
                     error.retryable = False

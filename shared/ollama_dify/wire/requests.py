@@ -30,20 +30,6 @@ from .json_schema import tool_parameters
 from .messages import Content, Message, TextPart, Tool, placed_text
 from .think_tags import thinking_apart
 
-__all__ = [
-    "Prompt",
-    "StreamedBody",
-    "WireRequest",
-    "chat_request",
-    "check_call",
-    "embed_request",
-    "encode",
-    "generate_request",
-    "load_request",
-    "rerank_request",
-    "show_request",
-]
-
 # Settings of the object, not of a call: name → why.
 _CONNECTION = ConnectionSettings.model_fields.keys() - {"timeout", "max_retries"}
 _LOADING = ("num_ctx", "context_size", *LOAD_OPTIONS)
