@@ -27,7 +27,7 @@ __all__ = ["count_conversation", "load_counter"]
 _MAX_SHOW_BYTES = 32 * 1024 * 1024
 _MAX_SHOW_VALUES = 3_000_000
 """Of a verbose /api/show answer; the largest in use have 12 MiB and 1.3 million values. With these bounds and
-those of `Vocabulary`, reading one and building its tokenizer takes at most about 400 MB and 3 s of a core."""
+those of `Vocabulary`, reading one and building its tokenizer takes at most about 800 MB and 6 s of a core."""
 
 
 async def load_counter(
