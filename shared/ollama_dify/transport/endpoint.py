@@ -11,7 +11,7 @@ import os
 import ssl
 import urllib.request
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,8 +21,9 @@ from pydantic import SecretStr
 
 from ..address import is_loopback, is_private
 from ..errors import ConfigurationError
+from ..media.image import MediaFile
 from ..settings.model import ConnectionSettings, Timeouts
-from ..wire.requests import StreamedBody, WireRequest, encode
+from ..wire.requests import WireRequest, encode
 from .connection import STATE, RequestState, Target, target_of
 from .network import CancelToken
 from .pool import Pool
@@ -107,9 +108,9 @@ class Endpoint:
                 more["content"] = body
             else:
                 # httpx adds neither for a body of one's own.
+                stream = more["stream"] = _Body(body)
                 headers["Host"] = url.netloc.decode("ascii")
-                headers["content-length"] = str(body.length)
-                more["stream"] = _Body(body)
+                headers["content-length"] = str(stream.length)
         return httpx.Request(request.method, url, headers=headers, **more)
 
     async def hand_over(self, sent: httpx.Request) -> httpx.Response:
@@ -178,16 +179,18 @@ class Slots:
 
 
 class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A `StreamedBody` as httpx sends it; may be sent again."""
+    """A body with images, encoded while it is sent; may be sent again."""
 
-    def __init__(self, body: StreamedBody) -> None:
-        self._body = body
+    def __init__(self, pieces: Sequence[bytes | MediaFile]) -> None:
+        self._pieces = pieces
+        self.length = sum(len(piece) if isinstance(piece, bytes) else piece.base64_length for piece in pieces)
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
+        for piece in self._pieces:
+            yield from (piece,) if isinstance(piece, bytes) else piece.base64_pieces()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._body:
+        for piece in self:
             yield piece
 
 
