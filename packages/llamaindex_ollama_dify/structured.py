@@ -22,7 +22,7 @@ from pydantic import VERSION, BaseModel, ValidationError
 from pydantic_core import from_json
 
 from ollama_dify import ConfigurationError
-from ollama_dify.adapter import ClientOwner, correction, read_json, schema_request
+from ollama_dify.adapter import ClientOwner, read_json
 
 __all__ = ["OutputError", "PartialReader", "StructuredPrediction", "read_output"]
 
@@ -183,8 +183,9 @@ class StructuredPrediction(FunctionCallingLLM):
         messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
         call = {name: value for name, value in (llm_kwargs or {}).items() if name != "repair"}
         schema = output_cls.model_json_schema()
-        if _repairs(llm_kwargs) and self._owner.ignores_format():
-            messages = [*messages, ChatMessage(role=MessageRole.USER, content=schema_request(schema))]
+        words = self._owner.format_in_words(schema) if _repairs(llm_kwargs) else None
+        if words is not None:
+            messages = [*messages, ChatMessage(role=MessageRole.USER, content=words)]
         return messages, {**call, "format": schema}
 
     def _corrected(
@@ -203,15 +204,10 @@ class StructuredPrediction(FunctionCallingLLM):
         if not _repairs(llm_kwargs) or response.additional_kwargs.get("done_reason") == "length":
             raise error
         cause = error if error.__cause__ is None else error.__cause__
-        schema = None
-        # A server that holds an answer to a schema writes JSON.
-        if response.message.content and isinstance(cause, json.JSONDecodeError):
-            schema = None if self._owner.ignores_format() else call["format"]
-            self._owner.ignores_format(noticed=True)
+        text = response.message.content or ""
+        told = ChatMessage(content=self._owner.correction(cause, text, call["format"]))
         # An empty answer is left out of the conversation.
-        said = [response.message] if response.message.content else []
-        told = correction(cause, schema)
-        return [*messages, *said, ChatMessage(role=MessageRole.USER, content=told)]
+        return [*messages, response.message, told] if text else [*messages, told]
 
     @property
     def _owner(self) -> ClientOwner:
