@@ -10,6 +10,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables import Runnable
 from pydantic import Field
 from typing_extensions import Self
@@ -19,7 +20,7 @@ from ollama_dify import ChatSettings, ModelInfo
 from ollama_dify.adapter import ClientOwner, Request, on_event_loop, read_tool_choice
 
 from .answers import StreamedAnswer, answer
-from .convert import core_messages
+from .convert import core_messages, with_media_types
 from .errors import langchain_errors
 from .serialization import LangChainModel, model_profile, settings_of_call
 from .tools import ToolLike, core_tool, openai_tools
@@ -57,6 +58,10 @@ class ChatOllamaDify(LangChainModel, BaseChatModel, ClientOwner, ChatSettings):
             if self.profile == model_profile(self, known):
                 made.__dict__["profile"] = model_profile(made, known)
         return made
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        messages = super()._convert_input(model_input).to_messages()
+        return ChatPromptValue(messages=[*map(with_media_types, messages)])
 
     def _generate(
         self,
@@ -177,14 +182,12 @@ class ChatOllamaDify(LangChainModel, BaseChatModel, ClientOwner, ChatSettings):
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it; `profile` then knows it."""
         with langchain_errors():
-            info = super().warmup()
-        return self._described(info)
+            return self._described(super().warmup())
 
     async def awarmup(self) -> ModelInfo:
         """The async twin of `warmup`."""
         with langchain_errors():
-            info = await super().awarmup()
-        return self._described(info)
+            return self._described(await super().awarmup())
 
     def _described(self, info: ModelInfo) -> ModelInfo:
         self.profile = {**(self.profile or {}), **model_profile(self, self.known_model())}

@@ -10,9 +10,6 @@ from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     ChatMessage,
-    FunctionMessage,
-    HumanMessage,
-    SystemMessage,
     ToolMessage,
 )
 
@@ -28,25 +25,12 @@ from ollama_dify import (
 )
 from ollama_dify.adapter import load_audio, load_image, read_arguments
 
-__all__ = ["core_messages"]
+__all__ = ["core_messages", "with_media_types"]
 
-_ROLES = {
-    "human": "user",
-    "user": "user",
-    "ai": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "developer": "system",
-    "tool": "tool",
-}
+# LangChain's words, and other providers', for Ollama's roles.
+_ROLES = {"human": "user", "ai": "assistant", "developer": "system", "function": "tool"}
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "text-plain"})
-_MEDIA_TYPES = {
-    "image": "image",
-    "image_url": "image",
-    "input_image": "image",
-    "audio": "audio",
-    "input_audio": "audio",
-}
+_IMAGE_TYPES = frozenset({"image", "image_url", "input_image"})
 _CALL_TYPES = frozenset({"tool_call", "tool_use", "function_call", "tool_call_chunk"})
 
 
@@ -65,6 +49,24 @@ def core_messages(messages: Sequence[BaseMessage], settings: ChatSettings) -> li
             names.update({call.id: call.name for call in turn.tool_calls if call.id})
         converted += turns
     return converted
+
+
+def with_media_types(message: BaseMessage) -> BaseMessage:
+    """The message with a media type at each image in base64: LangChain's tracing fails without one.
+
+    What goes to the server is told by the bytes alone.
+    """
+    if isinstance(message.content, str):
+        return message
+    content = [
+        {"mime_type": "image/*", **block} if isinstance(block, dict) and _is_base64_image(block) else block
+        for block in message.content
+    ]
+    return message if content == message.content else message.model_copy(update={"content": content})
+
+
+def _is_base64_image(block: Mapping[str, Any]) -> bool:
+    return block.get("type") == "image" and ("base64" in block or block.get("source_type") == "base64")
 
 
 class _Turn:
@@ -154,21 +156,13 @@ def _blocks(content: Any, where: str) -> Iterator[tuple[str, str | Mapping[str, 
 
 
 def _role(message: BaseMessage, where: str) -> Any:
-    if isinstance(message, HumanMessage):
-        return "user"
-    if isinstance(message, AIMessage):
-        return "assistant"
-    if isinstance(message, SystemMessage):
-        return "system"
-    if isinstance(message, (ToolMessage, FunctionMessage)):
-        return "tool"
-    if isinstance(message, ChatMessage) and message.role.lower() in _ROLES:
-        return _ROLES[message.role.lower()]
-    role = f" with the role {message.role!r}" if isinstance(message, ChatMessage) else ""
+    given = message.role if isinstance(message, ChatMessage) else message.type.removesuffix("MessageChunk")
+    role = _ROLES.get(given.lower(), given.lower())
+    if role in ("system", "user", "assistant", "tool"):
+        return role
     raise UnsupportedContentError(
-        f"{where}: Ollama has no {type(message).__name__}{role}.",
-        hint="Its roles are system, user, assistant and tool: use SystemMessage, HumanMessage, AIMessage, "
-        "ToolMessage.",
+        f"{where}: Ollama has no {type(message).__name__} with the role {given!r}.",
+        hint="Use SystemMessage, HumanMessage, AIMessage or ToolMessage.",
     )
 
 
@@ -204,9 +198,9 @@ def _media(block: Mapping[str, Any]) -> str | None:
     if kind in ("media", "file"):
         media = str(block.get("mime_type", "")).partition("/")[0]
         return media if media in ("image", "audio") else None
-    if kind is None:
-        return "image" if "image" in block else None
-    return _MEDIA_TYPES.get(kind)
+    if kind in _IMAGE_TYPES or (kind is None and "image" in block):
+        return "image"
+    return "audio" if kind in ("audio", "input_audio") else None
 
 
 def _loaded(

@@ -25,7 +25,6 @@ __all__ = [
     "GrowingAnswer",
     "chat_response",
     "completion_response",
-    "first_call_only",
     "log_probs",
     "tool_selections",
 ]
@@ -137,20 +136,6 @@ def tool_selections(response: ChatResponse) -> list[ToolSelection]:
         for block in response.message.blocks
         if isinstance(block, ToolCallBlock)
     ]
-
-
-def first_call_only(response: ChatResponse) -> ChatResponse:
-    """The response with no tool call but the first; the given one stays as it is."""
-    blocks = response.message.blocks
-    calls = [number for number, block in enumerate(blocks) if isinstance(block, ToolCallBlock)]
-    if len(calls) < 2:
-        return response
-    blocks = [block for number, block in enumerate(blocks) if number not in calls[1:]]
-    extra = response.message.additional_kwargs
-    if "tool_calls" in extra:
-        extra = {**extra, "tool_calls": extra["tool_calls"][:1]}
-    message = response.message.model_copy(update={"blocks": blocks, "additional_kwargs": extra})
-    return response.model_copy(update={"message": message})
 
 
 def _kept(calls: tuple[ToolCall, ...], single_call: bool) -> tuple[ToolCall, ...]:

@@ -98,10 +98,9 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
                 if self.rate_limiter is not None:
                     self.rate_limiter.acquire()
                 with job.naming(group):
-                    job.keep(group, self._get_text_embeddings(job.texts_of(group), advance))
+                    job.keep(group, self.embed(job.texts_of(group), progress=advance).vectors)
                 if cache is not None:
-                    for key, entry in job.entries(group):
-                        cache.put(key=key, val=entry, collection=CACHE_COLLECTION)
+                    cache.put_all(job.entries(group), collection=CACHE_COLLECTION)
         return job.vectors
 
     async def aget_text_embedding_batch(
@@ -117,10 +116,9 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
                 if self.rate_limiter is not None:
                     await self.rate_limiter.async_acquire()
                 with job.naming(group):
-                    job.keep(group, await self._aget_text_embeddings(job.texts_of(group), advance))
+                    job.keep(group, (await self.aembed(job.texts_of(group), progress=advance)).vectors)
                 if cache is not None:
-                    for key, entry in job.entries(group):
-                        await cache.aput(key=key, val=entry, collection=CACHE_COLLECTION)
+                    await cache.aput_all(job.entries(group), collection=CACHE_COLLECTION)
         return job.vectors
 
     def embed(
@@ -171,14 +169,6 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
         return _vectors(await self.aembed([text]))[0]
-
-    def _get_text_embeddings(self, texts: list[str], progress: Progress | None = None) -> list[Embedding]:
-        return _vectors(self.embed(texts, progress=progress))
-
-    async def _aget_text_embeddings(
-        self, texts: list[str], progress: Progress | None = None
-    ) -> list[Embedding]:
-        return _vectors(await self.aembed(texts, progress=progress))
 
     def _group_size(self) -> int | None:
         """Texts per call of the core: all of them, unless the requests are limited one by one."""
