@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import httpx
 import orjson
 
 from ..address import is_private
@@ -206,6 +205,8 @@ def _tls(verify: Any) -> ssl.SSLContext:
         return ssl.create_default_context(
             cafile=None if is_folder else verify, capath=verify if is_folder else None
         )
+    import httpx  # its trust store is the library's; plain HTTP needs none
+
     return httpx.create_ssl_context(verify=verify)
 
 
