@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..address import is_loopback
 from ..advice import DOCKER_HOST
 from ..language import _
-from ..wire.responses import ModelInfo
+from ..wire.models import ModelInfo
 
 __all__ = ["fill_form"]
 

@@ -26,7 +26,7 @@ import orjson
 from ..address import is_private
 from ..container import read_file
 from ..errors import OllamaError
-from ..wire.responses import read_version
+from ..wire.models import read_version
 
 __all__ = ["Answer", "World", "ask", "proxy_for", "together"]
 
@@ -200,14 +200,16 @@ def _proxy_headers(proxy: str) -> dict[str, str]:
 
 
 def _tls(verify: Any) -> ssl.SSLContext:
-    if isinstance(verify, (str, os.PathLike)):
-        is_folder = os.path.isdir(verify)
-        return ssl.create_default_context(
-            cafile=None if is_folder else verify, capath=verify if is_folder else None
-        )
-    import httpx  # its trust store is the library's; plain HTTP needs none
-
-    return httpx.create_ssl_context(verify=verify)
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    path = None if isinstance(verify, bool) else verify
+    is_folder = path is not None and os.path.isdir(path)
+    context = ssl.create_default_context(
+        cafile=None if is_folder else path, capath=path if is_folder else None
+    )
+    if verify is False:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _port(parts: SplitResult) -> int:
