@@ -18,7 +18,7 @@ import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
-from ollama_dify.transport import addresses, sockets
+from ollama_dify.transport import addresses
 from ollama_dify.transport.endpoint import Slots
 from ollama_dify.transport.network import run as run_blocking
 from ollama_dify.transport.sockets import AsyncSocket, BlockingSocket
@@ -163,18 +163,24 @@ def silent_address() -> Iterator[tuple[str, int]]:
 
 @MODES
 @pytest.mark.parametrize("kinds", ["silent alive", "silent closed silent alive", "closed alive"])
-def test_a_dead_address_holds_up_the_next_one_shortly(server: FaultServer, mode: str, kinds: str) -> None:
+def test_a_dead_address_holds_up_the_next_one_shortly(
+    server: FaultServer, mode: str, kinds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without any limit of time: what waited for the silent one would wait for minutes."""
+    monkeypatch.setattr(addresses, "STAGGER_S", 0.01)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         places = {"closed": taken.getsockname(), "alive": ("127.0.0.1", server.port)}
     made: list[socket.socket] = []
+
+    async def resolve(*_: object) -> list[Any]:
+        return [(V4, socket.SOCK_STREAM, 6, "", places[kind]) for kind in kinds.split()]
+
     with silent_address() as places["silent"]:
-        found = [(V4, socket.SOCK_STREAM, 6, "", places[kind]) for kind in kinds.split()]
         if mode == "sync":
-            sock = run_blocking(addresses.connect(found, made, None, addresses.writable, stagger_s=0.01))
+            sock = run_blocking(addresses.connect("", 0, made, None, resolve, addresses.writable))
         else:
-            sock = run(mode, addresses.connect(found, made, None, addresses.writable_async, stagger_s=0.01))
+            sock = run(mode, addresses.connect("", 0, made, None, resolve, addresses.writable_async))
         assert sock.getpeername() == places["alive"]
     assert made == [sock]
     sock.close()
@@ -242,7 +248,7 @@ def test_a_system_without_ipv6(server: FaultServer, monkeypatch: pytest.MonkeyPa
 def test_a_socket_that_takes_no_options_is_closed(
     server: FaultServer, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets, "_OPTIONS", [(socket.SOL_SOCKET, -1, 1)])
+    monkeypatch.setattr(addresses, "_OPTIONS", [(socket.SOL_SOCKET, -1, 1)])
 
     async def connect(made: BlockingSocket | AsyncSocket) -> None:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -16,8 +15,7 @@ import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
-from ollama_dify.transport.connection import target_of
-from ollama_dify.transport.pool import Pool
+from ollama_dify.transport.pool import Pool, Target
 from ollama_dify.transport.sockets import AsyncSocket, BlockingSocket
 
 from .rows_connections import endless
@@ -325,7 +323,7 @@ def test_the_limit_of_an_error_body(server: FaultServer, mode: str, over: int) -
 
 def test_httpxs_own_client_goes_the_same_way(server: FaultServer) -> None:
     httpx = pytest.importorskip("httpx")
-    target = target_of(httpx.URL(server.url), ssl.create_default_context)
+    target = Target(httpx.URL(server.url))
 
     async def awaited() -> str:
         async with httpx.AsyncClient(transport=Pool(target, AsyncSocket)) as client:

@@ -35,9 +35,15 @@ __all__ = [
 
 T = TypeVar("T")
 Address = tuple[int, int, int, str, Any]  # as of socket.getaddrinfo
+Resolver = Callable[[str, int, float | None], Awaitable[Sequence[Address]]]
 Writable = Callable[[list[socket.socket], float | None], Awaitable[list[socket.socket]]]
 
 STAGGER_S = 0.25
+_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), seconds)
+    for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
+    if hasattr(socket, name)
+]
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0))
 
 
@@ -48,19 +54,20 @@ def in_order(found: Sequence[Address]) -> deque[Address]:
 
 
 async def connect(
-    found: Sequence[Address],
+    host: str,
+    port: int,
     made: list[socket.socket],
     limit_s: float | None,
+    resolve: Resolver,
     writable: Writable,
-    *,
-    stagger_s: float = STAGGER_S,
 ) -> socket.socket:
     """A connected socket, which does not block.
 
     made: holds each socket from its making on, in the end this one alone; the caller closes what is in it.
     Raises TimeoutError, or the OSError of the last attempt.
     """
-    left, waiting = countdown(limit_s), in_order(found)
+    left = countdown(limit_s)
+    waiting = in_order(await resolve(host, port, limit_s))
     under_way: list[socket.socket] = []
     error = OSError("the host has no address")
     while waiting or under_way:
@@ -74,7 +81,7 @@ async def connect(
             except OSError as failed:
                 error = failed
                 continue
-        for sock in await writable(under_way, left(stagger_s if waiting else None)):
+        for sock in await writable(under_way, left(STAGGER_S if waiting else None)):
             under_way.remove(sock)
             try:
                 _check(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
@@ -85,6 +92,8 @@ async def connect(
                 if other is not sock:
                     other.close()
             made[:] = [sock]
+            for option in _OPTIONS:
+                sock.setsockopt(*option)
             return sock
     raise error
 

@@ -24,9 +24,8 @@ from ..errors import ConfigurationError
 from ..media.image import MediaFile
 from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest, encode
-from .connection import STATE, RequestState, Target, target_of
 from .network import CancelToken
-from .pool import Pool
+from .pool import STATE, Pool, RequestState, Target
 
 __all__ = ["Endpoint", "Slots", "is_look_up", "system_tls"]
 
@@ -75,7 +74,8 @@ class Endpoint:
 
     def target(self) -> Target:
         """Where the pool connects to; for https this reads files."""
-        return target_of(_parsed(self.url), partial(_tls, self._verify), self._proxy)
+        url = _parsed(self.url)
+        return Target(url, _tls(self._verify) if url.scheme == "https" else None, self._proxy)
 
     def limits(self, request: WireRequest) -> Timeouts:
         """The timeouts of a request; a look-up is given at most a minute."""

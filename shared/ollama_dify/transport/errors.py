@@ -23,8 +23,8 @@ from ..language import N_, _
 from ..wire.json_reading import printable
 from ..wire.requests import WireRequest
 from ..wire.server_errors import error_from_response
-from .connection import RequestState
 from .endpoint import Endpoint, is_look_up
+from .pool import RequestState
 
 __all__ = ["check_encoding", "failure", "late", "too_long", "translate"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NoReturn
 
@@ -11,13 +13,13 @@ import httpx
 from ..errors import OllamaError
 from ..settings.model import Timeouts
 from ..wire.requests import WireRequest
-from .connection import RequestState, nothing
+from .addresses import Resolver
 from .endpoint import Endpoint, system_tls
 from .errors import check_encoding, failure, late, too_long, translate
-from .image_download import Resolver, download
+from .image_download import download
 from .network import ANSWER_LIMIT, Answer, CancelToken, Network, countdown, run
+from .pool import RequestState, nothing
 from .sockets import AnySocket
-from .tracing import begin_span, end_span
 
 __all__ = ["HttpNetwork", "HttpStream"]
 
@@ -64,7 +66,7 @@ class HttpStream:
         endpoint.set_deadline(state, request, self._token)
         self._token.under_way.add(state)
         if endpoint.client is None:  # what instruments httpx has a span for a client of the caller's
-            self._span = begin_span(self._sent)
+            self._span = _begin_span(self._sent)
         try:
             state.begin()
             response = await self._send()
@@ -75,23 +77,29 @@ class HttpStream:
             state.deadline, state.phase = self._token.deadline, "total"
         # From now on the wait is between pieces; this is read again for each.
         response.request.extensions["timeout"]["read"] = endpoint.limits(request).idle
-        body: Any = response.stream
-        self._source = aiter(body) if self._network.awaits else iter(body)
+        source: Any = response.stream
+        self._source = aiter(source) if self._network.awaits else iter(source)
         self._status = response.status_code
         if not 200 <= response.status_code < 300:
-            raise failure(response, await self._error_body(), request)
+            # As much of the body as comes soon: the status alone says enough.
+            state.hurry(ERROR_BODY_S)
+            body = await self.collect(ERROR_BODY_LIMIT, lenient=True)
+            raise failure(response, body[:ERROR_BODY_LIMIT], request)
         check_encoding(response)
 
-    async def read_first(self) -> None:
-        """Read the first line, so that what fails before a chunk is there can still be retried."""
+    async def collect(self, limit: int, *, line: bool = False, lenient: bool = False) -> bytes:
+        """Read until over `limit` bytes or to the end. line: of a line; lenient: or to where it breaks."""
         pieces: list[bytes] = []
-        await self._collect(pieces, FIRST_LINE, line=True)
-        self.first = b"".join(pieces)
-
-    async def read_whole(self, limit: int) -> bytes:
-        pieces: list[bytes] = []
-        if await self._collect(pieces, limit) > limit:
-            raise too_long(self._endpoint, self._request, limit)
+        size = 0
+        with contextlib.suppress(*((OllamaError,) if lenient else ())):
+            while size <= limit:
+                data = await anext(self, None) if self._network.awaits else next(self, None)
+                if data is None:
+                    break
+                pieces.append(data)
+                size += len(data)
+                if line and b"\n" in data:
+                    break
         return b"".join(pieces)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -124,7 +132,7 @@ class HttpStream:
     def finish(self) -> None:
         """The answer is complete: what follows is framing, and neither waited for long nor missed."""
         self._finished = True
-        end_span(self._span, self._status, self._failed)
+        _end_span(self._span, self._status, self._failed)
         self._state.hurry(LAST_BYTES_S)
 
     def close(self) -> None:
@@ -139,7 +147,7 @@ class HttpStream:
             await self._close_response()
         finally:
             self._endpoint.slots.leave(self)
-            end_span(self._span, self._status, self._failed)
+            _end_span(self._span, self._status, self._failed)
 
     async def _close_response(self) -> None:
         response, self.response = self.response, None
@@ -183,27 +191,6 @@ class HttpStream:
             self._sent = again
         return response
 
-    async def _error_body(self) -> bytes:
-        """As much of it as comes soon; the status alone says enough."""
-        self._state.hurry(ERROR_BODY_S)
-        pieces: list[bytes] = []
-        with contextlib.suppress(OllamaError):
-            await self._collect(pieces, ERROR_BODY_LIMIT)
-        return b"".join(pieces)[:ERROR_BODY_LIMIT]
-
-    async def _collect(self, pieces: list[bytes], limit: int, *, line: bool = False) -> int:
-        """Read until over `limit` bytes, or to the end (with line: a line's); how many bytes there are."""
-        size = 0
-        while size <= limit:
-            data = await anext(self, None) if self._network.awaits else next(self, None)
-            if data is None:
-                break
-            pieces.append(data)
-            size += len(data)
-            if line and b"\n" in data:
-                break
-        return size
-
     def _fail(self, error: Exception) -> NoReturn:
         """Nothing but our errors gets out; where one of another library was, it is the cause."""
         if isinstance(error, _PASSED_ON):
@@ -213,6 +200,49 @@ class HttpStream:
         ours = translate(self._endpoint, error, self._request, self._state)
         self._failed = type(ours).__name__
         raise ours from cause or error
+
+
+def _begin_span(sent: httpx.Request) -> Any:
+    """Begin a client span of OpenTelemetry, and put its `traceparent` into the request's headers.
+
+    None where no tracer provider is set. Nothing is imported for it: a program that has set one has imported
+    OpenTelemetry, and without it a call costs a look into a dictionary.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    url = sent.url
+    described = {
+        "http.request.method": sent.method,
+        "url.full": str(url),
+        "server.address": url.host,
+        "server.port": url.port or {"http": 80, "https": 443}.get(url.scheme, 0),
+    }
+    span = trace.get_tracer("ollama_dify").start_span(
+        f"{sent.method} {url.path}", kind=trace.SpanKind.CLIENT, attributes=described
+    )
+    if not span.get_span_context().is_valid:
+        return None
+    carrier: dict[str, str] = {}
+    importlib.import_module("opentelemetry.propagate").inject(carrier, trace.set_span_in_context(span))
+    sent.headers.update(carrier)
+    return span
+
+
+def _end_span(span: Any, status: int | None, failed: str) -> None:
+    """The exchange is over; the first call counts.
+
+    failed: the class of what ended it, "" for nothing; an error's text may quote the server.
+    """
+    if span is None or not span.is_recording():
+        return
+    if status is not None:
+        span.set_attribute("http.response.status_code", status)
+        failed = str(status) if status >= 400 else failed
+    if failed:
+        span.set_attribute("error.type", failed)
+        span.set_status(sys.modules["opentelemetry.trace"].StatusCode.ERROR)
+    span.end()
 
 
 class HttpNetwork(Network):
@@ -229,26 +259,25 @@ class HttpNetwork(Network):
         self._timeouts = timeouts
 
     async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> Answer:
-        stream = HttpStream(self, request)
+        stream = await self.open(request, limit, line=False)
         try:
-            await stream.start()
-            body = await stream.read_whole(limit)
+            if len(stream.first) > limit:
+                raise too_long(self.endpoint, request, limit)
             assert stream.response is not None
-            return Answer(body, stream.response.headers)
-        except OllamaError as error:
-            self._check_wanted(error)
-            raise
+            return Answer(stream.first, stream.response.headers)
         finally:
             await stream.aclose()
 
-    async def open(self, request: WireRequest) -> HttpStream:
+    async def open(self, request: WireRequest, limit: int = FIRST_LINE, *, line: bool = True) -> HttpStream:
         stream = HttpStream(self, request)
         try:
             await stream.start()
-            await stream.read_first()
+            # Read at once, so that what fails before a chunk is there can still be retried.
+            stream.first = await stream.collect(limit, line=line)
         except BaseException as error:
             await stream.aclose()
-            self._check_wanted(error)
+            if self.token.cancelled and isinstance(error, OllamaError):
+                error.retryable = False
             raise
         return stream
 
@@ -268,8 +297,3 @@ class HttpNetwork(Network):
     async def wait_for(self, queue: Any, limit_s: float | None) -> None:
         """Wait until there is something in a queue of `new_queue`, or the time is over."""
         raise NotImplementedError
-
-    def _check_wanted(self, error: BaseException) -> None:
-        """What fails because the call was cancelled is not tried again."""
-        if self.token.cancelled and isinstance(error, OllamaError):
-            error.retryable = False

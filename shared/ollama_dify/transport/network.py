@@ -31,8 +31,6 @@ class CancelToken:
     deadline: on the monotonic clock, None for none. under_way: the states of its requests.
     """
 
-    __slots__ = ("cancelled", "deadline", "under_way")
-
     def __init__(self) -> None:
         self.cancelled = False
         self.deadline: float | None = None
@@ -69,30 +67,24 @@ class Network(Protocol):
 
     async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> Answer:
         """Send a request and read the whole response, of at most `limit` bytes."""
-        ...
 
     async def open(self, request: WireRequest) -> ResponseStream:
         """Send a request and read the first line of the response."""
-        ...
 
     async def fetch_image(self, url: str, *, limit: int, where: str) -> bytes:
         """GET an image of at most `limit` bytes from a public address; where: names it in errors."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Wait. Raises RequestTimeoutError at once where the call's deadline comes first."""
-        ...
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Call a function that takes long or reads a file, off the event loop."""
-        ...
 
     async def gather(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]], limit: int) -> list[T]:
         """Run jobs, at most `limit` at once → their results, in order.
 
         The first error of a job, or an interrupt, ends the call: the others are cancelled, not waited for.
         """
-        ...
 
 
 def countdown(limit_s: float | None) -> Callable[..., float | None]:

@@ -14,7 +14,6 @@ from typing import cast
 import httpx
 
 from .addresses import connect, resolve, resolve_async, within, writable, writable_async
-from .network import countdown
 
 __all__ = ["AnySocket", "AsyncSocket", "BlockingSocket"]
 
@@ -24,11 +23,6 @@ _HELD_LIMIT = 256 * 1024
 # An SSLSocket's own would pull the TLS state from under a reading thread.
 _SHUTDOWN = socket.socket.shutdown
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
-    (socket.IPPROTO_TCP, getattr(socket, name), seconds)
-    for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
-    if hasattr(socket, name)
-]
 
 
 class BlockingSocket:
@@ -46,11 +40,8 @@ class BlockingSocket:
         self._pid = os.getpid()
 
     async def connect(self, host: str, port: int, limit_s: float | None) -> None:
-        left = countdown(limit_s)
-        found = await resolve(host, port, limit_s)
-        self._sock = await connect(found, self._made, left(), writable)
+        self._sock = await connect(host, port, self._made, limit_s, resolve, writable)
         self._timeout = 0.0
-        _set_options(self._sock)
 
     async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
         """Returns the protocol that ALPN chose."""
@@ -187,10 +178,7 @@ class AsyncSocket(asyncio.Protocol):
     # What the connection calls.
 
     async def connect(self, host: str, port: int, limit_s: float | None) -> None:
-        left = countdown(limit_s)
-        found = await resolve_async(host, port, limit_s)
-        sock = await connect(found, self._made, left(), writable_async)
-        _set_options(sock)
+        sock = await connect(host, port, self._made, limit_s, resolve_async, writable_async)
         await self._loop.create_connection(lambda: self, sock=sock)
 
     async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
@@ -293,11 +281,6 @@ class AsyncSocket(asyncio.Protocol):
 
 
 AnySocket = BlockingSocket | AsyncSocket
-
-
-def _set_options(sock: socket.socket) -> None:
-    for option in _OPTIONS:
-        sock.setsockopt(*option)
 
 
 def _shut_down(sock: socket.socket) -> None:
