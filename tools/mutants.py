@@ -271,7 +271,7 @@ MUTANTS = (
     Mutant(
         "compressed answers",
         "transport/errors.py",
-        "    if _is_encoded(response):",
+        "    if encoded:",
         "    if False:",
         "tests/client/test_client.py",
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
@@ -86,7 +85,7 @@ class Transport(Endpoint):
         if self.client is None:
             self._pool = pool = Pool(self.target(), BlockingSocket)
             # Sockets of a client nobody closed are closed when it is collected.
-            self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool)
+            self._finalizer = weakref.finalize(self, pool.close)
 
     async def connected(self) -> Pool:
         assert self._pool is not None
@@ -99,11 +98,3 @@ class Transport(Endpoint):
     def network(self, timeouts: Timeouts, token: CancelToken) -> BlockingNetwork:
         """The network as one call sees it."""
         return BlockingNetwork(self, timeouts, token)
-
-
-def _close_in(pid: int, pool: Pool) -> None:
-    """Close a pool; of one that a forked child inherited only the child's copies of the sockets."""
-    if os.getpid() == pid:
-        pool.close()
-    else:
-        pool.drop()

@@ -133,9 +133,9 @@ def _pieces(head: bytes, body: Iterable[bytes]) -> Iterator[memoryview]:
     rest = iter(body)
     first = next(rest, b"")
     start = (head + first,) if len(first) <= WRITE_SIZE else (head, first)
-    for piece in map(memoryview, chain(start, rest)):
+    for piece in chain(start, rest):
         for at in range(0, len(piece), WRITE_SIZE):
-            yield piece[at : at + WRITE_SIZE]
+            yield memoryview(piece)[at : at + WRITE_SIZE]
 
 
 class _Chunked(Body):

@@ -15,7 +15,7 @@ from ..settings.model import Timeouts
 from ..wire.requests import WireRequest
 from .addresses import Resolver
 from .endpoint import Endpoint, system_tls
-from .errors import check_encoding, failure, late, too_long, translate
+from .errors import check, late, too_long, translate
 from .image_download import download
 from .network import ANSWER_LIMIT, Answer, CancelToken, Network, countdown, run
 from .pool import RequestState, nothing
@@ -47,24 +47,27 @@ class HttpStream:
         self.first = b""
         self.response: httpx.Response | None = None
         self._network = network
-        self._endpoint = network.endpoint
         self._request = request
-        self._token = network.token
         self._state = RequestState(token=network.token)
         self._sent = network.endpoint.build(request, self._state)
         self._turn: Any = None
         self._source: Any = None
         self._finished = False
         self._span: Any = None
-        self._status: int | None = None
         self._failed = ""
 
     async def start(self) -> None:
         """Take a slot, send the request, read the head of a successful answer."""
         await self._take_slot()
-        endpoint, request, state = self._endpoint, self._request, self._state
-        endpoint.set_deadline(state, request, self._token)
-        self._token.under_way.add(state)
+        endpoint, token = self._network.endpoint, self._network.token
+        request, state = self._request, self._state
+        limits = endpoint.limits(request)
+        state.deadline = token.deadline
+        if request.streamed:
+            state.hurry(limits.first_byte, "first_byte")
+        else:
+            state.hurry(limits.answer, "answer")
+        token.under_way.add(state)
         if endpoint.client is None:  # what instruments httpx has a span for a client of the caller's
             self._span = _begin_span(self._sent)
         try:
@@ -74,18 +77,17 @@ class HttpStream:
             self._fail(error)
         state.in_body = True
         if request.streamed:
-            state.deadline, state.phase = self._token.deadline, "total"
+            state.deadline, state.phase = token.deadline, "total"
         # From now on the wait is between pieces; this is read again for each.
-        response.request.extensions["timeout"]["read"] = endpoint.limits(request).idle
+        response.request.extensions["timeout"]["read"] = limits.idle
         source: Any = response.stream
         self._source = aiter(source) if self._network.awaits else iter(source)
-        self._status = response.status_code
+        body = None
         if not 200 <= response.status_code < 300:
             # As much of the body as comes soon: the status alone says enough.
             state.hurry(ERROR_BODY_S)
-            body = await self.collect(ERROR_BODY_LIMIT, lenient=True)
-            raise failure(response, body[:ERROR_BODY_LIMIT], request)
-        check_encoding(response)
+            body = (await self.collect(ERROR_BODY_LIMIT, lenient=True))[:ERROR_BODY_LIMIT]
+        check(response, body, request)
 
     async def collect(self, limit: int, *, line: bool = False, lenient: bool = False) -> bytes:
         """Read until over `limit` bytes or to the end. line: of a line; lenient: or to where it breaks."""
@@ -107,7 +109,9 @@ class HttpStream:
 
     def __next__(self) -> bytes:
         try:
-            return self._in_time(next(self._source))
+            data: bytes = next(self._source)
+            self._state.limit(None)
+            return data
         except Exception as error:
             if self._finished:
                 raise StopIteration from None
@@ -118,21 +122,18 @@ class HttpStream:
 
     async def __anext__(self) -> bytes:
         try:
-            return self._in_time(await self._source.__anext__())
+            data: bytes = await self._source.__anext__()
+            self._state.limit(None)
+            return data
         except Exception as error:
             if self._finished:
                 raise StopAsyncIteration from None
             self._fail(error)
 
-    def _in_time(self, data: bytes) -> bytes:
-        if self._state.is_late:
-            raise httpx.ReadTimeout(self._state.phase)
-        return data
-
     def finish(self) -> None:
         """The answer is complete: what follows is framing, and neither waited for long nor missed."""
         self._finished = True
-        _end_span(self._span, self._status, self._failed)
+        _end_span(self._span, self.response, self._failed)
         self._state.hurry(LAST_BYTES_S)
 
     def close(self) -> None:
@@ -142,12 +143,12 @@ class HttpStream:
         """Give the connection back, or cut it when the answer is not at its end; leave the queue."""
         # Cutting late must not hit the connection's next request.
         self._state.cut = nothing
-        self._token.under_way.discard(self._state)
+        self._network.token.under_way.discard(self._state)
         try:
+            _end_span(self._span, self.response, self._failed)
             await self._close_response()
         finally:
-            self._endpoint.slots.leave(self)
-            _end_span(self._span, self._status, self._failed)
+            self._network.endpoint.slots.leave(self)
 
     async def _close_response(self) -> None:
         response, self.response = self.response, None
@@ -163,28 +164,29 @@ class HttpStream:
 
     async def _take_slot(self) -> None:
         """Wait for a slot, as long as the limits allow and the call is wanted."""
-        slots = self._endpoint.slots
+        endpoint, token = self._network.endpoint, self._network.token
+        slots = endpoint.slots
         slots.enter(self)
         if slots.has_turn(self):
             return
         # From here on `wake` is heard; what came before it is looked at once more.
         self._turn = self._network.new_queue()
-        pool = self._endpoint.limits(self._request).pool if self._endpoint.is_queue_timed else None
-        total = self._token.left()
+        pool = endpoint.limits(self._request).pool if endpoint.is_queue_timed else None
+        total = token.left()
         phase = "pool" if total is None or (pool is not None and pool < total) else "total"
         left = countdown(pool if phase == "pool" else total)
-        while not (slots.has_turn(self) or self._token.cancelled):
+        while not (slots.has_turn(self) or token.cancelled):
             try:
                 limit_s = left(LOOK_UP_S)
             except TimeoutError:
-                raise late(self._endpoint, phase, self._request) from None
+                raise late(endpoint, phase, self._request) from None
             await self._network.wait_for(self._turn, limit_s)
 
     async def _send(self) -> httpx.Response:
         """Send, following what redirects are allowed."""
         for left in reversed(range(REDIRECTS + 1)):
-            response = self.response = await self._endpoint.hand_over(self._sent)
-            again = self._endpoint.redirect(self._sent, response) if left else None
+            response = self.response = await self._network.endpoint.hand_over(self._sent)
+            again = self._network.endpoint.redirect(self._sent, response) if left else None
             if again is None:
                 break
             await self._close_response()
@@ -197,7 +199,7 @@ class HttpStream:
             raise error
         # An error of ours in httpx's words only repeats the one below it.
         cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
-        ours = translate(self._endpoint, error, self._request, self._state)
+        ours = translate(self._network.endpoint, error, self._request, self._state)
         self._failed = type(ours).__name__
         raise ours from cause or error
 
@@ -229,16 +231,16 @@ def _begin_span(sent: httpx.Request) -> Any:
     return span
 
 
-def _end_span(span: Any, status: int | None, failed: str) -> None:
+def _end_span(span: Any, response: httpx.Response | None, failed: str) -> None:
     """The exchange is over; the first call counts.
 
     failed: the class of what ended it, "" for nothing; an error's text may quote the server.
     """
     if span is None or not span.is_recording():
         return
-    if status is not None:
-        span.set_attribute("http.response.status_code", status)
-        failed = str(status) if status >= 400 else failed
+    if response is not None:
+        span.set_attribute("http.response.status_code", response.status_code)
+        failed = str(response.status_code) if response.status_code >= 400 else failed
     if failed:
         span.set_attribute("error.type", failed)
         span.set_status(sys.modules["opentelemetry.trace"].StatusCode.ERROR)

@@ -5,6 +5,7 @@ No cookies, no credentials, no proxy: only a GET to an address that was checked 
 
 from __future__ import annotations
 
+import contextlib
 from urllib.parse import urljoin
 
 import httpx
@@ -70,19 +71,18 @@ async def _fetched(
 
     try:
         response = await pool.handle_async_request(request)
-        if response.is_redirect and "location" in response.headers:
-            return str(response.headers["location"])
-        if response.status_code != 200:
-            raise refused(f"answers {response.status_code}")
-        pieces: list[bytes] = []
-        size = 0
-        async for piece in response.stream:  # type: ignore[union-attr]  # of our pool, blocking or not
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise refused(f"is over {limit} bytes")
-            if state.is_late:
-                raise refused("takes too long")
-        return b"".join(pieces)
+        with contextlib.closing(response):
+            if response.is_redirect and "location" in response.headers:
+                return str(response.headers["location"])
+            if response.status_code != 200:
+                raise refused(f"answers {response.status_code}")
+            pieces: list[bytes] = []
+            size = 0
+            async for piece in response.stream:  # type: ignore[union-attr]  # of our pool, blocking or not
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise refused(f"is over {limit} bytes")
+            return b"".join(pieces)
     finally:
-        pool.drop()
+        pool.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import ssl
 import time
 import weakref
@@ -58,10 +59,10 @@ class RequestState:
     def is_late(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def hurry(self, seconds: float, phase: str | None = None) -> None:
-        """Allow the rest only this long. phase: the limit that these seconds are."""
-        soon = time.monotonic() + seconds
-        if self.deadline is None or soon < self.deadline:
+    def hurry(self, seconds: float | None, phase: str | None = None) -> None:
+        """Allow the rest only this long; None for no limit. phase: the limit that these seconds are."""
+        soon = math.inf if seconds is None else time.monotonic() + seconds
+        if soon < (math.inf if self.deadline is None else self.deadline):
             self.deadline, self.phase = soon, phase or self.phase
 
     def limit(self, timeout: float | None) -> float | None:
@@ -75,7 +76,7 @@ class RequestState:
 
 
 class Target(NamedTuple):
-    """Where to connect to. tls: None for plain http. ip: instead of the URL's host, which TLS still checks."""
+    """Where to connect to. tls: None for plain http. ip: connected to instead of the URL's host."""
 
     url: httpx.URL
     tls: ssl.SSLContext | None = None
@@ -100,7 +101,9 @@ class Connection:
         """Connect. limit_s: for the addresses, the proxy and TLS together; None for no limit."""
         url, tls, proxy, ip = self._target
         name, port = url.raw_host.decode("ascii"), url.port or (80 if tls is None else 443)
-        host, at = (ip or name, port) if proxy is None else (proxy.url.host, proxy.url.port or 80)
+        host, at = ip or name, port
+        if proxy is not None:
+            host, at = proxy.url.raw_host.decode("ascii"), proxy.url.port or 80
         state.begin(self.socket.cut)
         left = countdown(state.limit(limit_s))
         try:
@@ -275,25 +278,19 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
             with contextlib.suppress(IndexError):
                 self._idle.pop().socket.close()
 
-    def _all(self) -> list[Connection]:
-        return [it for known in list(self._alive) if (it := known()) is not None]
-
     def close(self) -> None:
         self._closed = True
         self._close_idle()
         # Who uses it closes it: a number of a socket freed under a reading thread may be another's by then.
-        for connection in self._all():
-            connection.socket.cut()
+        for known in list(self._alive):
+            connection = known()
+            if connection is not None:
+                connection.socket.cut()
 
     async def aclose(self) -> None:
         self.close()
         # The event loop closes the sockets in its next round.
         await asyncio.sleep(0)
-
-    def drop(self) -> None:
-        """Let go of what a fork inherited: closing leaves the parent's connections alone."""
-        for connection in self._all():
-            connection.socket.close()
 
 
 class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):

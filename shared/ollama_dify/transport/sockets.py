@@ -108,13 +108,13 @@ class BlockingSocket:
 
     def cut(self) -> None:
         """End it, from any thread or task; who reads from it sees the end."""
-        for sock in list(self._made):
-            _shut_down(sock)
+        # In a forked child these are copies: the parent's connection must not end.
+        if self._pid == os.getpid():
+            for sock in list(self._made):
+                _shut_down(sock)
 
     def close(self) -> None:
-        # In a forked child these are copies: closing one must not end the parent's connection.
-        if self._pid == os.getpid():
-            self.cut()
+        self.cut()
         for sock in self._made:
             sock.close()
 
