@@ -74,7 +74,7 @@ def test_only_errors_of_the_tree_are_raised() -> None:
     allowed |= {"AttributeError", "UnsupportedTokenizerError"}
     # httpx's own, raised where the translation of its errors sees them
     allowed |= {"ReadTimeout", "RemoteProtocolError"}
-    below = {"addresses.py", "connection.py", "network.py", "sockets.py"}
+    below = {"addresses.py", "network.py", "pool.py", "sockets.py"}
     below_errors = {"ConnectError", "ConnectionResetError", "OSError", "ProxyError"}
     below_errors |= {"ReadError", "TimeoutError", "UnsupportedProtocol", "WriteError"}
     strange = set()
