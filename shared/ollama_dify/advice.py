@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -65,69 +65,58 @@ _EXAMPLES = {
     "thinking": N_("Models with thinking: qwen3, deepseek-r1, gpt-oss. Or leave `think` unset."),
     "embedding": N_("Models for embeddings: nomic-embed-text, bge-m3, embeddinggemma."),
 }
-_ADD_HOST = N_(
-    "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway (Compose: "
-    'extra_hosts: ["host.docker.internal:host-gateway"]) and let Ollama listen beyond 127.0.0.1 '
-    "(OLLAMA_HOST=0.0.0.0)."
-)
-_UNKNOWN = N_("The name {host} could not be resolved: check its spelling, or use the machine's IP address.")
-_CONNECTION_REMEDIES: Mapping[str, Sequence[str]] = {
-    "broken": [N_("See the server's log; a proxy or another program may answer at {host}:{port}.")],
-    "certificate": [
-        N_("Name the CA of this certificate in `verify`, or have the server send its whole chain.")
-    ],
-    "cloud": [N_("Check this machine's internet connection and its proxy variables (HTTPS_PROXY).")],
-    "container-loopback": [
-        N_(
-            "This runs in a container, where localhost is the container itself. If Ollama runs outside it, "
-            "use base_url {docker_url}"
-        ),
-        N_(
-            "or the host's own address: in the LAN (such as http://192.168.1.100:{port}), with Docker on "
-            "Linux http://172.17.0.1:{port}"
-        ),
-        _ADD_HOST,
-    ],
-    "docker-host-unknown": [_ADD_HOST],
-    "firewall": [
-        N_(
-            "{host} did not answer: check the address, that the machine is on, and that its firewall lets "
-            "port {port} through (Linux: sudo ufw allow {port}/tcp)."
-        )
-    ],
-    "https-on-plain-port": [
-        N_("The TLS handshake failed. Ollama itself speaks plain HTTP: try {http_url}"),
-        N_("If a TLS proxy stands in front, check its certificate, or name its CA in `verify`."),
-    ],
-    "listens-on-loopback": [
-        N_(
-            "By default Ollama listens on 127.0.0.1 only. Let it listen beyond on {host}; it then answers "
-            "everybody who reaches its port, without a password ({page}):"
-        )
-    ],
-    "name-unknown": [_UNKNOWN],
-    "no-container": [
-        N_("host.docker.internal exists only inside containers: on the host itself use localhost.")
-    ],
-    "no-port": [
-        N_("An http:// address without a port means port 80; Ollama's own port is 11434: try {http_url}")
-    ],
-    "not-running": [
-        N_(
-            "Nothing answers on this machine: start Ollama with `ollama serve` (or its app), then check "
-            "`curl {url}/api/version`."
-        )
-    ],
-    "pod-loopback": [
-        N_(
-            "This runs in a Kubernetes pod, where localhost is the pod itself. If Ollama runs outside it, "
-            "use the name of its Service, such as {service_url}"
-        )
-    ],
-    "service-unknown": [
-        _UNKNOWN,
-        N_("The name of a Compose service resolves only for containers on the same network."),
-    ],
+_CONNECTION_REMEDIES = {
+    "broken": N_("See the server's log; a proxy or another program may answer at {host}:{port}."),
+    "certificate": N_(
+        "Name the CA of this certificate in `verify`, or have the server send its whole chain."
+    ),
+    "cloud": N_("Check this machine's internet connection and its proxy variables (HTTPS_PROXY)."),
+    "container-loopback": N_(
+        "This runs in a container, where localhost is the container itself. If Ollama runs outside it, use "
+        "base_url {docker_url}\n"
+        "or the host's own address: in the LAN (such as http://192.168.1.100:{port}), with Docker on Linux "
+        "http://172.17.0.1:{port}\n"
+        "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway and let "
+        "Ollama listen beyond 127.0.0.1 (OLLAMA_HOST=0.0.0.0)."
+    ),
+    "docker-host-unknown": N_(
+        "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway (Compose: "
+        'extra_hosts: ["host.docker.internal:host-gateway"]) and let Ollama listen beyond 127.0.0.1 '
+        "(OLLAMA_HOST=0.0.0.0)."
+    ),
+    "firewall": N_(
+        "{host} did not answer: check the address, that the machine is on, and that its firewall lets port "
+        "{port} through (Linux: sudo ufw allow {port}/tcp)."
+    ),
+    "https-on-plain-port": N_(
+        "The TLS handshake failed. Ollama itself speaks plain HTTP: try {http_url}\n"
+        "If a TLS proxy stands in front, check its certificate, or name its CA in `verify`."
+    ),
+    "listens-on-loopback": N_(
+        "By default Ollama listens on 127.0.0.1 only. Let it listen beyond on {host}; it then answers "
+        "everybody who reaches its port, without a password ({page}):"
+    ),
+    "name-unknown": N_(
+        "The name {host} could not be resolved: check its spelling, or use the machine's IP address."
+    ),
+    "no-container": N_(
+        "host.docker.internal exists only inside containers: on the host itself use localhost."
+    ),
+    "no-port": N_(
+        "An http:// address without a port means port 80; Ollama's own port is 11434: try {http_url}"
+    ),
+    "not-running": N_(
+        "Nothing answers on this machine: start Ollama with `ollama serve` (or its app), then check "
+        "`curl {url}/api/version`."
+    ),
+    "pod-loopback": N_(
+        "This runs in a Kubernetes pod, where localhost is the pod itself. If Ollama runs outside it, use "
+        "the name of its Service, such as {service_url}"
+    ),
+    "service-unknown": N_(
+        "The name {host} could not be resolved: check its spelling, or use the machine's IP address.\n"
+        "The name of a Compose service resolves only for containers on the same network."
+    ),
 }
 _TIMEOUTS = {
     "pool": N_(
@@ -162,7 +151,7 @@ def connection_advice(
     problem = next((name for name, words in marks if any(word in lowered for word in words)), "unreachable")
     cause = connection_cause(url, problem, container)
     lines = [_("Tried {url} ({source}).").format(url=url, source=source_text(source))]
-    lines += connection_remedy(cause, url, platform)
+    lines.append(connection_remedy(cause, url, platform))
     if cause != "listens-on-loopback":
         look = _("To look closer: python -m ollama_dify doctor --base-url {url} (or docs/networking.md)")
         lines.append(look.format(url=url))
@@ -196,8 +185,8 @@ def connection_cause(url: str, problem: str, container: Container | None, *, is_
     return "broken" if problem == "broken" else "firewall"
 
 
-def connection_remedy(cause: str, url: str, platform: str) -> list[str]:
-    """What to do about a cause, in lines; the commands of this machine's system come first."""
+def connection_remedy(cause: str, url: str, platform: str) -> str:
+    """What to do about a cause, in one line or more; the commands of this machine's system come first."""
     parts = urlsplit(url)
     host, port, path = parts.hostname or "", parts.port or 11434, parts.path
     shown = f"[{host}]" if ":" in host else host
@@ -211,12 +200,12 @@ def connection_remedy(cause: str, url: str, platform: str) -> list[str]:
         "docker_url": f"{parts.scheme}://{DOCKER_HOST}:{port}{path}",
         "service_url": f"{parts.scheme}://ollama.default.svc:{port}{path}",
     }
-    lines = [_(text).format(**values) for text in _CONNECTION_REMEDIES[cause]]
-    if cause == "listens-on-loopback":
-        own = platform_name(platform)
-        names = (own, *(name for name in _LISTEN if name != own))
-        lines += [f"  {_(_LISTEN[name])}" for name in names]
-    return lines
+    remedy = _(_CONNECTION_REMEDIES[cause]).format(**values)
+    if cause != "listens-on-loopback":
+        return remedy
+    own = platform_name(platform)
+    names = (own, *(name for name in _LISTEN if name != own))
+    return "\n  ".join([remedy, *(_(_LISTEN[name]) for name in names)])
 
 
 def source_text(source: str) -> str:

@@ -20,7 +20,7 @@ def main(
     model: str = "llava",
     embedding_model: str = "nomic-embed-text",
     base_url: str | None = None,
-    index_dir: Path = Path(".demo"),
+    index_dir: Path | str = ".demo",
     rebuild: bool = False,
 ) -> int:
     """Run the demo; 0 unless something failed. A real model's words are judged and fail nothing."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import ChatSettings, ConnectionSettings, OllamaClient, OllamaError
-from ..cli.terminal import Terminal
+from ..terminal import Terminal
 from ..testing import SimulatedOllama
 from .chroma import complete, open_index, passages_of
 from .failures import show_failures
@@ -25,7 +25,9 @@ SYSTEM = "Answer from the context alone, in one sentence."
 PROMPT = "Context information is below.\n---\n{context}\n---\nQuery: {question}\nAnswer:"
 
 
-def run(*, model: str, embedding_model: str, base_url: str | None, index_dir: Path, rebuild: bool) -> int:
+def run(
+    *, model: str, embedding_model: str, base_url: str | None, index_dir: Path | str, rebuild: bool
+) -> int:
     """Everything the demo shows; 0 unless the simulated answers or the errors were not as expected."""
     terminal = Terminal()
     started = time.monotonic()

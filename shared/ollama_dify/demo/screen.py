@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable
 from itertools import chain
 
-from ..cli.terminal import Terminal
+from ..terminal import Terminal
 
 __all__ = ["block", "heading", "stream", "verdict"]
 

@@ -246,7 +246,7 @@ def _unanswered(scene: Scene, answer: Answer) -> Check:
     there = next((one.url for one in answers if one.version is not None), None)
     listens = cause == "container-loopback" and any(one.problem == "refused" for one in answers)
     known = "listens-on-loopback" if listens else cause
-    remedy = "\n".join(connection_remedy(known, scene.url, scene.world.platform))
+    remedy = connection_remedy(known, scene.url, scene.world.platform)
     if there is not None:
         remedy = _use(scene, there)
     fact = _failed(_where(scene), _problem(answer))

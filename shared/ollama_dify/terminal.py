@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from ..doctor.report import width
-from ..language import _
+from .doctor.report import width
+from .language import _
 
 __all__ = ["Terminal", "can_show", "size_text"]
 
