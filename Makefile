@@ -95,7 +95,7 @@ scale: .venv-scale/.installed ## Ray behind both balancers, crash and resume, th
 	.venv-scale/bin/python -m pytest -m "" tests/scale
 	.venv-scale/bin/python -m benchmarks.scale
 
-fuzz: $(STAMP) ## fuzz the stream decoder, the form parser, the app loader (FUZZ_SECONDS=600)
+fuzz: $(STAMP) ## fuzz streams, forms, apps, model descriptions and HTTP (FUZZ_SECONDS=600)
 	$(PY) -m benchmarks.fuzz --seconds $(FUZZ_SECONDS)
 
 interrupts: $(STAMP) ## Ctrl-C at every line of a call: nothing is left (minutes)

@@ -1,5 +1,5 @@
 # ruff: noqa: PT017  a crash is found by an assertion
-"""A bounded, coverage-guided fuzz of the stream decoder, the form parser and the loader of Dify apps.
+"""A bounded, coverage-guided fuzz: stream decoder, form, Dify apps, model descriptions and HTTP.
 
 `python -m benchmarks.fuzz --seconds 600`, or with `--only app`. Inputs that reach new lines or branches join
 the corpus in memory; `--keep` writes a small set that covers the same to tests/faults/corpus. A crash is
@@ -32,6 +32,7 @@ from ollama_dify.wire.streaming import ChatDecoder
 from ollama_dify.wire.think_tags import ThinkTags
 
 from .fuzz_apps import APPS, fuzz_app, mutate_app
+from .fuzz_server import HTTP, SHOWS, fuzz_http, fuzz_show, mutate_http, mutate_show
 
 CORPUS = Path(__file__).parents[1] / "tests" / "faults" / "corpus"
 OURS = str(Path(ollama_dify.__file__).parent)
@@ -94,7 +95,13 @@ def fuzz_form(data: bytes) -> None:
         assert again.to_dify() == settings.to_dify(), "the round trip changes it"
 
 
-FUZZED: dict[str, Callable[[bytes], None]] = {"stream": fuzz_stream, "form": fuzz_form, "app": fuzz_app}
+FUZZED: dict[str, Callable[[bytes], None]] = {
+    "stream": fuzz_stream,
+    "form": fuzz_form,
+    "app": fuzz_app,
+    "show": fuzz_show,
+    "http": fuzz_http,
+}
 
 SEEDS: dict[str, list[bytes]] = {
     "stream": [
@@ -133,6 +140,8 @@ SEEDS: dict[str, list[bytes]] = {
         b'{"base_url":"[::1]","format":"json","stop":"a","keep_alive":"5m","num_ctx":"","max_tokens":"-1"}',
     ],
     "app": APPS,
+    "show": SHOWS,
+    "http": HTTP,
 }
 
 _WORDS: list[bytes] = [
@@ -202,7 +211,13 @@ def mutate_form(data: bytes, others: list[bytes], chance: random.Random) -> byte
     return json.dumps(values).encode()
 
 
-MUTATED = {"stream": mutate, "form": mutate_form, "app": partial(mutate_app, mutate=mutate)}
+MUTATED = {
+    "stream": mutate,
+    "form": mutate_form,
+    "app": partial(mutate_app, mutate=mutate),
+    "show": partial(mutate_show, mutate=mutate),
+    "http": partial(mutate_http, mutate=mutate),
+}
 
 
 class Coverage:

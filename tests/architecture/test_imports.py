@@ -147,6 +147,21 @@ def test_heavy_libraries_are_imported_when_used(path: Path) -> None:
     assert not roots(path, lazy=False) & heavy or "vocabulary" in path.parts
 
 
+CODE_FROM_DATA = {
+    *("eval", "exec", "compile", "pickle.load", "pickle.loads", "marshal.loads", "os.system"),
+    *("yaml.full_load", "yaml.unsafe_load", "subprocess.run", "subprocess.Popen"),
+}
+
+
+@pytest.mark.parametrize("path", named([*ALL_CORE, *ALL_ADAPTERS]))
+def test_no_data_becomes_code(path: Path) -> None:
+    for call in ast.walk(ast.parse(path.read_text())):
+        if isinstance(call, ast.Call):
+            name = ast.unparse(call.func)
+            assert name not in CODE_FROM_DATA
+            assert name not in ("yaml.load", "yaml.parse") or "yaml.SafeLoader" in ast.unparse(call)
+
+
 @pytest.mark.parametrize("path", named(ALL_ADAPTERS))
 def test_adapters_use_the_public_core_and_not_each_other(path: Path) -> None:
     own = path.relative_to(ROOT / "packages").parts[0]

@@ -1,4 +1,4 @@
-"""docs/comparison.md: each yes links a test that is there."""
+"""docs/comparison.md and SECURITY.md: each claim links a test that is there."""
 
 from __future__ import annotations
 
@@ -43,11 +43,25 @@ def test_a_link_leads_to_a_test(row: list[str]) -> None:
     word, links = row[1], LINK.findall(row[1])
     assert re.match(r"(yes|no|partial)\b", word)
     assert links or word.startswith("no")
+    check_links(links, PAGE.parent)
+
+
+def check_links(links: list[tuple[str, str]], folder: Path) -> None:
     for name, target in links:
-        path = (PAGE.parent / target).resolve()
+        path = (folder / target).resolve()
         assert path.is_file(), target
         assert path.is_relative_to(ROOT / "tests")
         assert name in names_in(path), f"{target} has no {name}"
+
+
+def test_each_promise_has_its_tests() -> None:
+    promises, tests = (ROOT / "SECURITY.md").read_text("utf-8").split("## Where they are tested")
+    numbers = re.findall(r"^(\d)\. \*\*", promises, re.MULTILINE)
+    rows = re.findall(r"^\|(\d)\|(.+)\|$", tests, re.MULTILINE)
+    assert [number for number, _ in rows] == numbers[:-1]  # the last one names this table
+    for _, cell in rows:
+        assert LINK.findall(cell)
+        check_links(LINK.findall(cell), ROOT)
 
 
 def test_each_verdict_about_others_is_one_of_three() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import json
@@ -17,8 +18,8 @@ import pytest
 import ollama_dify as od
 from ollama_dify import ChatSettings, EmbeddingSettings, OllamaError, user
 
-from .rows import equal, shown_by_frames
-from .server import End, FaultServer, answer, in_turn, whole
+from .rows import always, equal, shown_by_frames
+from .server import End, FaultServer, answer, in_turn, last_line, whole
 from .targets import PROMPT, Target, targets
 
 SECRET = "sk-canary-5eCr3t"
@@ -250,3 +251,24 @@ def test_caller_dicts_are_not_written_to(server: FaultServer) -> None:
     ) as client:
         client.chat([user("hi")], options={"y_z": 2})
     assert (headers, options) == ({"X-A": "b"}, {"x_y": 1})
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_no_cookie_is_kept(server: FaultServer, way: str) -> None:
+    async def awaited() -> None:
+        async with od.AsyncOllamaClient(ChatSettings(model="m", base_url=server.url)) as client:
+            for _ in range(2):
+                await client.chat([user("hi")])
+
+    server.script(
+        always(
+            [whole(last_line(message={"role": "assistant", "content": "a"}), Set_Cookie="session=1; Path=/")]
+        )
+    )
+    if way == "async":
+        asyncio.run(awaited())
+    else:
+        with od.OllamaClient(ChatSettings(model="m", base_url=server.url)) as client:
+            for _ in range(2):
+                client.chat([user("hi")])
+    assert ["cookie" in request.headers for request in server.requests] == [False, False]

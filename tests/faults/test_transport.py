@@ -264,6 +264,36 @@ def test_another_event_loop_is_refused_in_words(call: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
+def test_an_error_body_that_drips_is_left(
+    server: FaultServer, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read for so long only, then the status alone says what happened."""
+    monkeypatch.setattr("ollama_dify.transport.http_stream.ERROR_BODY_S", 0.2)
+    sent: list[int] = []
+
+    def dripping(request: Request) -> Iterator[Step]:
+        yield head(401)
+        for number in range(400):
+            sent.append(number)
+            yield chunk(b"x")
+            yield 0.02
+
+    async def awaited() -> None:
+        async with AsyncOllamaClient(chat(server.url)) as client:
+            await client.chat([user("hi")])
+
+    server.script(dripping)
+    with pytest.raises(od.AuthenticationError):
+        if mode == "async":
+            asyncio.run(awaited())
+        else:
+            with OllamaClient(chat(server.url)) as client:
+                client.chat([user("hi")])
+    assert server.wait(lambda counts: counts.open == 0)
+    assert len(sent) < 400
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("over", [0, 1], ids=["the longest", "a byte more"])
 def test_the_limit_of_an_error_body(server: FaultServer, mode: str, over: int) -> None:
     """What is longer is cut, so that it is no JSON any more; and what does not end is not read on."""
