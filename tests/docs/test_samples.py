@@ -17,8 +17,7 @@ PAGES = [page for page in sorted(DOCS.rglob("*.md")) if MARKED.search(page.read_
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_samples_are_true(page: Path) -> None:
-    """Where this fails: `python -m tests.docs.samples` writes them anew."""
-    assert refreshed(page) == page.read_text("utf-8")
+    assert refreshed(page) == page.read_text("utf-8"), "python -m tests.docs.samples writes them anew"
 
 
 @pytest.mark.parametrize("language", ["", ".ja", ".zh"])
