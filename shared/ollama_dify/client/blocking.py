@@ -10,16 +10,9 @@ from ..errors import OllamaError
 from ..settings.model import ConnectionSettings
 from ..transport.network import CancelToken, run
 from ..wire.messages import Message, Tool
+from ..wire.models import LocalModel, ModelInfo, RunningModel
 from ..wire.requests import Prompt, check_call
-from ..wire.responses import (
-    ChatChunk,
-    ChatResult,
-    EmbedResult,
-    LocalModel,
-    ModelInfo,
-    RerankResult,
-    RunningModel,
-)
+from ..wire.responses import ChatChunk, ChatResult, EmbedResult, RerankResult
 from ..wire.streaming import ChatDecoder
 from .chat import ask
 from .operations import (

@@ -17,9 +17,10 @@ from ..tokens import cache
 from ..tokens.counter import TokenCounter
 from ..tokens.probes import PROBES, PROBES_NAME
 from ..tokens.tokenizer import TokenCount, tokenizer_part_of_show
+from ..wire.json_reading import load_json
 from ..wire.messages import Message, Tool
+from ..wire.models import ModelInfo
 from ..wire.requests import chat_request, show_request
-from ..wire.responses import ModelInfo, load_json
 from .session import Session, chat_settings, think_name
 
 __all__ = ["count_conversation", "count_tokens", "load_counter"]

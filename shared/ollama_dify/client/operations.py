@@ -12,10 +12,12 @@ from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundE
 from ..language import _
 from ..settings.model import ConnectionSettings, EmbeddingSettings, ModelSettings
 from ..transport.network import CancelToken
+from ..wire.json_reading import load_json
 from ..wire.messages import Message, Tool
+from ..wire.models import ModelInfo
 from ..wire.requests import Prompt, WireRequest, check_call, load_request
-from ..wire.responses import ChatResult, ModelInfo, load_json
-from ..wire.server_errors import ServerMessage, error_in_stream
+from ..wire.responses import ChatResult
+from ..wire.server_errors import error_in_stream
 from ..wire.streaming import ChatDecoder, LineSplitter
 from .request import Asked, Request
 from .session import ModelCache, Session, chat_settings
@@ -194,7 +196,7 @@ class PullDecoder:
     def _read(self, line: bytes) -> PullProgress:
         value: Any = load_json(line)
         if not isinstance(value, dict) or "error" in value:
-            raise self._error(value)
+            raise self._error(value, line)
         status = str(value.get("status", ""))
         self._done = self._done or status == "success"
         numbers = [value.get(key) for key in ("total", "completed")]
@@ -202,7 +204,7 @@ class PullDecoder:
         digest = value.get("digest")
         return PullProgress(status, digest if isinstance(digest, str) else None, total, completed)
 
-    def _error(self, value: Any) -> OllamaError:
+    def _error(self, value: Any, line: bytes) -> OllamaError:
         text = str(value.get("error")) if isinstance(value, dict) else ""
         if "file does not exist" in text:
             return ModelNotFoundError(
@@ -210,7 +212,7 @@ class PullDecoder:
                 model=self._model,
                 hint=_("Check the name: models are listed at https://ollama.com/library"),
             )
-        return error_in_stream(ServerMessage(text, {}), model=self._model)
+        return error_in_stream(line, model=self._model)
 
 
 def pull_request(settings: ConnectionSettings, model: str | None) -> WireRequest:

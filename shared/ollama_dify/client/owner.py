@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import BaseModel, PrivateAttr
 
 from ..settings.model import ConnectionSettings, ModelSettings
-from ..wire.responses import ModelInfo
+from ..wire.models import ModelInfo
 from .asynchronous import AsyncOllamaClient
 from .blocking import OllamaClient
 
