@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import ConfigurationError
-from ..media.image import Image
+from ..errors import ConfigurationError, UnsupportedContentError
+from ..media.image import Audio, Image
 from ..wire.messages import Message, TextPart, Tool
 from .image_cost import image_tokens
 from .probed import Template, estimate
@@ -84,8 +84,16 @@ class TokenCounter:
         return count_rendered(self.tokenizer, prompt, self.image_costs(messages))
 
     def image_costs(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens that each image costs at most; one still to be fetched may have any size."""
+        """Tokens that each image costs at most; one still to be fetched may have any size.
+
+        Raises UnsupportedContentError for audio.
+        """
         images = [part for message in messages for part in message.content if not isinstance(part, TextPart)]
+        if any(isinstance(part, Audio) for part in images):
+            raise UnsupportedContentError(
+                "The tokens of audio cannot be counted: no server tells what a sound costs.",
+                hint="Count the messages without it; an answer's prompt_eval_count has the whole.",
+            )
         return [
             image_tokens(self.show, (image.width, image.height) if isinstance(image, Image) else None)
             for image in images
