@@ -270,9 +270,9 @@ MUTANTS = (
     ),
     Mutant(
         "compressed answers",
-        "transport/endpoint.py",
-        "        if _is_encoded(response):",
-        "        if False:",
+        "transport/errors.py",
+        "    if _is_encoded(response):",
+        "    if False:",
         "tests/client/test_client.py",
     ),
     Mutant(
