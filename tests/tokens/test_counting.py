@@ -326,11 +326,14 @@ SHOWS: dict[str, Any] = {
     "kind as a list": changed("model", ["gpt2"]),
     "an unknown kind": changed("model", "gpt9"),
     "pre as a list": changed("pre", [1]),
+    "ids of the wrong type": changed("bos_token_id", "x"),
+    "flags of the wrong type": changed("add_bos_token", "yes"),
     "text scores": {**SENTENCES, "tokenizer.ggml.scores": ["x"] * 4},
     "enormous scores": {**SENTENCES, "tokenizer.ggml.scores": [1e300] * 4},
     "unigram with text scores": {**UNIGRAM, "tokenizer.ggml.scores": [None, 1, 2]},
     "a character map that is no base64": {**UNIGRAM, "tokenizer.ggml.precompiled_charsmap": "%%%"},
     "a character map of texts": {**UNIGRAM, "tokenizer.ggml.precompiled_charsmap": ["a"]},
+    "unigram of 4 MB": {**UNIGRAM, "tokenizer.ggml.tokens": [f"{n}".zfill(100) for n in range(40_000)]},
     "600,001 tokens": changed("tokens", ["a"] * 600_001),
     "600,001 merges": changed("merges", ["a b"] * 600_001),
     "merges of what are no tokens": changed("merges", [f"x{n} y{n}" for n in range(60_000)]),
@@ -339,8 +342,6 @@ SHOWS: dict[str, Any] = {
 # What is odd and yet a vocabulary that counts.
 ODD: dict[str, Any] = {
     "cyclic merges": changed("merges", ["a b", "b a", "ab a", "a ba", "ab ab", "a a", "a"]),
-    "ids of the wrong type": changed("bos_token_id", "x") | {"tokenizer.ggml.eos_token_id": True},
-    "flags of the wrong type": changed("add_bos_token", "yes"),
     "too few types": changed("token_type", [1]),
     "unigram without an unknown token": {**UNIGRAM, "tokenizer.ggml.unknown_token_id": -1},
 }

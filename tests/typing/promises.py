@@ -17,9 +17,11 @@ from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDi
 from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
 from llamaindex_ollama_dify import OllamaDifyRerank as NodeRerank
 from ollama_dify import (
+    AsyncOllamaClient,
     ChatResult,
     ChatSettings,
     EmbeddingSettings,
+    EmbedResult,
     OllamaClient,
     RerankResult,
     RerankSettings,
@@ -68,6 +70,13 @@ assert_type(OllamaDifyEmbeddings(model="m").embed_query("Hi"), list[float])
 with OllamaClient(settings) as client:
     assert_type(client.chat([user("Hi")]), ChatResult)
     assert_type(client.rerank("Hi", ["Hello"]), RerankResult)
+
+
+async def awaited() -> None:
+    async with AsyncOllamaClient(settings) as client:
+        assert_type(await client.chat([user("Hi")], tools=(), tool_choice="none", temperature=0), ChatResult)
+        assert_type(await client.embed(["Hi"], kind="query"), EmbedResult)
+        await client.chat("Hi", tools=3)  # type: ignore[arg-type]  # both arguments are checked
 
 
 # Tools and structured output.

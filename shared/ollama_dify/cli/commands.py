@@ -17,7 +17,7 @@ from ..doctor.form import fill_form
 from ..errors import ConfigurationError
 from ..language import _, current_language
 from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
-from ..wire.responses import ModelInfo
+from ..wire.models import ModelInfo
 from .terminal import Terminal, size_text
 
 __all__ = ["demo", "doctor", "embed", "form", "models", "pull", "simulate"]

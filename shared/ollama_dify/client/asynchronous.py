@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError, OllamaError
 from ..settings.model import ConnectionSettings
 from ..transport.network import CancelToken
 from ..wire.messages import Message, Tool
-from ..wire.requests import Prompt, check_call
-from ..wire.responses import (
-    ChatChunk,
-    ChatResult,
-    EmbedResult,
-    LocalModel,
-    ModelInfo,
-    RerankResult,
-    RunningModel,
-)
+from ..wire.requests import Prompt
+from ..wire.responses import ChatChunk
 from ..wire.streaming import ChatDecoder
-from . import operations
+from .blocking import OllamaClient
 from .chat import ask
 from .operations import CommonClient, CommonStream, PullDecoder, PullProgress, mark_begun, pull_request
 from .request import Request
-from .session import ModelCache, chat_settings
 
 if TYPE_CHECKING:
-    from ..tokens.counter import TokenCounter
-    from ..tokens.tokenizer import TokenCount
     from ..transport.asynchronous import AsyncNetwork, AsyncTransport
-    from .embed import Kind, Progress
-else:
-    # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
-    Kind = Progress = TokenCount = TokenCounter = Any
 
 __all__ = ["AsyncChatStream", "AsyncOllamaClient"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class AsyncChatStream(CommonStream[AsyncGenerator[ChatChunk, None]]):
     """The async twin of `ChatStream`."""
 
     def __init__(self, client: AsyncOllamaClient, request: Request) -> None:
-        begun: list[ChatDecoder] = []
-        token = CancelToken()
-        super().__init__(_async_chunks(client, request, begun, token), begun, token)
+        super().__init__(partial(_async_chunks, client, request))
 
     def __aiter__(self) -> AsyncIterator[ChatChunk]:
         return self._handed_over() or self
@@ -74,9 +59,7 @@ class AsyncChatStream(CommonStream[AsyncGenerator[ChatChunk, None]]):
     async def __aenter__(self) -> AsyncChatStream:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
 
@@ -108,30 +91,43 @@ async def _async_chunks(
         await stream.aclose()
 
 
+def awaited(
+    method: Callable[Concatenate[OllamaClient, P], T],
+) -> Callable[Concatenate[AsyncOllamaClient, P], Coroutine[Any, Any, T]]:
+    """A method of `OllamaClient` for its twin: the same arguments, and the result is awaited."""
+
+    @wraps(method)
+    async def twin(self: Any, /, *args: P.args, **values: P.kwargs) -> T:
+        logic: Any = method(self, *args, **values)  # the twin's `_run` gives what it is given
+        result: T = await logic
+        return result
+
+    return twin
+
+
 class AsyncOllamaClient(CommonClient["AsyncTransport"]):
     """The async twin of `OllamaClient`; usable from several event loops, each with its own connections."""
 
-    def __init__(self, settings: ConnectionSettings, *, caches: dict[str, ModelCache] | None = None) -> None:
-        super().__init__(settings, caches=caches)
+    def __init__(self, settings: ConnectionSettings) -> None:
+        super().__init__(settings)
         self._transports: WeakKeyDictionary[
             asyncio.AbstractEventLoop, dict[tuple[int, tuple[Any, ...]], AsyncTransport]
         ] = WeakKeyDictionary()
 
-    async def chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        tools: Sequence[Tool] = (),
-        tool_choice: str | None = None,
-        **call: Any,
-    ) -> ChatResult:
-        """Answer a conversation, in one piece (`stream:false`).
-
-        tool_choice: None or "auto", "none", "required", or a tool's name.
-        call: settings for this call only, such as temperature=0 or num_predict=64.
-        """
-        request = self._request(messages, call, tools=tools, tool_choice=tool_choice, streamed=False)
-        return await self.ask(request)
+    chat = awaited(OllamaClient.chat)
+    generate = awaited(OllamaClient.generate)
+    ask = awaited(OllamaClient.ask)
+    embed = awaited(OllamaClient.embed)
+    rerank = awaited(OllamaClient.rerank)
+    embedding_fingerprint = awaited(OllamaClient.embedding_fingerprint)
+    model_info = awaited(OllamaClient.model_info)
+    show = awaited(OllamaClient.show)
+    tags = awaited(OllamaClient.tags)
+    ps = awaited(OllamaClient.ps)
+    version = awaited(OllamaClient.version)
+    count_tokens = awaited(OllamaClient.count_tokens)
+    counter = awaited(OllamaClient.counter)
+    warmup = awaited(OllamaClient.warmup)
 
     def chat_stream(
         self,
@@ -145,72 +141,13 @@ class AsyncOllamaClient(CommonClient["AsyncTransport"]):
         request = self._request(messages, call, tools=tools, tool_choice=tool_choice, streamed=True)
         return self.ask_stream(request)
 
-    async def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
-        """Complete a prompt (/api/generate)."""
-        return await self.ask(self._request(Prompt.of(prompt), call, streamed=False))
-
     def generate_stream(self, prompt: str | Prompt, **call: Any) -> AsyncChatStream:
         """Complete a prompt, piece by piece."""
         return self.ask_stream(self._request(Prompt.of(prompt), call, streamed=True))
 
-    async def ask(self, request: Request) -> ChatResult:
-        """Answer a request that was made before, in one piece."""
-        session = self._session(request.settings)
-        return await ask(session, request, session.complete)
-
     def ask_stream(self, request: Request) -> AsyncChatStream:
         """Answer a request that was made before with `streamed=True`, piece by piece."""
         return AsyncChatStream(self, request)
-
-    async def embed(
-        self,
-        texts: Sequence[str],
-        *,
-        kind: Kind | None = None,
-        progress: Progress | None = None,
-        skip_failed: bool = False,
-    ) -> EmbedResult:
-        """The vectors of texts, in order.
-
-        kind: "query" or "document", for models with prefixes (`prefixes=True`). progress: called after each
-        batch with how many more texts are done. skip_failed: None in the place of a text without a vector,
-        whose position is in the result's `failed`, instead of an error.
-        Raises EmbeddingError naming the positions of texts without a usable vector.
-        """
-        return await operations.embed(
-            self._session(), texts, kind=kind, progress=progress, skip_failed=skip_failed
-        )
-
-    async def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
-        """How relevant each document is to the query, from 0 to 1: the chance of a yes."""
-        return await operations.rerank(self._session(), query, documents)
-
-    async def embedding_fingerprint(self) -> str:
-        """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
-
-        Asks the server for the model's digest and for one vector.
-        """
-        return await operations.embedding_fingerprint(self._session())
-
-    async def model_info(self, model: str | None = None) -> ModelInfo:
-        """What the server says of a model, looked up once per digest."""
-        return await self._session().model_info(model)
-
-    async def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
-        """The server's own description of a model; verbose adds its vocabulary."""
-        return await self._session().show(model, verbose=verbose)
-
-    async def tags(self) -> list[LocalModel]:
-        """The models the server has."""
-        return await self._session().tags()
-
-    async def ps(self) -> list[RunningModel]:
-        """The models that are loaded."""
-        return await self._session().ps()
-
-    async def version(self) -> str:
-        """The server's version."""
-        return await self._session().version()
 
     async def pull(self, model: str | None = None) -> AsyncIterator[PullProgress]:
         """Have the server download a model, the settings' one unless another is named.
@@ -231,23 +168,6 @@ class AsyncOllamaClient(CommonClient["AsyncTransport"]):
         finally:
             await stream.aclose()
 
-    async def count_tokens(
-        self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
-    ) -> TokenCount:
-        """Tokens as the model counts them: of a text sent raw, or of a conversation's whole prompt."""
-        settings = self.settings
-        if not isinstance(counted, str):
-            settings = check_call(chat_settings(settings), call)
-        return await operations.count_tokens(self._session(settings), counted, tools)
-
-    async def counter(self) -> TokenCounter:
-        """The model's counter: counts texts, and bounds conversations, without network."""
-        return await operations.counter(self._session())
-
-    async def warmup(self) -> ModelInfo:
-        """Look the model up, get its vocabulary and have the server load it: the first call is quick."""
-        return await operations.warmup(self._session())
-
     async def aclose(self) -> None:
         """Close this event loop's connections; the client connects again when it is used again."""
         for transport in list(self._transports.get(asyncio.get_running_loop(), {}).values()):
@@ -257,10 +177,11 @@ class AsyncOllamaClient(CommonClient["AsyncTransport"]):
     async def __aenter__(self) -> AsyncOllamaClient:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
+
+    def _run(self, logic: T) -> T:
+        return logic
 
     def _transports_here(self) -> dict[tuple[int, tuple[Any, ...]], AsyncTransport]:
         try:

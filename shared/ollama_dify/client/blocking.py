@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Coroutine, Generator, Iterator, Sequence
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import OllamaError
 from ..settings.model import ConnectionSettings
 from ..transport.network import CancelToken, run
 from ..wire.messages import Message, Tool
+from ..wire.models import LocalModel, ModelInfo, RunningModel
 from ..wire.requests import Prompt, check_call
-from ..wire.responses import (
-    ChatChunk,
-    ChatResult,
-    EmbedResult,
-    LocalModel,
-    ModelInfo,
-    RerankResult,
-    RunningModel,
-)
+from ..wire.responses import ChatChunk, ChatResult, EmbedResult, RerankResult
 from ..wire.streaming import ChatDecoder
-from . import operations
 from .chat import ask
-from .operations import CommonClient, CommonStream, PullDecoder, PullProgress, mark_begun, pull_request
+from .operations import (
+    CommonClient,
+    CommonStream,
+    PullDecoder,
+    PullProgress,
+    mark_begun,
+    pull_request,
+    warmup,
+)
 from .request import Request
-from .session import ModelCache, chat_settings
+from .session import chat_settings
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
@@ -39,6 +38,8 @@ else:
 
 __all__ = ["ChatStream", "OllamaClient"]
 
+T = TypeVar("T")
+
 
 class ChatStream(CommonStream[Generator[ChatChunk, None, None]]):
     """A streamed answer: iterate for its chunks; leaving the loop early closes the connection.
@@ -48,9 +49,7 @@ class ChatStream(CommonStream[Generator[ChatChunk, None, None]]):
     """
 
     def __init__(self, client: OllamaClient, request: Request) -> None:
-        begun: list[ChatDecoder] = []
-        token = CancelToken()
-        super().__init__(_chunks(client, request, begun, token), begun, token)
+        super().__init__(partial(_chunks, client, request))
 
     def __iter__(self) -> Iterator[ChatChunk]:
         return self._handed_over() or iter(())
@@ -76,9 +75,7 @@ class ChatStream(CommonStream[Generator[ChatChunk, None, None]]):
     def __enter__(self) -> ChatStream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -112,16 +109,16 @@ class OllamaClient(CommonClient["Transport"]):
 
     settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, `RerankSettings` for
     rerank, any of them for the rest.
-    caches: of a twin client, to share what it looked up.
     Safe to share between threads and to use after a fork. Raises the errors of `ollama_dify.errors`.
     """
 
-    def __init__(self, settings: ConnectionSettings, *, caches: dict[str, ModelCache] | None = None) -> None:
-        super().__init__(settings, caches=caches)
+    def __init__(self, settings: ConnectionSettings) -> None:
+        super().__init__(settings)
         self._transports: dict[tuple[int, tuple[Any, ...]], Transport] = {}
 
     def chat(
         self,
+        /,
         messages: Sequence[Message],
         *,
         tools: Sequence[Tool] = (),
@@ -148,7 +145,7 @@ class OllamaClient(CommonClient["Transport"]):
         request = self._request(messages, call, tools=tools, tool_choice=tool_choice, streamed=True)
         return self.ask_stream(request)
 
-    def generate(self, prompt: str | Prompt, **call: Any) -> ChatResult:
+    def generate(self, /, prompt: str | Prompt, **call: Any) -> ChatResult:
         """Complete a prompt (/api/generate)."""
         return self.ask(self._request(Prompt.of(prompt), call, streamed=False))
 
@@ -159,7 +156,7 @@ class OllamaClient(CommonClient["Transport"]):
     def ask(self, request: Request) -> ChatResult:
         """Answer a request that was made before, in one piece."""
         session = self._session(request.settings)
-        return run(ask(session, request, session.complete))
+        return self._run(ask(session, request, session.complete))
 
     def ask_stream(self, request: Request) -> ChatStream:
         """Answer a request that was made before with `streamed=True`, piece by piece."""
@@ -181,9 +178,10 @@ class OllamaClient(CommonClient["Transport"]):
         an error.
         Raises EmbeddingError naming the positions of texts without a usable vector.
         """
-        return run(
-            operations.embed(self._session(), texts, kind=kind, progress=progress, skip_failed=skip_failed)
-        )
+        from .embed import embed
+
+        logic = embed(self._session(), texts, kind=kind, progress=progress, skip_failed=skip_failed)
+        return self._run(logic)
 
     def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
         """How relevant each document is to the query, from 0 to 1: the chance of a yes.
@@ -191,34 +189,38 @@ class OllamaClient(CommonClient["Transport"]):
         One request a document, `max_concurrency` at once. Raises ContextOverflowError for a document that
         does not fit (`overflow="error"`), CapabilityError for a server without log probabilities.
         """
-        return run(operations.rerank(self._session(), query, documents))
+        from .rerank import rerank
+
+        return self._run(rerank(self._session(), query, documents))
 
     def embedding_fingerprint(self) -> str:
         """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
 
         Asks the server for the model's digest and for one vector.
         """
-        return run(operations.embedding_fingerprint(self._session()))
+        from .embed import embedding_fingerprint
+
+        return self._run(embedding_fingerprint(self._session()))
 
     def model_info(self, model: str | None = None) -> ModelInfo:
         """What the server says of a model, looked up once per digest."""
-        return run(self._session().model_info(model))
+        return self._run(self._session().model_info(model))
 
     def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
         """The server's own description of a model; verbose adds its vocabulary."""
-        return run(self._session().show(model, verbose=verbose))
+        return self._run(self._session().show(model, verbose=verbose))
 
     def tags(self) -> list[LocalModel]:
         """The models the server has."""
-        return run(self._session().tags())
+        return self._run(self._session().tags())
 
     def ps(self) -> list[RunningModel]:
         """The models that are loaded."""
-        return run(self._session().ps())
+        return self._run(self._session().ps())
 
     def version(self) -> str:
         """The server's version."""
-        return run(self._session().version())
+        return self._run(self._session().version())
 
     def pull(self, model: str | None = None) -> Iterator[PullProgress]:
         """Have the server download a model, the settings' one unless another is named.
@@ -237,28 +239,33 @@ class OllamaClient(CommonClient["Transport"]):
             stream.close()
 
     def count_tokens(
-        self, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
+        self, /, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
     ) -> TokenCount:
         """Tokens as the model counts them: of a text sent raw, or of a conversation's whole prompt.
 
         A text is counted offline once the vocabulary is there. A conversation is exact where the server
         renders its prompt for us and it holds no image, else an upper bound.
         """
+        from .count import count_tokens
+
         settings = self.settings
         if not isinstance(counted, str):
             settings = check_call(chat_settings(settings), call)
-        return run(operations.count_tokens(self._session(settings), counted, tools))
+        return self._run(count_tokens(self._session(settings), counted, tools))
 
     def counter(self) -> TokenCounter:
         """The model's counter: counts texts, and bounds conversations, without network."""
-        return run(operations.counter(self._session()))
+        from .count import load_counter
+
+        session = self._session()
+        return self._run(load_counter(session, session.settings, session.model_name()))
 
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick.
 
         Sees a model that was pulled anew under the same name.
         """
-        return run(operations.warmup(self._session()))
+        return self._run(warmup(self._session()))
 
     def close(self) -> None:
         """Close the connections; the client connects again when it is used again."""
@@ -269,10 +276,12 @@ class OllamaClient(CommonClient["Transport"]):
     def __enter__(self) -> OllamaClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _run(self, logic: Coroutine[Any, Any, T]) -> T:
+        """The result of logic over this client's network; of the async twin the logic, to be awaited."""
+        return run(logic)
 
     def _transports_here(self) -> dict[tuple[int, tuple[Any, ...]], Transport]:
         return self._transports

@@ -12,22 +12,23 @@ from typing import Any
 
 from ..errors import InvalidRequestError, ProtocolError, ServerError
 from ..media.image import ImageUrl
-from ..settings.model import ChatSettings, ConnectionSettings
+from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..tokens.cache import TokenizerCache
 from ..tokens.counter import TokenCounter
 from ..tokens.probes import PROBES, PROBES_NAME
 from ..tokens.tokenizer import TokenCount, tokenizer_part_of_show
+from ..wire.json_reading import load_json
 from ..wire.messages import Message, Tool
+from ..wire.models import ModelInfo
 from ..wire.requests import chat_request, show_request
-from ..wire.responses import ModelInfo, load_json
-from .session import Session, think_name
+from .session import Session, chat_settings, think_name
 
-__all__ = ["count_conversation", "load_counter"]
+__all__ = ["count_conversation", "count_tokens", "load_counter"]
 
 _MAX_SHOW_BYTES = 32 * 1024 * 1024
 _MAX_SHOW_VALUES = 3_000_000
 """Of a verbose /api/show answer; the largest in use have 12 MiB and 1.3 million values. With these bounds and
-those of `Vocabulary`, reading one and building its tokenizer takes at most about 400 MB and 3 s of a core."""
+those of `Vocabulary`, reading one and building its tokenizer takes at most about 800 MB and 6 s of a core."""
 
 
 async def load_counter(
@@ -141,6 +142,17 @@ async def _render(
     info = shown.get("_debug_info") if isinstance(shown, dict) else None
     text = info.get("rendered_template") if isinstance(info, dict) else None
     return text if isinstance(text, str) else None
+
+
+async def count_tokens(
+    session: Session, counted: str | Sequence[Message], tools: Sequence[Tool] = ()
+) -> TokenCount:
+    """Tokens of a text, or of a conversation's whole prompt."""
+    settings = session.settings
+    if not isinstance(counted, str):
+        return await count_conversation(session, chat_settings(settings), counted, tools)
+    counter = await load_counter(session, settings, session.model_name(), probed=False)
+    return (counter.embedding if isinstance(settings, EmbeddingSettings) else counter.text)(counted)
 
 
 async def count_conversation(

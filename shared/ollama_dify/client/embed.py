@@ -1,33 +1,68 @@
-"""Embedding many texts: batches in flight together, every vector checked, the bad texts named."""
+"""Embedding many texts: batches in flight together, every vector checked, the bad texts named.
+
+A batch that fails over single texts is halved until the bad texts stand alone.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 
-from ..errors import ConfigurationError, EmbeddingError, ModelNotFoundError, OllamaError
+from ..errors import (
+    CapabilityError,
+    ConfigurationError,
+    ContextOverflowError,
+    EmbeddingError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OllamaError,
+    ServerError,
+)
 from ..language import _
 from ..settings.model import EmbeddingSettings
+from ..wire.requests import embed_request
 from ..wire.responses import EmbedResult
-from .embed_batch import Batch, Job, trouble_of
-from .prefixes import Kind, prefix_of, prefixes_of
+from ..wire.vectors import mean_vector, read_vectors
+from .prefixes import Kind, fingerprint, prefix_of, prefixes_of
 from .session import Session
+from .split_text import checked_texts, split_text
 
-__all__ = ["Kind", "Progress", "embed", "embedding_fingerprint", "fingerprint"]
+__all__ = ["Kind", "Progress", "embed", "embedding_fingerprint"]
 
 # Called with how many more texts are done, after each batch; one call at a time, but from any thread.
 Progress = Callable[[int], object]
 
+# A text's vector, or the error that is about this text alone.
+_Outcome = list[float] | OllamaError
+
+# What may be the fault of one text in a batch. limit, nan: the server says so. vectors, crash: it may as well
+# be the server, so a harmless text is tried before a text is blamed. "vectors" has the error's own words.
+_REASONS = {
+    "limit": "longer than the model's context",
+    "nan": "the model makes NaN or infinite numbers of it",
+    "crash": "the model's process fails on it, and on no short text ({error.message})",
+}
+_TOLD = {
+    "limit": r"too large to process",  # llama.cpp's server, for a text longer than its physical batch
+    "nan": r"\bNaN\b",
+    "crash": r"do embedding request|model runner has unexpectedly stopped",
+}
+
+_HARMLESS = "a"
 _SHOWN = 20
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# Bounds on an answer: numbers per vector, and bytes per number, of which Ollama writes some 14.
+_MOST_NUMBERS = 16_384
+_NUMBER_BYTES = 26
 
 
 async def embed(
     session: Session,
-    settings: EmbeddingSettings,
     texts: Sequence[str],
     *,
     kind: Kind | None = None,
@@ -37,55 +72,31 @@ async def embed(
     """The vectors of all texts, in order.
 
     Raises EmbeddingError naming the positions of texts without a usable vector and why, with the others'
-    vectors in its `partial` (or gives None for them with `skip_failed=True`). Empty texts are sent like all
-    others, since texts go as an array, in which the server has a vector for them; with `on_empty="error"`
-    they are found before anything is sent. What is no text's fault ends the call: nothing more is asked, and
-    what is done is in `partial`.
+    vectors in its `partial` (or gives None for them with `skip_failed=True`). What is no text's fault ends
+    the call, with what is done in `partial`.
     """
-    prefix = prefix_of(settings, kind)
-    texts = _checked_list(texts)
-    reasons = _unsendable(texts, may_be_empty=settings.on_empty == "embed")
+    settings, texts = _checked(session.settings), checked_texts("embed", "text", texts)
+    call = _Call(session, settings, texts, prefix_of(settings, kind), progress)
+    reasons = call.unsendable()
     if reasons and not skip_failed:
-        raise _failure(settings, reasons, len(texts))
-    positions: Sequence[int] = range(len(texts))
-    if reasons:
-        positions = [index for index in positions if index not in reasons]
+        raise call.failure(reasons)
+    sent = [index for index in range(len(texts)) if index not in reasons]
     size = settings.batch_size
-    parts = [positions[start : start + size] for start in range(0, len(positions), size)]
-    job = Job(session, settings, prefix)
-    batches = [Batch(job, [texts[index] for index in part]) for part in parts]
-    advance = _one_at_a_time(progress)
-    if reasons:
-        advance(len(reasons))
-    if batches:
-        jobs = [partial(_settled, batch, advance) for batch in batches]
+    jobs = [partial(call.batch, sent[start : start + size]) for start in range(0, len(sent), size)]
+    try:
+        call.advance(len(reasons))
         await session.network.gather(jobs, settings.max_concurrency)
-    return _gathered(job, len(texts), parts, batches, reasons, skip_failed=skip_failed)
+    except OllamaError as error:
+        if error.partial is None and any(call.vectors()):
+            error.partial = call.vectors()
+        raise
+    return call.result(reasons, skip_failed=skip_failed)
 
 
-def fingerprint(settings: EmbeddingSettings, digest: str, dimension: int) -> str:
-    """A short name for all that decides what vectors mean: store it beside an index, compare before using it.
-
-    Letters, digits and hyphens, so that it may be part of a file's name or of a key in a store.
-    Same model digest, dimension, query and document prefixes and overflow policy (with the context size where
-    that decides what is cut or split) give the same text on every machine; anything else another.
-    """
-    query, document = prefixes_of(settings)
-    parts = {
-        "digest": digest.lower().removeprefix("sha256:"),
-        "dimension": dimension,
-        "query_prefix": query,
-        "document_prefix": document,
-        "overflow": settings.overflow,
-        "context_size": None if settings.overflow == "error" else settings.context_size,
-    }
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return f"ollama-dify-1-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-
-
-async def embedding_fingerprint(session: Session, settings: EmbeddingSettings) -> str:
+async def embedding_fingerprint(session: Session) -> str:
     """The `fingerprint` of the model as the server has it now; embeds one short text for the dimension."""
-    prefixes_of(settings)
+    settings = _checked(session.settings)
+    prefixes_of(settings)  # raises where they are not known
     session.cache.digests.clear()  # the model may have been pulled anew
     info = await session.model_info(settings.model)
     if info.digest is None:
@@ -94,120 +105,280 @@ async def embedding_fingerprint(session: Session, settings: EmbeddingSettings) -
             model=settings.model,
             hint=_("Get it with: ollama pull {model}").format(model=settings.model),
         )
-    (vector,) = await Batch(Job(session, settings, prefix=""), ["a"]).embed(["a"])
+    (vector,) = await _Call(session, settings).embed([_HARMLESS])
     if isinstance(vector, OllamaError):
         raise vector
     return fingerprint(settings, info.digest, len(vector))
 
 
-async def _settled(batch: Batch, advance: Callable[[int], None]) -> None:
-    try:
-        await batch.run()
-    except OllamaError as error:
-        if batch.job.stopped is None:
-            batch.job.stopped = error
-    else:
-        advance(len(batch.texts))
-
-
-def _one_at_a_time(progress: Progress | None) -> Callable[[int], None]:
-    if progress is None:
-        return lambda done: None
-    lock = threading.Lock()
-
-    def advance(done: int) -> None:
-        with lock:
-            progress(done)
-
-    return advance
-
-
-def _checked_list(texts: Iterable[str]) -> list[str]:
-    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+def _checked(settings: object) -> EmbeddingSettings:
+    if not isinstance(settings, EmbeddingSettings):
         raise ConfigurationError(
-            f"embed() takes a list of texts, not {type(texts).__name__}; for one text pass [text]."
+            "embed() needs EmbeddingSettings; make the client from settings.for_embedding(model)."
         )
-    listed = list(texts)
-    for index, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise ConfigurationError(
-                f"Text {index} is of type {type(text).__name__}; embed() takes texts (str) only."
-            )
-    return listed
+    return settings
 
 
-def _unsendable(texts: Sequence[str], *, may_be_empty: bool) -> dict[int, str]:
-    """Positions of texts that are not worth sending, and why."""
-    reasons = {}
-    for index, text in enumerate(texts):
-        if not may_be_empty and not text.strip():
-            reasons[index] = "empty"
-        elif not text.isascii() and not _is_unicode(text):
-            reasons[index] = "a lone surrogate, which is not valid Unicode"
-    return reasons
+def _trouble_of(outcome: object) -> str | None:
+    """Whether an error may be about single texts; None for one that halving cannot help, and for a vector."""
+    if isinstance(outcome, ContextOverflowError):
+        return "limit"
+    if isinstance(outcome, EmbeddingError):
+        return "vectors"
+    if isinstance(outcome, CapabilityError) or not isinstance(outcome, InvalidRequestError | ServerError):
+        return None
+    return next((trouble for trouble, told in _TOLD.items() if re.search(told, outcome.message)), None)
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+@dataclass(slots=True)
+class _Call:
+    """One call of `embed`; positions are those of `texts`.
 
+    outcomes: of the texts so far. shortened: positions of texts that were cut or split. costs: tokens and
+    nanoseconds (total, loading) of each request.
+    """
 
-def _gathered(
-    job: Job,
-    count: int,
-    parts: Sequence[Sequence[int]],
-    batches: Sequence[Batch],
-    reasons: dict[int, str],
-    *,
-    skip_failed: bool,
-) -> EmbedResult:
-    """The batches as one result. Raises what stopped them, or what is wrong with texts."""
-    vectors: list[list[float] | None] = [None] * count
-    errors: dict[int, OllamaError] = {}
-    for part, batch in zip(parts, batches, strict=True):
-        for index, outcome in zip(part, batch.outcomes, strict=False):  # one that was stopped has none
-            if isinstance(outcome, OllamaError):
-                errors[index] = outcome
+    session: Session
+    settings: EmbeddingSettings
+    texts: Sequence[str] = ()
+    prefix: str = ""
+    progress: Progress | None = None
+    outcomes: dict[int, _Outcome] = field(default_factory=dict)
+    shortened: list[int] = field(default_factory=list)
+    costs: list[tuple[int, int, int]] = field(default_factory=list)
+    model: str = ""
+    # An interrupt cannot leave it taken for others: Python interrupts the main thread alone, and the main
+    # thread takes it only where no worker of this call runs.
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def advance(self, done: int) -> None:
+        if self.progress is not None and done:
+            with self.lock:
+                self.progress(done)
+
+    def unsendable(self) -> dict[int, str]:
+        """Positions of texts that are not worth sending, and why."""
+        reasons = {}
+        for index, text in enumerate(self.texts):
+            if self.settings.on_empty == "error" and not text.strip():
+                reasons[index] = "empty"
+            elif not text.isascii() and _SURROGATE.search(text):
+                reasons[index] = "a lone surrogate, which is not valid Unicode"
+        return reasons
+
+    async def batch(self, positions: Sequence[int]) -> None:
+        """Embed these texts. Raises what is no text's fault.
+
+        Texts over the limit are found by the server's refusal, which costs milliseconds; only they are cut
+        or split, so it is known which.
+        """
+        outcomes, overflow = self.outcomes, self.settings.overflow
+        outcomes.update(
+            zip(positions, await self.embed([self.texts[index] for index in positions]), strict=True)
+        )
+        over = [index for index in positions if _trouble_of(outcomes[index]) == "limit"]
+        if over and overflow == "truncate":
+            cut = await self.embed([self.texts[index] for index in over], cut=True)
+            outcomes.update(zip(over, cut, strict=True))
+        elif overflow == "split":
+            for index in over:
+                outcomes[index] = await self._averaged(self.texts[index], outcomes[index])
+        self.shortened += [index for index in over if not isinstance(outcomes[index], OllamaError)]
+        self.advance(len(positions))
+
+    async def embed(self, texts: Sequence[str], *, cut: bool = False, first: bool = True) -> list[_Outcome]:
+        """The outcome of each text. cut: whether the server may cut. first: no larger batch failed before.
+
+        Raises what is no text's fault. Between the whole batch and the single text nothing dubious is
+        retried: halving it again asks again.
+        """
+        alone = len(texts) == 1
+        try:
+            return await self._ask(texts, cut=cut, patient=first or alone)
+        except OllamaError as error:
+            trouble = _trouble_of(error)
+            if trouble is None:
+                raise
+            failure = error.with_traceback(None)  # it is kept, and its frames would hold the batch
+        if (first and trouble == "vectors") or ((first or alone) and trouble == "crash"):
+            await self._check_server(failure)
+        # It is the texts, so what their retries cost says nothing about the server.
+        for _retry in range(failure.attempts - 1):
+            self.session.budget.refund(retried=True)
+        if alone:
+            return [failure]
+        middle = (len(texts) + 1) // 2
+        left = await self.embed(texts[:middle], cut=cut, first=False)
+        return left + await self.embed(texts[middle:], cut=cut, first=False)
+
+    async def _ask(self, texts: Sequence[str], *, cut: bool = False, patient: bool = True) -> list[_Outcome]:
+        """One request, retried. patient: also what may be a text's fault."""
+        settings = self.settings
+        request = embed_request(settings, [self.prefix + text for text in texts] if self.prefix else texts)
+        request = replace(request, body={**(request.body or {}), "truncate": cut})
+        limit = len(texts) * _MOST_NUMBERS * _NUMBER_BYTES + 65_536
+
+        async def attempt() -> EmbedResult:
+            try:
+                answer = await self.session.network.send(request, limit)
+                result = read_vectors(answer.body, len(texts))
+            except OllamaError as error:
+                if not patient and _trouble_of(error) is not None:
+                    error.retryable = False
+                raise
+            if settings.dimensions not in (None, result.dimension):  # servers ignore it in silence
+                raise CapabilityError(
+                    f"The model {settings.model!r} ignores dimensions={settings.dimensions}: "
+                    f"its vectors have {result.dimension} numbers.",
+                    model=settings.model,
+                    hint="Leave dimensions unset, or choose a model that can shorten its vectors "
+                    "(nomic-embed-text v1.5, embeddinggemma, qwen3-embedding).",
+                )
+            return result
+
+        result = await self.session.retried(attempt)
+        self.model = result.model or self.model
+        self.costs.append((result.input_tokens, result.total_duration or 0, result.load_duration or 0))
+        return list[_Outcome](vector for vector in result.vectors if vector is not None)
+
+    async def _check_server(self, failure: OllamaError) -> None:
+        """Raise the failure unless the server can embed a harmless text.
+
+        Paid from the retry budget, so that a dead server is not asked twice as often.
+        """
+        budget = self.session.budget
+        tried = budget.take()
+        if tried:
+            try:
+                await self._ask([_HARMLESS])
+            except OllamaError as error:
+                if _trouble_of(error) is None:
+                    raise
             else:
-                vectors[index] = outcome
-    if job.stopped is not None:
-        if job.stopped.partial is None and any(vector is not None for vector in vectors):
-            job.stopped.partial = vectors
-        raise job.stopped
-    reasons = {**reasons, **{index: _reason(error) for index, error in errors.items()}, **_odd(vectors)}
-    for index in reasons:
-        vectors[index] = None
-    if reasons and not skip_failed:
-        raise _failure(job.settings, reasons, count, vectors, list(errors.values())) from next(
-            iter(errors.values()), None
+                budget.refund(retried=True)
+                return
+        if not isinstance(failure, EmbeddingError):
+            raise failure
+        raise EmbeddingError(
+            f"{failure.message}{f', and no better for the text {_HARMLESS!r}' if tried else ''}.",
+            model=self.settings.model,
+            attempts=failure.attempts,
+            hint="This is the fault of the server or the model, not of a text: see the server's log, restart "
+            f"it, or get the model again: ollama pull {self.settings.model}",
         )
-    return EmbedResult(
-        vectors,
-        next((batch.model for batch in batches if batch.model), job.settings.model),
-        sum(batch.input_tokens for batch in batches),
-        sum(batch.total_duration for batch in batches),
-        sum(batch.load_duration for batch in batches),
-        truncated=_positions(parts, [batch.truncated for batch in batches]),
-        split=_positions(parts, [batch.split for batch in batches]),
-        failed=tuple(sorted(reasons)),
-        reasons=dict(sorted(reasons.items())),
-    )
 
+    async def _averaged(self, text: str, failure: _Outcome) -> _Outcome:
+        """The mean of a long text's pieces, weighted by their length, as a unit vector."""
+        pieces = await self._pieces(text, failure)
+        if isinstance(pieces, OllamaError):
+            return pieces
+        weights, vectors = zip(*pieces, strict=True)
+        if len({len(vector) for vector in vectors}) > 1:
+            return EmbeddingError("Its pieces have vectors of different lengths")
+        mean = mean_vector(vectors, weights)
+        return EmbeddingError("The vectors of its pieces cancel each other out") if mean is None else mean
 
-def _positions(parts: Sequence[Sequence[int]], found: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """Positions within batches as positions in the caller's list."""
-    return tuple(part[index] for part, indexes in zip(parts, found, strict=True) for index in indexes)
+    async def _pieces(self, text: str, failure: _Outcome) -> list[tuple[int, list[float]]] | OllamaError:
+        """Lengths and vectors of the pieces of a text that was refused whole, or why a piece has none.
+
+        The size is halved until the server takes the first piece; the others are cut to the same size and
+        go in batches, and one that is refused all the same is halved further.
+        """
+        size = len(text)
+        while size > 1 and _trouble_of(failure) == "limit":
+            size = (size + 1) // 2
+            pieces = (piece for piece in split_text(text, size) if not piece.isspace())
+            head = next(pieces, "")
+            if not head:
+                break
+            failure = (await self.embed([head]))[0]
+        if isinstance(failure, OllamaError):
+            return failure
+        found = [(len(head), failure)]
+        while batch := list(islice(pieces, self.settings.batch_size)):
+            for piece, outcome in zip(batch, await self.embed(batch), strict=True):
+                if not isinstance(outcome, OllamaError):
+                    found.append((len(piece), outcome))
+                    continue
+                deeper = await self._pieces(piece, outcome)
+                if isinstance(deeper, OllamaError):
+                    return deeper
+                found += deeper
+        return found
+
+    def vectors(self) -> list[list[float] | None]:
+        """The vectors so far."""
+        found = map(self.outcomes.get, range(len(self.texts)))
+        return [None if isinstance(outcome, OllamaError) else outcome for outcome in found]
+
+    def result(self, reasons: dict[int, str], *, skip_failed: bool) -> EmbedResult:
+        """What the batches gave. reasons: why texts were not sent. Raises what is wrong with texts."""
+        vectors = self.vectors()
+        errors = {
+            index: outcome
+            for index, outcome in sorted(self.outcomes.items())
+            if isinstance(outcome, OllamaError)
+        }
+        reasons = {**reasons, **{index: _reason(error) for index, error in errors.items()}, **_odd(vectors)}
+        for index in reasons:
+            vectors[index] = None
+        if reasons and not skip_failed:
+            raise self.failure(reasons, vectors, list(errors.values())) from next(iter(errors.values()), None)
+        tokens, total, loading = map(sum, zip((0, 0, 0), *self.costs, strict=True))
+        shortened = tuple(sorted(self.shortened))
+        return EmbedResult(
+            vectors,
+            self.model or self.settings.model,
+            tokens,
+            total,
+            loading,
+            truncated=shortened if self.settings.overflow == "truncate" else (),
+            split=shortened if self.settings.overflow == "split" else (),
+            failed=tuple(sorted(reasons)),
+            reasons=dict(sorted(reasons.items())),
+        )
+
+    def failure(
+        self,
+        reasons: Mapping[int, str],
+        vectors: list[list[float] | None] | None = None,
+        errors: Sequence[OllamaError] = (),
+    ) -> EmbeddingError:
+        """The error for texts without a vector: every position, and why, those of one reason together."""
+        indexes = tuple(sorted(reasons))
+        by_reason: dict[str, list[int]] = {}
+        for index in indexes:
+            by_reason.setdefault(reasons[index], []).append(index)
+        lines = []
+        for reason, positions in by_reason.items():
+            more = f" and {len(positions) - _SHOWN} more" if len(positions) > _SHOWN else ""
+            listed = ", ".join(map(str, positions[:_SHOWN]))
+            lines.append(f"{'text' if len(positions) == 1 else 'texts'} {listed}{more}: {reason}")
+        hint = (
+            "Leave these texts out (their positions are in the error's `indexes`), or call "
+            "embed(texts, skip_failed=True), which gives None in their place."
+        )
+        if vectors is not None:
+            hint = f"The other vectors are in the error's `partial`. {hint}"
+        if any(_trouble_of(error) == "limit" for error in errors):
+            hint = f'Shorten what is too long, or set overflow="split" (averaged) or "truncate". {hint}'
+        message = f"No usable vector for {len(indexes)} of {len(self.texts)} texts ({'; '.join(lines)})."
+        return EmbeddingError(
+            message.replace("\n", " "),
+            indexes=indexes,
+            partial=vectors,
+            model=self.settings.model,
+            status=errors[0].status if errors else None,
+            url=errors[0].url if errors else None,
+            attempts=max((error.attempts for error in errors), default=0),
+            hint=hint,
+        )
 
 
 def _odd(vectors: Sequence[list[float] | None]) -> dict[int, str]:
     """Positions of vectors that are not as long as most: they cannot share an index."""
     lengths = Counter(len(vector) for vector in vectors if vector is not None)
-    if len(lengths) < 2:
-        return {}
-    usual = lengths.most_common(1)[0][0]
+    usual = lengths.most_common(1)[0][0] if lengths else 0
     return {
         index: f"{len(vector)} numbers where most have {usual} (was the model replaced meanwhile?)"
         for index, vector in enumerate(vectors)
@@ -217,50 +388,5 @@ def _odd(vectors: Sequence[list[float] | None]) -> dict[int, str]:
 
 def _reason(error: OllamaError) -> str:
     """Why a text has no vector, short."""
-    trouble = trouble_of(error)
-    if trouble == "limit":
-        return "longer than the model's context"
-    if trouble == "nan":
-        return "the model makes NaN or infinite numbers of it"
-    if trouble == "crash":
-        return f"the model's process fails on it, and on no short text ({error.message})"
-    return error.message[:1].lower() + error.message[1:]
-
-
-def _failure(
-    settings: EmbeddingSettings,
-    reasons: Mapping[int, str],
-    count: int,
-    vectors: list[list[float] | None] | None = None,
-    errors: Sequence[OllamaError] = (),
-) -> EmbeddingError:
-    """The error for texts without a vector: every position, and why, those of one reason together."""
-    indexes = tuple(sorted(reasons))
-    by_reason: dict[str, list[int]] = {}
-    for index in indexes:
-        by_reason.setdefault(reasons[index], []).append(index)
-    lines = []
-    for reason, positions in by_reason.items():
-        more = f" and {len(positions) - _SHOWN} more" if len(positions) > _SHOWN else ""
-        listed = ", ".join(map(str, positions[:_SHOWN]))
-        lines.append(f"{'text' if len(positions) == 1 else 'texts'} {listed}{more}: {reason}")
-    hints = []
-    if any(trouble_of(error) == "limit" for error in errors):
-        hints.append('Shorten what is too long, or set overflow="split" (pieces, averaged) or "truncate".')
-    if vectors is not None:
-        hints.append("The other vectors are in the error's `partial`.")
-    hints.append(
-        "Leave these texts out (their positions are in the error's `indexes`), or call "
-        "embed(texts, skip_failed=True), which gives None in their place."
-    )
-    first = errors[0] if errors else None
-    return EmbeddingError(
-        f"No usable vector for {len(indexes)} of {count} texts ({'; '.join(lines)}).".replace("\n", " "),
-        indexes=indexes,
-        partial=vectors,
-        model=settings.model,
-        status=None if first is None else first.status,
-        url=None if first is None else first.url,
-        attempts=max((error.attempts for error in errors), default=0),
-        hint=" ".join(hints),
-    )
+    known = _REASONS.get(_trouble_of(error) or "")
+    return error.message[:1].lower() + error.message[1:] if known is None else known.format(error=error)

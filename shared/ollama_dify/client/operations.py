@@ -1,45 +1,34 @@
-"""What both clients share: their making and their streams, and what they do beside answering.
-
-A chat neither counts nor embeds, so what does is imported by the calls that need it.
-"""
+"""What both clients share: their making and their streams, warming up and pulling."""
 
 from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundError, OllamaError
 from ..language import _
-from ..settings.model import ConnectionSettings, EmbeddingSettings, RerankSettings
+from ..settings.model import ConnectionSettings, EmbeddingSettings, ModelSettings
 from ..transport.network import CancelToken
+from ..wire.json_reading import load_json
 from ..wire.messages import Message, Tool
+from ..wire.models import ModelInfo
 from ..wire.requests import Prompt, WireRequest, check_call, load_request
-from ..wire.responses import ChatResult, EmbedResult, ModelInfo, RerankResult, load_json
-from ..wire.server_errors import ServerMessage, error_in_stream
+from ..wire.responses import ChatResult
+from ..wire.server_errors import error_in_stream
 from ..wire.streaming import ChatDecoder, LineSplitter
 from .request import Asked, Request
 from .session import ModelCache, Session, chat_settings
-
-if TYPE_CHECKING:
-    from ..tokens.counter import TokenCounter
-    from ..tokens.tokenizer import TokenCount
-    from .embed import Kind, Progress
 
 __all__ = [
     "CommonClient",
     "CommonStream",
     "PullDecoder",
     "PullProgress",
-    "count_tokens",
-    "counter",
-    "embed",
-    "embedding_fingerprint",
     "mark_begun",
     "pull_request",
-    "rerank",
     "warmup",
 ]
 
@@ -48,11 +37,12 @@ T = TypeVar("T")
 
 
 class CommonStream(Generic[G]):
-    """A streamed answer. chunks: the generator that sends the request and gives the answer's chunks."""
+    """A streamed answer. start: makes the generator that sends the request and gives the answer's chunks."""
 
-    def __init__(self, chunks: G, begun: list[ChatDecoder], token: CancelToken) -> None:
-        self._begun = begun
-        self._token = token
+    def __init__(self, start: Callable[[list[ChatDecoder], CancelToken], G]) -> None:
+        self._begun: list[ChatDecoder] = []
+        self._token = CancelToken()
+        chunks = start(self._begun, self._token)
         # The generator holds no reference to this object, so it is closed when the loop that holds it ends.
         self._chunks: G | None = chunks
         self._known = weakref.ref(chunks)
@@ -80,10 +70,9 @@ def mark_begun(error: OllamaError, decoder: ChatDecoder) -> None:
 class CommonClient(Generic[T]):
     """The settings of a client, its transports, and what was looked up. T: the transport."""
 
-    def __init__(self, settings: ConnectionSettings, *, caches: dict[str, ModelCache] | None = None) -> None:
-        """caches: of a twin client, to share what it looked up."""
+    def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
-        self._caches = {} if caches is None else caches
+        self._caches: dict[str, ModelCache] = {}
 
     @property
     def cache(self) -> ModelCache:
@@ -147,85 +136,24 @@ class CommonClient(Generic[T]):
         raise NotImplementedError
 
 
-async def counter(session: Session, *, probed: bool = True, fresh: bool = False) -> TokenCounter:
-    """The counter of the settings' model; see `load_counter`."""
-    from .count import load_counter
-
-    return await load_counter(session, session.settings, session.model_name(), probed=probed, fresh=fresh)
-
-
-async def count_tokens(
-    session: Session, counted: str | Sequence[Message], tools: Sequence[Tool] = ()
-) -> TokenCount:
-    """Tokens of a text, or of a conversation's whole prompt."""
-    if isinstance(counted, str):
-        found = await counter(session, probed=False)
-        return (
-            found.embedding(counted)
-            if isinstance(session.settings, EmbeddingSettings)
-            else found.text(counted)
-        )
-    from .count import count_conversation
-
-    return await count_conversation(session, chat_settings(session.settings), counted, tools)
-
-
-async def embed(
-    session: Session,
-    texts: Sequence[str],
-    *,
-    kind: Kind | None = None,
-    progress: Progress | None = None,
-    skip_failed: bool = False,
-) -> EmbedResult:
-    """The vectors of texts, in order."""
-    from .embed import embed
-
-    settings = _embedding_settings(session.settings)
-    return await embed(session, settings, texts, kind=kind, progress=progress, skip_failed=skip_failed)
-
-
-async def embedding_fingerprint(session: Session) -> str:
-    """A short name for all that decides what vectors mean."""
-    from .embed import embedding_fingerprint
-
-    return await embedding_fingerprint(session, _embedding_settings(session.settings))
-
-
-async def rerank(session: Session, query: str, documents: Sequence[str]) -> RerankResult:
-    """How relevant each document is to the query."""
-    if not isinstance(session.settings, RerankSettings):
-        raise ConfigurationError(
-            "rerank() needs RerankSettings; make the client from settings.for_rerank(model)."
-        )
-    from .rerank import rerank
-
-    return await rerank(session, session.settings, query, documents)
-
-
 async def warmup(session: Session) -> ModelInfo:
     """Look up the model, get its vocabulary, and have the server load it with these settings.
 
     The model may have been pulled anew under its name, so its digest is asked for again, and what is cached
     for counting is replaced.
     """
+    from .count import load_counter
+
     session.cache.digests.clear()
     info = await session.model_info()
-    await counter(session, fresh=True)
+    await load_counter(session, session.settings, session.model_name(), fresh=True)
     if isinstance(session.settings, EmbeddingSettings):
+        from .embed import embed
+
         await embed(session, ["warm up"], kind="document")
     else:
-        own = session.settings
-        await session.fetch(load_request(own if isinstance(own, RerankSettings) else chat_settings(own)))
+        await session.fetch(load_request(cast(ModelSettings, session.settings)))
     return info
-
-
-def _embedding_settings(settings: ConnectionSettings) -> EmbeddingSettings:
-    if not isinstance(settings, EmbeddingSettings):
-        raise ConfigurationError(
-            "embed() needs EmbeddingSettings; make the client from settings.for_embedding(model)."
-        )
-    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +196,7 @@ class PullDecoder:
     def _read(self, line: bytes) -> PullProgress:
         value: Any = load_json(line)
         if not isinstance(value, dict) or "error" in value:
-            raise self._error(value)
+            raise self._error(value, line)
         status = str(value.get("status", ""))
         self._done = self._done or status == "success"
         numbers = [value.get(key) for key in ("total", "completed")]
@@ -276,7 +204,7 @@ class PullDecoder:
         digest = value.get("digest")
         return PullProgress(status, digest if isinstance(digest, str) else None, total, completed)
 
-    def _error(self, value: Any) -> OllamaError:
+    def _error(self, value: Any, line: bytes) -> OllamaError:
         text = str(value.get("error")) if isinstance(value, dict) else ""
         if "file does not exist" in text:
             return ModelNotFoundError(
@@ -284,7 +212,7 @@ class PullDecoder:
                 model=self._model,
                 hint=_("Check the name: models are listed at https://ollama.com/library"),
             )
-        return error_in_stream(ServerMessage(text, {}), model=self._model)
+        return error_in_stream(line, model=self._model)
 
 
 def pull_request(settings: ConnectionSettings, model: str | None) -> WireRequest:

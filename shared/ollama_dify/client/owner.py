@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, PrivateAttr
 
 from ..settings.model import ConnectionSettings, ModelSettings
-from ..wire.responses import ModelInfo
+from ..wire.models import ModelInfo
 from .asynchronous import AsyncOllamaClient
 from .blocking import OllamaClient
 
@@ -34,28 +33,25 @@ class ClientOwner(BaseModel):
     `class ChatOllamaDify(BaseChatModel, ClientOwner, ChatSettings)`.
     """
 
-    _sync_client: OllamaClient | None = PrivateAttr(default=None)
-    _awaited_client: AsyncOllamaClient | None = PrivateAttr(default=None)
+    _clients: tuple[OllamaClient, AsyncOllamaClient] | None = PrivateAttr(default=None)
+
+    def _both(self) -> tuple[OllamaClient, AsyncOllamaClient]:
+        if self._clients is None:
+            settings = cast(ConnectionSettings, self)
+            client, twin = OllamaClient(settings), AsyncOllamaClient(settings)
+            twin._caches = client._caches
+            self._clients = client, twin
+        return self._clients
 
     @property
     def client(self) -> OllamaClient:
         """The client of this object's settings, for calls the framework has no word for."""
-        if self._sync_client is None:
-            twin = self._awaited_client
-            self._sync_client = OllamaClient(
-                cast(ConnectionSettings, self), caches=None if twin is None else twin._caches
-            )
-        return self._sync_client
+        return self._both()[0]
 
     @property
     def async_client(self) -> AsyncOllamaClient:
         """The async twin of `client`."""
-        if self._awaited_client is None:
-            twin = self._sync_client
-            self._awaited_client = AsyncOllamaClient(
-                cast(ConnectionSettings, self), caches=None if twin is None else twin._caches
-            )
-        return self._awaited_client
+        return self._both()[1]
 
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick.
@@ -70,8 +66,7 @@ class ClientOwner(BaseModel):
 
     def known_model(self) -> ModelInfo | None:
         """What the server said of the model, if it was asked already; cached only, no network."""
-        client = self._sync_client or self._awaited_client
-        return None if client is None else client.cache.model(cast(ModelSettings, self).model)
+        return None if self._clients is None else self.client.cache.model(cast(ModelSettings, self).model)
 
     def counter(self) -> TokenCounter:
         """The model's token counter; the first time this asks the server.
@@ -109,53 +104,44 @@ class ClientOwner(BaseModel):
 
     def share_clients(self, copy: _A) -> _A:
         """Have a copy of this object use its connections; gives the copy."""
-        copy._sync_client, copy._awaited_client = self.client, self.async_client
+        copy._clients = self._both()
         return copy
 
     def close(self) -> None:
         """Close the sync connections; the object connects again when it is used again."""
-        if self._sync_client is not None:
-            self._sync_client.close()
+        if self._clients is not None:
+            self.client.close()
 
     async def aclose(self) -> None:
         """Close this event loop's connections."""
-        if self._awaited_client is not None:
-            await self._awaited_client.aclose()
+        if self._clients is not None:
+            await self.async_client.aclose()
 
     def __enter__(self: _A) -> _A:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     async def __aenter__(self: _A) -> _A:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        private = {**(state.get("__pydantic_private__") or {}), "_sync_client": None, "_awaited_client": None}
+        private = {**(state.get("__pydantic_private__") or {}), "_clients": None}
         return {**state, "__pydantic_private__": private}
 
     def __copy__(self: _A) -> _A:
-        return self._disconnected(super().__copy__())
+        copy = super().__copy__()
+        copy._clients = None
+        return copy
 
     def __deepcopy__(self: _A, memo: dict[int, Any] | None = None) -> _A:
-        mine = self._sync_client, self._awaited_client
-        # Locks and sockets cannot be copied, and a copy has no use for them.
-        self._sync_client = self._awaited_client = None
+        mine, self._clients = self._clients, None  # locks and sockets cannot be copied
         try:
             return super().__deepcopy__(memo)
         finally:
-            self._sync_client, self._awaited_client = mine
-
-    @staticmethod
-    def _disconnected(copy: _A) -> _A:
-        copy._sync_client = copy._awaited_client = None
-        return copy
+            self._clients = mine

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import Literal
 
 from ..errors import ConfigurationError
 from ..settings.model import EmbeddingSettings
 
-__all__ = ["FAMILIES", "Kind", "name_to_search", "prefix_of", "prefixes_of"]
+__all__ = ["FAMILIES", "Kind", "fingerprint", "name_to_search", "prefix_of", "prefixes_of"]
 
 Kind = Literal["query", "document"]
 
@@ -94,6 +96,26 @@ def prefix_of(settings: EmbeddingSettings, kind: Kind | None) -> str:
             )
         return ""
     return query if kind == "query" else document
+
+
+def fingerprint(settings: EmbeddingSettings, digest: str, dimension: int) -> str:
+    """A short name for all that decides what vectors mean: store it beside an index, compare before using it.
+
+    Letters, digits and hyphens, so that it may be part of a file's name or of a key in a store.
+    Same model digest, dimension, query and document prefixes and overflow policy (with the context size where
+    that decides what is cut or split) give the same text on every machine; anything else another.
+    """
+    query, document = prefixes_of(settings)
+    parts = {
+        "digest": digest.lower().removeprefix("sha256:"),
+        "dimension": dimension,
+        "query_prefix": query,
+        "document_prefix": document,
+        "overflow": settings.overflow,
+        "context_size": None if settings.overflow == "error" else settings.context_size,
+    }
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return f"ollama-dify-1-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def name_to_search(model: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..errors import CapabilityError, ConfigurationError, ContextOverflowError
@@ -14,7 +15,7 @@ from ..wire.responses import RerankResult, Usage
 from ..wire.streaming import ChatDecoder
 from .rerank_prompts import format_of, yes_share
 from .session import Session
-from .split_text import split_text
+from .split_text import checked_texts, split_text
 from .trim import with_report
 
 __all__ = ["rerank"]
@@ -25,77 +26,59 @@ logger = logging.getLogger("ollama_dify")
 _CHARS_PER_TOKEN = 4
 
 
-async def rerank(
-    session: Session, settings: RerankSettings, query: str, documents: Sequence[str]
-) -> RerankResult:
+async def rerank(session: Session, query: str, documents: Sequence[str]) -> RerankResult:
     """How relevant each document is to the query.
 
     Every document is sent whole. Those that the server refuses as too long are cut or split as `overflow`
     says, so that nothing is counted for the others.
     """
-    texts = _checked(settings, query, documents)
+    settings = session.settings
+    if not isinstance(settings, RerankSettings):
+        raise ConfigurationError(
+            "rerank() needs RerankSettings; make the client from settings.for_rerank(model)."
+        )
+    if not isinstance(query, str) or not query.strip():
+        raise ConfigurationError("rerank() needs a query that is a text and not empty.")
+    texts = checked_texts("rerank", "document", documents)
+    for index, text in enumerate(texts):
+        encode({"query": query, f"document {index}": text})
     known = format_of(settings.model)
     ask = partial(known.ask, settings, query)
+    ask("")  # raises for an instruction without a place
     scores: list[list[float]] = [[] for _ in texts]
     usages: list[Usage] = []
-    pieces = list(enumerate(texts))
+    last = partial(with_report, context_size=settings.context_size, may_cut=False)
+    decoder = partial(ChatDecoder, generated=True, model=settings.model, last=last)
 
-    async def judge(index: int, text: str) -> float | ContextOverflowError | None:
+    async def judge(index: int, text: str) -> ContextOverflowError | None:
+        """Add the probability of yes to `scores`; nothing where the model says neither yes nor no."""
         try:
-            return await _judge(session, settings, ask(text), usages, (known.yes, known.no))
+            result = await session.complete(rerank_request(settings, ask(text)), decoder)
         except ContextOverflowError as error:
             if settings.overflow == "error":
                 _name(error, index, settings)
                 raise
             return error.with_traceback(None)
+        if not result.logprobs and (result.text or result.thinking):
+            raise CapabilityError(
+                f"The server answered for {settings.model!r} without log probabilities, which reranking "
+                "reads.",
+                model=settings.model,
+                hint="They need Ollama 0.12.11 or newer, and a model that runs on the server itself: "
+                "update it.",
+            )
+        usages.append(result.usage)
+        share = yes_share(result.logprobs, known.yes, known.no)
+        scores[index] += [] if share is None else [share]
+        return None
 
+    pieces = list(enumerate(texts))
     while pieces:
         jobs = [partial(judge, index, text) for index, text in pieces]
-        outcomes = await session.network.gather(jobs, settings.max_concurrency)
-        over = []
-        for (index, text), outcome in zip(pieces, outcomes, strict=True):
-            if isinstance(outcome, ContextOverflowError):
-                over.append((index, text, outcome))
-            elif outcome is not None:
-                scores[index].append(outcome)
+        refused = await session.network.gather(jobs, settings.max_concurrency)
+        over = [(index, text, error) for (index, text), error in zip(pieces, refused, strict=True) if error]
         pieces = await _smaller(session, settings, ask, over) if over else []
     return _ranked(settings, scores, usages)
-
-
-def _checked(settings: RerankSettings, query: str, documents: Iterable[str]) -> list[str]:
-    """The documents. Raises before anything is sent for what cannot be asked."""
-    if not isinstance(query, str) or not query.strip():
-        raise ConfigurationError("rerank() needs a query that is a text and not empty.")
-    if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
-        raise ConfigurationError(
-            f"rerank() takes a list of documents, not {type(documents).__name__}; for one text pass [text]."
-        )
-    texts = list(documents)
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ConfigurationError(
-                f"Document {index} is of type {type(text).__name__}; rerank() takes texts (str) only."
-            )
-        encode({"query": query, f"document {index}": text})
-    format_of(settings.model).ask(settings, query, "")
-    return texts
-
-
-async def _judge(
-    session: Session, settings: RerankSettings, prompt: Prompt, usages: list[Usage], words: tuple[str, str]
-) -> float | None:
-    """The probability of yes; None where the model says neither yes nor no."""
-    last = partial(with_report, context_size=settings.context_size, may_cut=False)
-    decoder = partial(ChatDecoder, generated=True, model=settings.model, last=last)
-    result = await session.complete(rerank_request(settings, prompt), decoder)
-    if not result.logprobs and (result.text or result.thinking):
-        raise CapabilityError(
-            f"The server answered for {settings.model!r} without log probabilities, which reranking reads.",
-            model=settings.model,
-            hint="They need Ollama 0.12.11 or newer, and a model that runs on the server itself: update it.",
-        )
-    usages.append(result.usage)
-    return yes_share(result.logprobs, *words)
 
 
 async def _smaller(
@@ -140,13 +123,8 @@ def _fitting(count: Callable[[str], int], text: str, limit: int) -> int:
     fits, high = 0, min(len(text), limit * _CHARS_PER_TOKEN)
     while high > fits and count(text[:high]) <= limit:
         fits, high = high, min(len(text), 2 * high)
-    while high - fits > 1:
-        middle = (fits + high) // 2
-        if count(text[:middle]) <= limit:
-            fits = middle
-        else:
-            high = middle
-    return fits
+    sizes = range(fits + 1, high)
+    return fits + bisect_right(sizes, limit, key=lambda size: count(text[:size]))
 
 
 def _name(error: ContextOverflowError, index: int, settings: RerankSettings) -> None:

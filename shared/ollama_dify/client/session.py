@@ -18,19 +18,18 @@ from ..errors import (
 )
 from ..settings.model import ChatSettings, ConnectionSettings
 from ..transport.network import Network, ResponseStream
-from ..wire.requests import WireRequest, show_request
-from ..wire.responses import (
-    ChatChunk,
-    ChatResult,
+from ..wire.json_reading import load_json
+from ..wire.models import (
     LocalModel,
     ModelInfo,
     RunningModel,
-    load_json,
     read_local_models,
     read_model_info,
     read_running_models,
     read_version,
 )
+from ..wire.requests import WireRequest, show_request
+from ..wire.responses import ChatChunk, ChatResult
 from ..wire.streaming import MAX_LINE, ChatDecoder
 from .retry import RetryBudget, budget_for, retry_delay
 

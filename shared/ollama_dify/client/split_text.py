@@ -1,11 +1,14 @@
-"""Cutting a text into pieces at its natural boundaries. Pure; nothing of the text is lost."""
+"""Lists of texts, checked, and long texts cut into pieces at their natural boundaries. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-__all__ = ["split_text"]
+from ..errors import ConfigurationError
+
+__all__ = ["checked_texts", "split_text"]
 
 # Strongest first. A match ends where the next piece may begin.
 _BOUNDARIES = (
@@ -13,6 +16,20 @@ _BOUNDARIES = (
     re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+[」』”’）]*\s*|\n+"),  # sentence, or line
     re.compile(r"\s+|(?<=[、，；：])"),  # word, or clause where words are not spaced
 )
+
+
+def checked_texts(call: str, noun: str, texts: object) -> list[str]:
+    """The texts that a call was given. Raises ConfigurationError for anything else."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise ConfigurationError(
+            f"{call}() takes a list of {noun}s, not {type(texts).__name__}; for one text pass [text]."
+        )
+    listed: list[Any] = list(texts)
+    for index, text in enumerate(listed):
+        if not isinstance(text, str):
+            found = f"{noun.capitalize()} {index} is of type {type(text).__name__}"
+            raise ConfigurationError(f"{found}; {call}() takes texts (str) only.")
+    return listed
 
 
 def split_text(text: str, size: int) -> Iterator[str]:

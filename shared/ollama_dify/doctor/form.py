@@ -9,7 +9,7 @@ from ..address import is_loopback
 from ..advice import DOCKER_HOST
 from ..language import _, current_language
 from ..settings.dify_form import FORM_FIELDS, FormField
-from ..wire.responses import ModelInfo
+from ..wire.models import ModelInfo
 
 __all__ = ["FilledForm", "fill_form"]
 

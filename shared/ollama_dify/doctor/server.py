@@ -21,7 +21,7 @@ from ..advice import (
 from ..errors import ConfigurationError
 from ..language import N_, _
 from ..settings.model import ConnectionSettings
-from ..wire.responses import printable
+from ..wire.json_reading import printable
 from .report import Check, Trial
 from .world import PROBE_S, Answer, Place, World, ask, look_around, proxy_for, together
 

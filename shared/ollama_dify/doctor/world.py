@@ -27,7 +27,7 @@ import orjson
 from ..address import is_private
 from ..container import Container, container_kind, file_exists, read_file
 from ..errors import OllamaError
-from ..wire.responses import read_version
+from ..wire.models import read_version
 
 __all__ = ["Answer", "Place", "World", "ask", "look_around", "proxy_for", "together"]
 

@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -18,8 +18,9 @@ import httpx
 
 from ..address import is_loopback
 from ..errors import ConfigurationError, OllamaError, ProtocolError
+from ..media.image import MediaFile
 from ..settings.model import ConnectionSettings
-from ..wire.requests import StreamedBody, WireRequest, encode
+from ..wire.requests import WireRequest, encode
 from ..wire.server_errors import error_from_response
 from .connection import Target, target_of
 from .errors import HttpErrors
@@ -68,16 +69,18 @@ def parsed(url: str) -> httpx.URL:
 
 
 class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A `StreamedBody` as httpx sends it; may be sent again."""
+    """A body with images, encoded while it is sent; may be sent again."""
 
-    def __init__(self, body: StreamedBody) -> None:
-        self._body = body
+    def __init__(self, pieces: Sequence[bytes | MediaFile]) -> None:
+        self._pieces = pieces
+        self.length = sum(len(piece) if isinstance(piece, bytes) else piece.base64_length for piece in pieces)
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
+        for piece in self._pieces:
+            yield from (piece,) if isinstance(piece, bytes) else piece.base64_pieces()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._body:
+        for piece in self:
             yield piece
 
 
@@ -181,9 +184,10 @@ class Endpoint:
                 content = {"content": body}
             else:
                 # httpx adds neither for a body of one's own.
+                stream = _Body(body)
                 headers["Host"] = url.netloc.decode("ascii")
-                headers["content-length"] = str(body.length)
-                content = {"stream": _Body(body)}
+                headers["content-length"] = str(stream.length)
+                content = {"stream": stream}
         return httpx.Request(request.method, url, headers=headers, extensions={"timeout": phases}, **content)
 
     def redirect(self, sent: httpx.Request, response: httpx.Response) -> httpx.Request | None:

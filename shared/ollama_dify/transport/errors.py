@@ -21,8 +21,8 @@ from ..errors import (
 )
 from ..language import N_, _
 from ..settings.connection import Timeouts
+from ..wire.json_reading import printable
 from ..wire.requests import WireRequest
-from ..wire.responses import printable
 from .proxy import ProxyRefusedError
 from .state import RequestState
 

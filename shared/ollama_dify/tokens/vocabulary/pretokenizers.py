@@ -131,6 +131,8 @@ class PreTokenizer:
     """The id used where the model names none (11 is GPT-2's historical default in llama.cpp)."""
     byte_level: bool = True
     """False: words are raw text with U+2581 for spaces, and missing characters become `<0xXX>` tokens."""
+    as_gemma4: bool = False
+    """A run of newlines that is a token stands for itself, and bos is put before every prompt."""
 
 
 _DIGIT_THEN_GPT2 = PreTokenizer((r"\p{N}", _GPT2))
@@ -143,7 +145,7 @@ _AS_DEEPSEEK3 = PreTokenizer(_DEEPSEEK3)
 _CHATGLM = PreTokenizer((_LLAMA3,), bos_id=None)
 _SENTENCES = PreTokenizer((_SENTENCE_WORD,))
 _ISOLATED_DIGIT_GROUPS = r"[0-9]{1,3}(?=(?:[0-9]{3})*(?![0-9]))"
-_RAW = PreTokenizer((_LINE_RUNS,), byte_level=False)
+_AS_GEMMA4 = PreTokenizer((_LINE_RUNS,), byte_level=False, as_gemma4=True)
 
 _GROUPS: tuple[tuple[PreTokenizer, str], ...] = (
     (_OWN_LLAMA3, "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano"),
@@ -162,12 +164,13 @@ _GROUPS: tuple[tuple[PreTokenizer, str], ...] = (
     (_AS_GPT4O, "gpt-4o llama4 kanana2 talkie minimax-m2"),
     (_AS_DEEPSEEK3, "deepseek-v3 hunyuan-dense joyai-llm hy_v4"),
     (_SENTENCES, "poro-chat bloom gpt3-finnish"),
-    (_RAW, "gemma4 granite-embed-multi-311m sarvam-moe"),
+    (_AS_GEMMA4, "gemma4 granite-embed-multi-311m"),
 )
 
 _SINGLE: dict[str, PreTokenizer] = {
     "default": PreTokenizer((r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
     "qwen35": PreTokenizer((_QWEN35,)),
+    "sarvam-moe": PreTokenizer((_LINE_RUNS,), byte_level=False),
     "tekken": PreTokenizer((_TEKKEN,), ignore_merges=True, add_bos=True),
     "deepseek-llm": PreTokenizer(
         (
