@@ -297,7 +297,7 @@ def fuzz(name: str, seconds: float, seed: int) -> tuple[list[bytes], dict[bytes,
     for data in [*SEEDS[name], *(data for _, data in stored(name))]:
         attempt(data)
     until = time.monotonic() + seconds
-    while time.monotonic() < until and len(crashes) < 10:
+    while (time.monotonic() < until or tried < 60) and len(crashes) < 10:
         # Newer inputs more often: they stand where nobody has been.
         place = int(len(queue) * max(chance.random(), chance.random()))
         attempt(MUTATED[name](queue[place], queue, chance))
