@@ -20,8 +20,8 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..language import N_, _
-from ..wire.json_reading import printable
 from ..wire.requests import WireRequest
+from ..wire.responses import printable
 from ..wire.server_errors import error_from_response
 from .connection import RequestState
 from .endpoint import Endpoint, is_look_up
