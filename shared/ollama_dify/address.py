@@ -43,7 +43,6 @@ _EXAMPLES = (
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\u3002\uff61]")
 _REFUSED = {"control character": "[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "space": r"\s", "backslash": r"\\"}
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
-_ZONE = re.compile(r"[A-Za-z0-9._~-]{1,64}\Z")
 
 AddressSource = Literal["base_url", "OLLAMA_HOST", "default"]
 
@@ -227,7 +226,11 @@ def ascii_host(host: str) -> str:
         bare, percent, zone = host.partition("%")
         address = _as_ip(bare)
         zone = zone[2:] if len(zone) > 2 and zone.startswith("25") else zone
-        if address is None or ":" not in bare or (percent and not _ZONE.match(zone)):
+        if (
+            address is None
+            or ":" not in bare
+            or (percent and not re.fullmatch(r"[A-Za-z0-9._~-]{1,64}", zone))
+        ):
             raise ValueError("this is neither a name nor an IP address")
         return f"{address.compressed}{percent}{zone}"
     name = host.lower()
