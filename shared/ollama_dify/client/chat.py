@@ -152,7 +152,7 @@ async def _tokens(session: Session, request: Request, limit: int) -> TokenCount 
     prompt, since the bound may be far off for templates that are programs.
     """
     settings, counter, prompt = request.settings, request.counter, request.prompt
-    if counter is None:
+    if counter is None or "audio" in request.needs:
         return None
     messages: Sequence[Message] = kept(request.messages, request.dropped)
     if prompt is not None:

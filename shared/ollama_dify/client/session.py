@@ -36,7 +36,7 @@ from .retry import RetryBudget, budget_for, retry_delay
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
 
-__all__ = ["Decoding", "ModelCache", "Session", "chat_settings", "think_name"]
+__all__ = ["Decoding", "ModelCache", "Session", "chat_settings", "full_name", "think_name"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=ResponseStream)
@@ -58,7 +58,7 @@ class ModelCache:
 
     def model(self, name: str) -> ModelInfo | None:
         """What the server said of a model; cached only, no network."""
-        return self.models.get(self.digests.get(_full_name(name), ""))
+        return self.models.get(self.digests.get(full_name(name), ""))
 
     def counter(self, settings: ConnectionSettings, name: str) -> TokenCounter | None:
         """A model's counter, with the probes for the settings' `think` if these were rendered; no network."""
@@ -193,14 +193,14 @@ class Session:
         return info
 
     async def _described(self, name: str) -> ModelInfo:
-        known, full_name = self.cache, _full_name(name)
-        if full_name not in known.digests:
+        known, full = self.cache, full_name(name)
+        if full not in known.digests:
             known.digests.update({model.name: model.digest for model in await self.tags()})
-        digest = known.digests.get(full_name)
+        digest = known.digests.get(full)
         if digest is not None and digest in known.models:
             return known.models[digest]
         shown = await self.fetch(show_request(name))
-        digest = known.digests.get(full_name)  # it may have been pulled
+        digest = known.digests.get(full)  # it may have been pulled
         info = read_model_info(shown, name, digest)
         if digest is not None:
             known.models[digest] = info
@@ -273,5 +273,5 @@ def chat_settings(settings: ConnectionSettings) -> ChatSettings:
     return settings
 
 
-def _full_name(name: str) -> str:
+def full_name(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
