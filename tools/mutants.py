@@ -266,14 +266,14 @@ MUTANTS = (
         "transport/endpoint.py",
         "_origin(target) != _origin(sent.url) or ",
         "",
-        "tests/faults/test_transport.py tests/client/test_client.py",
+        "tests/faults/test_fault_table.py",
     ),
     Mutant(
         "compressed answers",
         "transport/errors.py",
         "    if _is_encoded(response):",
         "    if False:",
-        "tests/client/test_client.py",
+        "tests/faults/test_bad_inputs.py",
     ),
     Mutant(
         "a prompt over the limit",

@@ -50,7 +50,7 @@ class ModelTokenizer:
         self.exact = vocabulary.exact
 
     def __reduce__(self) -> tuple[type[ModelTokenizer], tuple[Vocabulary]]:
-        return type(self), (self._vocabulary,)
+        return ModelTokenizer, (self._vocabulary,)
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any]) -> ModelTokenizer:
