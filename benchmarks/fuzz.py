@@ -26,12 +26,12 @@ from tests.faults.server import last_line, line
 
 import ollama_dify
 from ollama_dify import ChatSettings, EmbeddingSettings, OllamaError, RerankSettings
-from ollama_dify.wire.json_reading import load_json
 from ollama_dify.wire.models import read_local_models, read_model_info
-from ollama_dify.wire.responses import read_embed_answer
+from ollama_dify.wire.responses import load_json
 from ollama_dify.wire.server_errors import error_from_response
 from ollama_dify.wire.streaming import ChatDecoder
 from ollama_dify.wire.think_tags import ThinkTags
+from ollama_dify.wire.vectors import read_vectors
 
 from .fuzz_apps import APPS, fuzz_app, mutate_app
 from .fuzz_server import HTTP, SHOWS, fuzz_http, fuzz_show, mutate_http, mutate_show
@@ -66,9 +66,11 @@ def fuzz_stream(data: bytes) -> None:
     cut = [body[start : start + size] for start in range(0, len(body), size)]
     whole = _decode([body], generated=generated)
     assert _decode(cut, generated=generated) == whole, "depends on how it is cut"
-    for read in (read_embed_answer, read_local_models, lambda value: read_model_info(value, "m")):
+    for read in (read_local_models, lambda value: read_model_info(value, "m")):
         with contextlib.suppress(OllamaError):
             read(load_json(body))
+    with contextlib.suppress(OllamaError):
+        read_vectors(body, 1)
     with contextlib.suppress(OllamaError):
         ChatDecoder(generated=generated).whole(body)
     status = 300 + (choice * 3) % 300

@@ -305,7 +305,7 @@ MUTANTS = (
     ),
     Mutant(
         "control characters of a server",
-        "wire/json_reading.py",
+        "wire/responses.py",
         "char if char.isprintable() else",
         "char if True else",
         "tests/wire/test_responses.py tests/wire/test_classify.py",

@@ -46,9 +46,9 @@ async def ask(session: Session, request: Request, run: Callable[[WireRequest, De
                     request = await _counted_late(session, request)
                 with_numbers(error, request.settings.context_size, request.expected)
                 if request.settings.context_overflow == "trim":
-                    from ..advice import context_advice  # what advises is imported when something went wrong
+                    from ..advice import advice  # what advises is imported when something went wrong
 
-                    error.hint = context_advice(trimmed=True)
+                    error.hint = advice("trimmed")
                 raise
             request = smaller
 

@@ -12,11 +12,10 @@ from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundE
 from ..language import _
 from ..settings.model import ConnectionSettings, EmbeddingSettings, ModelSettings
 from ..transport.network import CancelToken
-from ..wire.json_reading import load_json
 from ..wire.messages import Message, Tool
 from ..wire.models import ModelInfo
 from ..wire.requests import Prompt, WireRequest, check_call, load_request
-from ..wire.responses import ChatResult
+from ..wire.responses import ChatResult, load_json
 from ..wire.server_errors import error_in_stream
 from ..wire.streaming import ChatDecoder, LineSplitter
 from .request import Asked, Request
