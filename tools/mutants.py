@@ -124,7 +124,7 @@ MUTANTS = (
     Mutant(
         "credentials of another origin",
         CREDENTIALS,
-        "elif value.origin != origin:",
+        "elif known != origin:",
         "elif False:",
         "tests/faults/test_origin.py",
     ),
