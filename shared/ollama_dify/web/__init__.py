@@ -18,6 +18,7 @@ import time
 import webbrowser
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..client.asynchronous import AsyncOllamaClient
 from ..doctor import adiagnose
-from ..doctor.form import fill_form
+from ..doctor.model import fill_form
 from ..errors import ConfigurationError, OllamaError
-from ..language import LANGUAGES, _, current_language
+from ..language import LANGUAGES, N_, _, current_language
 from ..language import language as in_language
 from ..media.image import Audio
 from ..media.load import load_image
@@ -43,7 +44,6 @@ from ..settings.dify_form import FORM_FIELDS
 from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..terminal import Terminal
 from ..wire.messages import Content, user
-from .texts import page_data
 
 __all__ = ["FILES", "TOKEN_HEADER", "form", "read_file"]
 
@@ -54,6 +54,41 @@ FILES: Mapping[str, str] = {
     "form.css": "text/css",
     "form.js": "text/javascript",
     "form.json": "application/json",
+}
+TEXTS: Mapping[str, str] = {
+    "title": N_("Dify's form for Ollama"),
+    "lead": N_("Fill in the form; beside it stand the same settings as code."),
+    "language": N_("Language"),
+    "form": N_("The form"),
+    "code": N_("The same settings as code"),
+    "shell": N_("Shell"),
+    "credentials": N_("Dify credentials"),
+    "copy": N_("Copy"),
+    "copied": N_("Copied"),
+    "read": N_("Read from the server"),
+    "save": N_("Save"),
+    "saved": N_("Saved means here: the model answered one ping, as in Dify. Nothing is stored."),
+    "busy": N_("The server is being asked …"),
+    "whole": N_("A whole number is needed."),
+    "key": N_("The code reads the key from the environment variable OLLAMA_API_KEY."),
+    "try": N_("Try it"),
+    "prompt": N_("Message"),
+    "text": N_("Text to embed"),
+    "files": N_("Images or sounds: drop them here, or choose files"),
+    "send": N_("Send"),
+    "stop": N_("Stop"),
+    "clear": N_("Remove the files"),
+    "tokens": N_(
+        "{input} tokens read, {output} written; load {load} s, reading {read} s, writing {write} s "
+        "({rate} tokens/s)"
+    ),
+    "vector": N_("A vector of {dimensions} numbers; {input} tokens, {seconds} s"),
+    "ended": N_("(ended)"),
+    "gone": N_("The page's own program does not answer. Is `ollama-dify form --web` still running?"),
+    "static": N_(
+        "This page writes code only. To save and to try the model, run on your machine: "
+        '`pip install "ollama-dify[web]"`, then `ollama-dify form --web`, and open the address it prints.'
+    ),
 }
 _MOST_BYTES = 64_000_000
 _HEADERS = {
@@ -71,9 +106,14 @@ Call = Callable[[Body], Awaitable[Response | dict[str, Any]]]
 
 def read_file(name: str) -> bytes:
     """A file of the page; form.json is made of the form's labels and the texts in all languages."""
-    if name == "form.json":
-        return json.dumps(page_data(), ensure_ascii=False).encode()
-    return (PAGE / name).read_bytes()
+    if name != "form.json":
+        return (PAGE / name).read_bytes()
+    texts = {}
+    for language in LANGUAGES:
+        with in_language(language):
+            texts[language] = {key: _(text) for key, text in TEXTS.items()}
+    fields = [asdict(field) for field in FORM_FIELDS]
+    return json.dumps({"fields": fields, "texts": texts}, ensure_ascii=False).encode()
 
 
 def form(args: Namespace, terminal: Terminal) -> int:
