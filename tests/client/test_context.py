@@ -139,7 +139,7 @@ GROUPS = [
     ),
     pytest.param(
         [user("x"), user("a"), CALLING, user("b"), assistant("c"), user("d"), result(1), user("e")],
-        [(0,), (1, 2, 5, 6), (3, 4)],
+        [(0,), (1, 2, 3, 4, 5, 6)],
         id="a result two exchanges later",
     ),
     pytest.param([user("a"), CALLING, result(None), user("c")], [(0, 1, 2)], id="a result without an id"),

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ContextOverflowError, OllamaError
-from ..media.image import ImageUrl
+from ..media.image import Audio, Image, ImageUrl
 from ..media.load import load_image
 from ..media.source import DEFAULT_LIMITS
-from ..settings.model import ChatSettings
-from ..wire.messages import Content, Message, system, user
-from ..wire.requests import WireRequest, generate_request
+from ..wire.messages import Message, system, user
+from ..wire.requests import WireRequest
 from .request import Request
 from .session import Decoding, Session
 from .trim import drop_oldest, kept, prompt_limit, with_numbers
@@ -35,7 +34,6 @@ async def ask(session: Session, request: Request, run: Callable[[WireRequest, De
     await _check_capabilities(session, request)
     request = await _fetched(session, request)
     request = await _counted(session, request)
-    session.warn_of_disagreement(request.settings)
     while True:
         try:
             return await run(request.wire, partial(request.decoder, session.cache.warned))
@@ -55,47 +53,22 @@ async def ask(session: Session, request: Request, run: Callable[[WireRequest, De
 
 async def _fetched(session: Session, request: Request) -> Request:
     """Replace image addresses by the images."""
-    settings, prompt = request.settings, request.prompt
-    if prompt is not None and any(isinstance(part, ImageUrl) for part in prompt.images):
-        images: tuple[Any, ...] = await _with_images(session, prompt.images, settings)
-        prompt = replace(prompt, images=images)
-        wire = generate_request(settings, prompt, streamed=request.wire.streamed)
-        return replace(request, prompt=prompt, wire=wire)
-    if not any(isinstance(part, ImageUrl) for message in request.messages for part in message.content):
-        return request
-    messages = tuple(
-        [
-            replace(message, content=await _with_images(session, message.content, settings))
-            for message in request.messages
-        ]
-    )
-    return replace(request, messages=messages).without(request.dropped)
-
-
-async def _with_images(
-    session: Session, parts: Sequence[Content], settings: ChatSettings
-) -> tuple[Content, ...]:
-    """The parts with what the addresses among them lead to."""
-    return tuple(
-        [
-            await _fetch_image(session, part, settings) if isinstance(part, ImageUrl) else part
-            for part in parts
-        ]
-    )
-
-
-async def _fetch_image(session: Session, address: ImageUrl, settings: ChatSettings) -> Content:
-    network, where = session.network, address.where
-    body = await network.fetch_image(address.url, limit=DEFAULT_LIMITS.max_bytes, where=where)
-    return await network.compute(partial(load_image, body, settings, where=where))
+    images: dict[ImageUrl, Image | ImageUrl] = {}
+    for part in request.parts():
+        if isinstance(part, ImageUrl) and part not in images:
+            limit, where = DEFAULT_LIMITS.max_bytes, part.where
+            body = await session.network.fetch_image(part.url, limit=limit, where=where)
+            load = partial(load_image, body, request.settings, where=where)
+            images[part] = await session.network.compute(load)
+    return request.with_images(images) if images else request
 
 
 async def _check_capabilities(session: Session, request: Request) -> None:
     """Ask the server about what the settings leave open, when it comes up."""
-    settings = request.settings
-    if "vision" in request.needs and settings.vision_support is None:
+    settings, kinds = request.settings, {type(part) for part in request.parts()}
+    if kinds & {Image, ImageUrl} and settings.vision_support is None:
         await session.check_capability(settings.model, "vision", "vision_support")
-    if "audio" in request.needs:
+    if Audio in kinds:
         await session.check_capability(settings.model, "audio")
     if request.plan.tools and settings.function_call_support is None:
         await session.check_capability(settings.model, "tools", "function_call_support")
@@ -121,7 +94,7 @@ async def _counted(session: Session, request: Request) -> Request:
         dropped = await session.network.compute(partial(_next_dropped, request, expected.tokens - limit))
         if dropped is None:
             break
-        request = request.without(dropped)
+        request = replace(request, dropped=dropped)
     return request
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -12,8 +12,8 @@ from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundE
 from ..language import _
 from ..settings.model import ConnectionSettings, EmbeddingSettings, ModelSettings
 from ..transport.network import CancelToken
-from ..wire.messages import Message, Tool
-from ..wire.requests import Prompt, WireRequest, check_call, load_request
+from ..wire.messages import Message
+from ..wire.requests import Prompt, WireRequest, load_request
 from ..wire.responses import ChatResult, ModelInfo, load_json
 from ..wire.server_errors import ServerMessage, error_in_stream
 from ..wire.streaming import ChatDecoder, LineSplitter
@@ -81,23 +81,14 @@ class CommonClient(Generic[T]):
         """A pickle or a copy holds the settings, and connects by itself."""
         return type(self), (self.settings,)
 
-    def _request(
-        self,
-        asked: Asked,
-        call: Mapping[str, Any],
-        *,
-        streamed: bool,
-        tools: Sequence[Tool] = (),
-        tool_choice: str | None = None,
-    ) -> Request:
-        """A conversation for /api/chat, or a prompt for /api/generate; call: what overrides the settings."""
-        settings = check_call(chat_settings(self.settings), call)
+    def _request(self, asked: Asked, call: Mapping[str, Any], **how: Any) -> Request:
+        """A request for a conversation or a prompt; how: see `Request.of_call`."""
         if not isinstance(asked, Prompt) and not all(isinstance(one, Message) for one in asked):
             raise ConfigurationError(
                 "chat() takes a list of messages made by user(), system() and assistant().",
                 hint='For one question: chat([user("…")]).',
             )
-        return Request.made(settings, asked, call, tools=tools, tool_choice=tool_choice, streamed=streamed)
+        return Request.of_call(chat_settings(self.settings), lambda _: asked, call, **how)
 
     def _session(self, settings: ConnectionSettings | None = None, network: Any = None) -> Session:
         """The server as one call sees it. settings: those of the call."""

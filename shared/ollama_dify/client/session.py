@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import (
     CapabilityError,
-    CapabilityWarning,
     ConfigurationError,
     EmptyResponseError,
     ModelNotFoundError,
@@ -189,11 +187,6 @@ class Session:
     async def model_info(self, model: str | None = None) -> ModelInfo:
         """What the server says of a model: /api/tags for the digest, /api/show once per digest."""
         name = self.model_name(model)
-        info = await self._described(name)
-        self.warn_of_disagreement(self.settings)
-        return info
-
-    async def _described(self, name: str) -> ModelInfo:
         known, full_name = self.cache, _full_name(name)
         if full_name not in known.digests:
             known.digests.update({model.name: model.digest for model in await self.tags()})
@@ -224,11 +217,8 @@ class Session:
         return read_version(await self.fetch(WireRequest("GET", "/api/version")))
 
     async def check_capability(self, model: str, capability: str, setting: str | None = None) -> None:
-        """Ask the server, once, whether the model can do what is about to be sent.
-
-        Raises CapabilityError when it says no. A server that does not say is believed able.
-        """
-        info = await self._described(model)
+        """Raise CapabilityError when the server says that the model lacks a capability."""
+        info = await self.model_info(model)
         if info.can(capability) is False:
             from ..advice import capability_advice
 
@@ -237,29 +227,6 @@ class Session:
                 f"has {', '.join(sorted(info.capabilities or ()))}.",
                 model=model,
                 hint=capability_advice(model, capability, setting),
-            )
-
-    def warn_of_disagreement(self, settings: ConnectionSettings) -> None:
-        """Warn, once per model, of a capability that the settings claim and the server denies; cached only.
-
-        What the settings say is done all the same: the server may be wrong about its model.
-        """
-        info = self.cache.model(settings.model) if isinstance(settings, ChatSettings) else None
-        if info is None:
-            return
-        for setting, capability in (("vision_support", "vision"), ("function_call_support", "tools")):
-            key = (info.digest or info.name, setting)
-            if getattr(settings, setting) is not True or info.can(capability) is not False:
-                continue
-            if key in self.cache.warned:
-                continue
-            self.cache.warned.add(key)
-            warnings.warn(
-                f"The settings say {setting}=True, but the server says that {info.name!r} has "
-                f"{', '.join(sorted(info.capabilities or ()))} and lacks {capability!r}. Unset {setting} to "
-                "go by the server, or choose a model that can.",
-                CapabilityWarning,
-                stacklevel=2,
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ..errors import ContextOverflowError
@@ -30,15 +31,12 @@ def droppable(messages: Sequence[Message]) -> list[tuple[int, ...]]:
     the exchanges whose calls it answers.
     """
     users = [index for index, message in enumerate(messages) if message.role == "user"]
-    end = users[-1] if users else 0
-    groups: list[list[int]] = []
-    for index, message in enumerate(messages[:end]):
-        if message.role == "system":
-            continue
-        if message.role == "user" or not groups:
-            groups.append([])
-        groups[-1].append(index)
-    return _joined(groups, _answered_calls(messages))
+    calls = _answered_calls(messages)
+    # An exchange begins where no call still waits for its result.
+    starts = [at for at in users if not any(call < at <= result for call, result in calls)]
+    groups = [range(start, end) for start, end in pairwise([0, *starts])]
+    found = [tuple(index for index in group if messages[index].role != "system") for group in groups]
+    return [group for group in found if group]
 
 
 def _answered_calls(messages: Sequence[Message]) -> list[tuple[int, int]]:
@@ -55,21 +53,6 @@ def _answered_calls(messages: Sequence[Message]) -> list[tuple[int, int]]:
             if caller is not None:
                 pairs.append((caller, index))
     return pairs
-
-
-def _joined(groups: list[list[int]], pairs: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
-    """The groups, those that hold one half of a pair each made one; with a half elsewhere a group stays."""
-    place = {index: number for number, group in enumerate(groups) for index in group}
-    stays = len(groups)
-    # The number of the group that each group now belongs to.
-    belongs = [*range(len(groups)), stays]
-    for one, other in pairs:
-        ends = sorted(belongs[place.get(index, stays)] for index in (one, other))
-        belongs = [ends[1] if number == ends[0] else number for number in belongs]
-    joined: dict[int, list[int]] = {}
-    for number, group in enumerate(groups):
-        joined.setdefault(belongs[number], []).extend(group)
-    return [tuple(group) for number, group in joined.items() if number != stays]
 
 
 def kept(messages: Sequence[Message], dropped: Sequence[int]) -> list[Message]:
