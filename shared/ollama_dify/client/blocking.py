@@ -265,7 +265,7 @@ class OllamaClient(CommonClient["Transport"]):
         from .count import load_counter
 
         session = self._session()
-        return self._run(load_counter(session, session.settings, session.model_name()))
+        return self._run(load_counter(session, session.settings))
 
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import ContextOverflowError, OllamaError
+from ..errors import CapabilityError, ContextOverflowError, OllamaError
 from ..media.image import Audio, Image, ImageUrl
 from ..media.load import load_image
 from ..media.source import DEFAULT_LIMITS
@@ -15,7 +15,7 @@ from ..wire.messages import Message, system, user
 from ..wire.requests import WireRequest
 from .request import Request
 from .session import Decoding, Session
-from .trim import drop_oldest, kept, prompt_limit, with_numbers
+from .trim import add_numbers, drop_oldest, kept, prompt_limit
 
 if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
@@ -42,9 +42,9 @@ async def ask(session: Session, request: Request, run: Callable[[WireRequest, De
             if smaller is None:
                 if error.prompt_tokens is None and request.expected is None:
                     request = await _counted_late(session, request)
-                with_numbers(error, request.settings.context_size, request.expected)
+                add_numbers(error, request.settings.context_size, request.expected)
                 if request.settings.context_overflow == "trim":
-                    from ..advice import context_advice  # what advises is imported when something went wrong
+                    from ..advice import context_advice
 
                     error.hint = context_advice(trimmed=True)
                 raise
@@ -64,14 +64,25 @@ async def _fetched(session: Session, request: Request) -> Request:
 
 
 async def _check_capabilities(session: Session, request: Request) -> None:
-    """Ask the server about what the settings leave open, when it comes up."""
-    settings, kinds = request.settings, {type(part) for part in request.parts()}
-    if kinds & {Image, ImageUrl} and settings.vision_support is None:
-        await session.check_capability(settings.model, "vision", "vision_support")
-    if Audio in kinds:
-        await session.check_capability(settings.model, "audio")
-    if request.plan.tools and settings.function_call_support is None:
-        await session.check_capability(settings.model, "tools", "function_call_support")
+    """Ask the server about what the settings leave open, when it comes up. Where it does not say, it can."""
+    model, kinds = request.settings.model, {type(part) for part in request.parts()}
+    for capability, setting, is_needed in (
+        ("vision", "vision_support", bool(kinds & {Image, ImageUrl})),
+        ("audio", None, Audio in kinds),
+        ("tools", "function_call_support", bool(request.plan.tools)),
+    ):
+        if not is_needed or (setting and getattr(request.settings, setting) is not None):
+            continue
+        info = await session.model_info(model)
+        if info.can(capability) is False:
+            from ..advice import capability_advice  # what advises is imported when something went wrong
+
+            raise CapabilityError(
+                f"The server says that {model!r} cannot do this: it lacks the capability {capability!r} and "
+                f"has {', '.join(sorted(info.capabilities or ()))}.",
+                model=model,
+                hint=capability_advice(model, capability, setting),
+            )
 
 
 async def _counted(session: Session, request: Request) -> Request:
@@ -82,7 +93,7 @@ async def _counted(session: Session, request: Request) -> Request:
     # Most calls count nothing, so they do not import what counts either.
     from .count import load_counter
 
-    request = replace(request, counter=await load_counter(session, settings, settings.model))
+    request = replace(request, counter=await load_counter(session, settings))
     if settings.context_overflow == "truncate":
         return replace(request, expected=await _tokens(session, request, settings.context_size - 1))
     limit = prompt_limit(settings.context_size, settings.answer_reserve)
@@ -104,7 +115,7 @@ async def _counted_late(session: Session, request: Request) -> Request:
 
     settings = request.settings
     try:
-        counter = await load_counter(session, settings, settings.model, probed=False)
+        counter = await load_counter(session, settings, probed=False)
         expected = await _tokens(session, replace(request, counter=counter), 0)
     except OllamaError:
         return request

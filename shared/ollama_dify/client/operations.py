@@ -135,7 +135,7 @@ async def warmup(session: Session) -> ModelInfo:
 
     session.cache.digests.clear()
     info = await session.model_info()
-    await load_counter(session, session.settings, session.model_name(), fresh=True)
+    await load_counter(session, session.settings, fresh=True)
     if isinstance(session.settings, EmbeddingSettings):
         from .embed import embed
 

@@ -18,7 +18,7 @@ from ..wire.responses import ChatChunk, ChatResult, CutBy, Finish
 from ..wire.streaming import ChatDecoder, ChunkFilter
 from ..wire.think_tags import ThinkTags, thinking_apart
 from ..wire.tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
-from .trim import drop_oldest, kept, length, with_report
+from .trim import check_uncut, drop_oldest, kept, length, was_cut
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
@@ -147,15 +147,17 @@ class Request:
 
     def _reported(self, chunk: ChatChunk) -> ChatChunk:
         """The last chunk, with which limit ended the answer and what became of the prompt."""
-        finish = chunk.finish
-        if finish is not None and finish.reason == "length":
-            chunk = chunk._replace(finish=replace(finish, cut_by=self._cut_by(finish)))
-        return with_report(
-            chunk,
-            context_size=self.settings.context_size,
-            may_cut=self.settings.context_overflow == "truncate",
-            dropped=self.dropped,
-            expected=self.expected,
+        settings, finish = self.settings, chunk.finish
+        if finish is None:
+            return chunk
+        truncated = None
+        if settings.context_overflow == "truncate":
+            truncated = was_cut(finish.usage.input_tokens, settings.context_size, self.expected)
+        else:
+            check_uncut(chunk, settings.context_size)
+        cut_by = self._cut_by(finish) if finish.reason == "length" else None
+        return chunk._replace(
+            finish=replace(finish, cut_by=cut_by, truncated=truncated, dropped=self.dropped)
         )
 
     def _cut_by(self, finish: Finish) -> CutBy | None:

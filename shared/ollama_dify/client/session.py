@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import (
-    CapabilityError,
     ConfigurationError,
     EmptyResponseError,
     ModelNotFoundError,
@@ -215,19 +214,6 @@ class Session:
 
     async def version(self) -> str:
         return read_version(await self.fetch(WireRequest("GET", "/api/version")))
-
-    async def check_capability(self, model: str, capability: str, setting: str | None = None) -> None:
-        """Raise CapabilityError when the server says that the model lacks a capability."""
-        info = await self.model_info(model)
-        if info.can(capability) is False:
-            from ..advice import capability_advice
-
-            raise CapabilityError(
-                f"The server says that {model!r} cannot do this: it lacks the capability {capability!r} and "
-                f"has {', '.join(sorted(info.capabilities or ()))}.",
-                model=model,
-                hint=capability_advice(model, capability, setting),
-            )
 
 
 def think_name(settings: ConnectionSettings) -> str:
