@@ -155,9 +155,9 @@ def test_groups(messages: list[Message], groups: list[tuple[int, ...]]) -> None:
 
 @pytest.mark.parametrize(
     ("size", "reserve", "limit"),
-    [(4096, 1024, 3071), (4096, None, 4095), (None, 5, None), (2, 5, 1)],
+    [(4096, 1024, 3071), (4096, None, 4095), (2, 5, 1)],
 )
-def test_the_limit_of_a_prompt(size: int | None, reserve: int | None, limit: int | None) -> None:
+def test_the_limit_of_a_prompt(size: int, reserve: int | None, limit: int) -> None:
     assert prompt_limit(size, reserve) == limit
 
 

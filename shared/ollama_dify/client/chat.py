@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -40,9 +41,12 @@ async def ask(session: Session, request: Request, run: Callable[[WireRequest, De
         except ContextOverflowError as error:
             smaller = request.smaller(error)
             if smaller is None:
-                if error.prompt_tokens is None and request.expected is None:
-                    request = await _counted_late(session, request)
-                add_numbers(error, request.settings.context_size, request.expected)
+                counted = request.expected
+                if error.prompt_tokens is None and counted is None:
+                    # Servers before 0.30 do not say the tokens of what they refuse.
+                    with suppress(OllamaError):
+                        counted = await _tokens(session, request, 0, probed=False)
+                add_numbers(error, request.settings.context_size, counted)
                 if request.settings.context_overflow == "trim":
                     from ..advice import context_advice
 
@@ -90,54 +94,39 @@ async def _counted(session: Session, request: Request) -> Request:
     settings = request.settings
     if settings.context_overflow == "error" or settings.context_size is None:
         return request
-    # Most calls count nothing, so they do not import what counts either.
     from .count import load_counter
 
-    request = replace(request, counter=await load_counter(session, settings))
     if settings.context_overflow == "truncate":
         return replace(request, expected=await _tokens(session, request, settings.context_size - 1))
+    counter = await load_counter(session, settings)
     limit = prompt_limit(settings.context_size, settings.answer_reserve)
-    while request.messages and limit is not None:
+    while True:
         expected = await _tokens(session, request, limit)
         request = replace(request, expected=expected)
-        if expected is None or expected.tokens <= limit:
-            break
-        dropped = await session.network.compute(partial(_next_dropped, request, expected.tokens - limit))
+        if not request.messages or expected is None or expected.tokens <= limit:
+            return request
+        # Rather too little is dropped, since it is counted again.
+        excess, size = expected.tokens - limit, lambda group: counter.bound(group).tokens
+        drop = partial(drop_oldest, request.messages, request.dropped, excess, size)
+        dropped = await session.network.compute(drop)
         if dropped is None:
-            break
+            return request
         request = replace(request, dropped=dropped)
-    return request
 
 
-async def _counted_late(session: Session, request: Request) -> Request:
-    """Count a prompt that a server before 0.30 refused without saying its tokens; uncounted if that fails."""
-    from .count import load_counter
-
-    settings = request.settings
-    try:
-        counter = await load_counter(session, settings, probed=False)
-        expected = await _tokens(session, replace(request, counter=counter), 0)
-    except OllamaError:
-        return request
-    return replace(request, expected=expected)
-
-
-def _next_dropped(request: Request, excess: int) -> tuple[int, ...] | None:
-    """What to drop to be rid of about `excess` tokens; rather too little, since it is counted again."""
-    counter = request.counter
-    size = None if counter is None else lambda group: counter.bound(group).tokens
-    return drop_oldest(request.messages, request.dropped, excess, size)
-
-
-async def _tokens(session: Session, request: Request, limit: int) -> TokenCount | None:
+async def _tokens(
+    session: Session, request: Request, limit: int, *, probed: bool = True
+) -> TokenCount | None:
     """The tokens of a request's prompt; None where nothing tells.
 
     Our own upper bound settles it where that is within the limit. Else the server is asked to render the
     prompt, since the bound may be far off for templates that are programs.
     """
-    settings, counter, prompt = request.settings, request.counter, request.prompt
-    if counter is None:
-        return None
+    # Most calls count nothing, so they do not import what counts either.
+    from .count import count_conversation, load_counter
+
+    settings, prompt = request.settings, request.prompt
+    counter = await load_counter(session, settings, probed=probed)
     messages: Sequence[Message] = kept(request.messages, request.dropped)
     if prompt is not None:
         if prompt.raw and not prompt.images:
@@ -150,6 +139,4 @@ async def _tokens(session: Session, request: Request, limit: int) -> TokenCount 
     bound = await session.network.compute(lambda: counter.bound(messages, request.plan.tools))
     if bound.tokens <= limit:
         return bound
-    from .count import count_conversation
-
     return await count_conversation(session, settings, messages, request.plan.tools)

@@ -73,10 +73,7 @@ async def _kept(
 
 
 async def _vocabulary(session: Session, model: str) -> dict[str, Any]:
-    async def attempt() -> bytes:
-        return (await session.network.send(show_request(model, verbose=True), _MAX_SHOW_BYTES)).body
-
-    body = await session.retried(attempt)
+    body = await session.fetch(show_request(model, verbose=True), bytes, _MAX_SHOW_BYTES)
     return await session.network.compute(partial(_read_show, body, model))
 
 

@@ -21,7 +21,6 @@ from ..wire.tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_
 from .trim import check_uncut, drop_oldest, kept, length, was_cut
 
 if TYPE_CHECKING:
-    from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
 
 __all__ = ["Asked", "Request", "as_prompt"]
@@ -54,7 +53,6 @@ class Request:
     streamed: bool = False
     dropped: tuple[int, ...] = ()
     expected: TokenCount | None = None
-    counter: TokenCounter | None = None
     own_limit: bool = False
     wire: WireRequest = field(init=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import (
@@ -14,7 +15,7 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..settings.model import ChatSettings, ConnectionSettings
-from ..transport.network import Network, ResponseStream
+from ..transport.network import ANSWER_LIMIT, Network, ResponseStream
 from ..wire.requests import WireRequest, show_request
 from ..wire.responses import (
     ChatChunk,
@@ -29,7 +30,7 @@ from ..wire.responses import (
     read_version,
 )
 from ..wire.streaming import MAX_LINE, ChatDecoder
-from .retry import RetryBudget, budget_for, retry_delay
+from .retry import RetryBudget, retry_delay
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
@@ -64,20 +65,14 @@ class ModelCache:
         return self.counters.get((key, think_name(settings))) or self.counters.get((key, ""))
 
 
+@dataclass(slots=True)
 class Session:
     """One server as one call sees it: its network, its retry budget, and what was looked up."""
 
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        network: Network,
-        cache: ModelCache,
-        budget: RetryBudget | None = None,
-    ) -> None:
-        self.settings = settings
-        self.network = network
-        self.cache = cache
-        self.budget = budget_for(settings.address.url) if budget is None else budget
+    settings: ConnectionSettings
+    network: Network
+    cache: ModelCache
+    budget: RetryBudget
 
     async def retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it succeeds, fails for good, or the retries are used up."""
@@ -133,22 +128,21 @@ class Session:
 
         error.hint = model_missing_advice(error.model or "MODEL", names)
 
-    async def fetch(self, request: WireRequest) -> Any:
-        """Send a request, retried, and parse the JSON of its response."""
+    async def fetch(
+        self, request: WireRequest, read: Callable[[bytes], Any] = load_json, limit: int = ANSWER_LIMIT
+    ) -> Any:
+        """Send a request, retried, and read its response of at most `limit` bytes, by default as JSON."""
 
         async def attempt() -> Any:
-            return load_json((await self.network.send(request)).body)
+            return read((await self.network.send(request, limit)).body)
 
         return await self.retried(attempt)
 
     async def complete(self, request: WireRequest, decoding: Decoding) -> ChatResult:
         """An answer in one piece. decoding: makes the decoder of one attempt."""
-
-        async def attempt() -> ChatResult:
-            # In one piece it is no longer than a line of a streamed answer may be.
-            return decoding().whole((await self.network.send(request, MAX_LINE)).body)
-
-        return await self.retried(attempt)
+        # In one piece it is no longer than a line of a streamed answer may be.
+        result: ChatResult = await self.fetch(request, lambda body: decoding().whole(body), MAX_LINE)
+        return result
 
     async def begin(
         self, opening: Callable[[WireRequest], Awaitable[S]], request: WireRequest, decoding: Decoding

@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 
-def prompt_limit(context_size: int | None, reserve: int | None) -> int | None:
-    """Tokens a prompt may have when the answer's reserve stays free; None when the server decides."""
+def prompt_limit(context_size: int, reserve: int | None) -> int:
+    """Tokens a prompt may have when the answer's reserve stays free."""
     # A prompt of exactly the context's size is already cut by the server: one less is usable.
-    return None if context_size is None else max(context_size - 1 - (reserve or 0), 1)
+    return max(context_size - 1 - (reserve or 0), 1)
 
 
 def droppable(messages: Sequence[Message]) -> list[tuple[int, ...]]:
