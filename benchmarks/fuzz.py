@@ -26,7 +26,9 @@ from tests.faults.server import last_line, line
 
 import ollama_dify
 from ollama_dify import ChatSettings, EmbeddingSettings, OllamaError, RerankSettings
-from ollama_dify.wire.responses import load_json, read_embed_answer, read_local_models, read_model_info
+from ollama_dify.wire.json_reading import load_json
+from ollama_dify.wire.models import read_local_models, read_model_info
+from ollama_dify.wire.responses import read_embed_answer
 from ollama_dify.wire.server_errors import error_from_response
 from ollama_dify.wire.streaming import ChatDecoder
 from ollama_dify.wire.think_tags import ThinkTags
@@ -43,7 +45,7 @@ Edge = tuple[str, int, int]
 
 def _decode(pieces: list[bytes], *, generated: bool) -> tuple[str, str]:
     """What a decoder makes of pieces: the text so far, and how it ended."""
-    decoder = ChatDecoder(generated=generated, model="m", filters=[ThinkTags()])
+    decoder = ChatDecoder(generated=generated, model="m", step=ThinkTags())
     texts: list[str] = []
     try:
         for piece in pieces:

@@ -250,4 +250,4 @@ def test_container(files: dict[str, str], environ: dict[str, str], expected: str
             raise FileNotFoundError(path)
         return files[path]
 
-    assert container_kind(read_text, files.__contains__, environ) == expected
+    assert container_kind(read_text, environ) == expected

@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "hash of the token cache",
         CACHE,
-        " or _hash(name, payload) != data[len(_MARK) : _HEAD]",
+        " or _hash(path.name, payload) != data[len(_MARK) : _HEAD]",
         "",
         "tests/tokens/test_cache.py",
     ),
@@ -173,8 +173,8 @@ MUTANTS = (
     Mutant(
         "done:false in one piece",
         "wire/streaming.py",
-        "        if self._finish is None:\n            raise incomplete",
-        "        if False:\n            raise incomplete",
+        "        if self._finish is None:\n            raise self._incomplete",
+        "        if False:\n            raise self._incomplete",
         "tests/wire/test_streaming.py",
     ),
     Mutant(
@@ -194,8 +194,8 @@ MUTANTS = (
     Mutant(
         "vectors of zeros",
         "wire/vectors.py",
-        " and any(vector)\n",
-        "\n",
+        'return "" if any(vector) else "is all zero"',
+        'return ""',
         "tests/wire/test_vectors.py",
     ),
     Mutant(
@@ -270,9 +270,9 @@ MUTANTS = (
     ),
     Mutant(
         "compressed answers",
-        "transport/endpoint.py",
-        "        if _is_encoded(response):",
-        "        if False:",
+        "transport/errors.py",
+        "    if _is_encoded(response):",
+        "    if False:",
         "tests/client/test_client.py",
     ),
     Mutant(

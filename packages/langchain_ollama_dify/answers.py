@@ -105,33 +105,27 @@ def usage(finish: Finish) -> UsageMetadata:
     return told
 
 
-def _content_blocks(message: AIMessage) -> list[blocks.ContentBlock]:
-    """LangChain's standard blocks of a message this provider made: reasoning, text, tool calls."""
-    if not isinstance(message.content, str):
-        # A caller's own list of blocks: LangChain's general reading is the right one.
+def _numbered_calls(message: AIMessage) -> list[blocks.ContentBlock]:
+    """The blocks of a chunk with calls; LangChain's own reading is right for all else.
+
+    The number of a call must not meet the number LangChain gives to a block of text or reasoning.
+    """
+    if not isinstance(message, AIMessageChunk) or message.chunk_position == "last":
         raise NotImplementedError
-    found: list[blocks.ContentBlock] = []
-    thinking = message.additional_kwargs.get("reasoning_content")
-    if thinking:
-        found.append({"type": "reasoning", "reasoning": thinking})
-    if message.content:
-        found.append({"type": "text", "text": message.content})
-    if isinstance(message, AIMessageChunk) and message.chunk_position != "last":
-        return [*found, *map(_call_chunk_block, message.tool_call_chunks)]
-    for call in message.tool_calls:
-        found.append({"type": "tool_call", "name": call["name"], "args": call["args"], "id": call["id"]})
-    return found
+    if not message.tool_call_chunks or not isinstance(message.content, str):
+        raise NotImplementedError
+    rest = message.model_copy(update={"tool_call_chunks": [], "tool_calls": []}).content_blocks
+    return [*rest, *map(_numbered, message.tool_call_chunks)]
 
 
-def _call_chunk_block(chunk: ToolCallChunk) -> blocks.ToolCallChunk:
-    # The number of a call must not meet the number LangChain gives to a block of text or reasoning.
-    return {
-        "type": "tool_call_chunk",
-        "name": chunk["name"],
-        "args": chunk["args"],
-        "id": chunk["id"],
-        "index": f"lc_call_{chunk['index']}",
-    }
+def _numbered(call: ToolCallChunk) -> blocks.ToolCallChunk:
+    return blocks.ToolCallChunk(
+        type="tool_call_chunk",
+        id=call["id"],
+        name=call["name"],
+        args=call["args"],
+        index=f"lc_call_{call['index']}",
+    )
 
 
-register_translator(PROVIDER, _content_blocks, _content_blocks)
+register_translator(PROVIDER, _numbered_calls, _numbered_calls)

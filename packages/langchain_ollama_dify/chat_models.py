@@ -10,37 +10,28 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables import Runnable
 from pydantic import Field
 from typing_extensions import Self
 
 from ollama_dify import ChatResult as CoreResult
 from ollama_dify import ChatSettings, ModelInfo
-from ollama_dify.adapter import ClientOwner, Request, read_tool_choice
+from ollama_dify.adapter import ClientOwner, Request, on_event_loop, read_tool_choice
 
 from .answers import StreamedAnswer, answer
-from .convert import core_messages
+from .convert import core_messages, with_media_types
 from .errors import langchain_errors
-from .serialization import (
-    LangChainSerializable,
-    count_text,
-    model_profile,
-    on_event_loop,
-    settings_in_use,
-    settings_of_call,
-    token_ids,
-    tracing_params,
-)
+from .serialization import LangChainModel, model_profile, settings_of_call
 from .tools import ToolLike, core_tool, openai_tools
 
 if TYPE_CHECKING:
-    from langchain_core.language_models import LangSmithParams
     from langchain_core.language_models.model_profile import ModelProfile
 
 __all__ = ["ChatOllamaDify"]
 
 
-class ChatOllamaDify(BaseChatModel, LangChainSerializable, ClientOwner, ChatSettings):
+class ChatOllamaDify(LangChainModel, BaseChatModel, ClientOwner, ChatSettings):
     """A model of an Ollama server, by the settings of Dify's form.
 
     `ChatOllamaDify(model="llava", context_size=4096, temperature=0)`, or `from_settings(settings)`. Each
@@ -57,23 +48,20 @@ class ChatOllamaDify(BaseChatModel, LangChainSerializable, ClientOwner, ChatSett
     def _llm_type(self) -> str:
         return "chat-ollama-dify"
 
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return settings_in_use(self, ChatSettings)
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        return tracing_params(self, "chat", stop, kwargs)
-
     def _resolve_model_profile(self) -> ModelProfile | None:
         return model_profile(self, self.known_model())
 
     def _changed(self, update: Mapping[str, Any]) -> Self:
         made = super()._changed(update)
-        if "profile" in type(self).model_fields and "profile" not in update:
+        if "profile" not in update:
             known = self.known_model()
             if self.profile == model_profile(self, known):
                 made.__dict__["profile"] = model_profile(made, known)
         return made
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        messages = super()._convert_input(model_input).to_messages()
+        return ChatPromptValue(messages=[*map(with_media_types, messages)])
 
     def _generate(
         self,
@@ -194,27 +182,16 @@ class ChatOllamaDify(BaseChatModel, LangChainSerializable, ClientOwner, ChatSett
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it; `profile` then knows it."""
         with langchain_errors():
-            info = super().warmup()
-        return self._described(info)
+            return self._described(super().warmup())
 
     async def awarmup(self) -> ModelInfo:
         """The async twin of `warmup`."""
         with langchain_errors():
-            info = await super().awarmup()
-        return self._described(info)
+            return self._described(await super().awarmup())
 
     def _described(self, info: ModelInfo) -> ModelInfo:
-        if "profile" in type(self).model_fields:  # langchain-core 1.1 brought it
-            self.profile = {**(self.profile or {}), **model_profile(self, self.known_model())}
+        self.profile = {**(self.profile or {}), **model_profile(self, self.known_model())}
         return info
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """The model's own tokens of a text, or those of `custom_get_token_ids`."""
-        return token_ids(self, text, self.custom_get_token_ids)
-
-    def get_num_tokens(self, text: str) -> int:
-        """How many tokens a text has; an upper bound where the server shows no vocabulary."""
-        return count_text(self, text, self.custom_get_token_ids)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[ToolLike] | None = None

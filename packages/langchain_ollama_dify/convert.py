@@ -10,9 +10,6 @@ from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     ChatMessage,
-    FunctionMessage,
-    HumanMessage,
-    SystemMessage,
     ToolMessage,
 )
 
@@ -28,20 +25,12 @@ from ollama_dify import (
 )
 from ollama_dify.adapter import load_audio, load_image, read_arguments
 
-__all__ = ["core_messages"]
+__all__ = ["core_messages", "with_media_types"]
 
-_ROLES = {
-    "human": "user",
-    "user": "user",
-    "ai": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "developer": "system",
-    "tool": "tool",
-}
+# LangChain's words, and other providers', for Ollama's roles.
+_ROLES = {"human": "user", "ai": "assistant", "developer": "system", "function": "tool"}
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "text-plain"})
 _IMAGE_TYPES = frozenset({"image", "image_url", "input_image"})
-_BY_MEDIA_TYPE = ("media", "file")
 _CALL_TYPES = frozenset({"tool_call", "tool_use", "function_call", "tool_call_chunk"})
 
 
@@ -60,6 +49,24 @@ def core_messages(messages: Sequence[BaseMessage], settings: ChatSettings) -> li
             names.update({call.id: call.name for call in turn.tool_calls if call.id})
         converted += turns
     return converted
+
+
+def with_media_types(message: BaseMessage) -> BaseMessage:
+    """The message with a media type at each image in base64: LangChain's tracing fails without one.
+
+    What goes to the server is told by the bytes alone.
+    """
+    if isinstance(message.content, str):
+        return message
+    content = [
+        {"mime_type": "image/*", **block} if isinstance(block, dict) and _is_base64_image(block) else block
+        for block in message.content
+    ]
+    return message if content == message.content else message.model_copy(update={"content": content})
+
+
+def _is_base64_image(block: Mapping[str, Any]) -> bool:
+    return block.get("type") == "image" and ("base64" in block or block.get("source_type") == "base64")
 
 
 class _Turn:
@@ -110,10 +117,8 @@ class _Turn:
         kind = block.get("type")
         if kind in _TEXT_TYPES and isinstance(block.get("text"), str):
             self._contents.append(TextPart(block["text"]))
-        elif _is_image(block):
-            self._contents.append(_image(block, self._settings, where))
-        elif _is_audio(block):
-            self._contents.append(_audio(block, self._settings, where))
+        elif (media := _media(block)) is not None:
+            self._contents.append(_loaded(block, media, self._settings, where))
         elif kind in ("reasoning", "thinking"):
             self._thoughts += _thoughts(block)
         elif kind in _CALL_TYPES:
@@ -151,21 +156,13 @@ def _blocks(content: Any, where: str) -> Iterator[tuple[str, str | Mapping[str, 
 
 
 def _role(message: BaseMessage, where: str) -> Any:
-    if isinstance(message, HumanMessage):
-        return "user"
-    if isinstance(message, AIMessage):
-        return "assistant"
-    if isinstance(message, SystemMessage):
-        return "system"
-    if isinstance(message, (ToolMessage, FunctionMessage)):
-        return "tool"
-    if isinstance(message, ChatMessage) and message.role.lower() in _ROLES:
-        return _ROLES[message.role.lower()]
-    role = f" with the role {message.role!r}" if isinstance(message, ChatMessage) else ""
+    given = message.role if isinstance(message, ChatMessage) else message.type.removesuffix("MessageChunk")
+    role = _ROLES.get(given.lower(), given.lower())
+    if role in ("system", "user", "assistant", "tool"):
+        return role
     raise UnsupportedContentError(
-        f"{where}: Ollama has no {type(message).__name__}{role}.",
-        hint="Its roles are system, user, assistant and tool: use SystemMessage, HumanMessage, AIMessage, "
-        "ToolMessage.",
+        f"{where}: Ollama has no {type(message).__name__} with the role {given!r}.",
+        hint="Use SystemMessage, HumanMessage, AIMessage or ToolMessage.",
     )
 
 
@@ -195,80 +192,57 @@ def _refused(block: Mapping[str, Any], where: str) -> UnsupportedContentError:
     )
 
 
-def _is_image(block: Mapping[str, Any]) -> bool:
-    """Whether a content block is meant as an image."""
+def _media(block: Mapping[str, Any]) -> str | None:
+    """Whether a block is meant as an "image" or as "audio"; None: as neither."""
     kind = block.get("type")
-    if kind in _BY_MEDIA_TYPE:
-        return str(block.get("mime_type", "")).startswith("image/")
-    return kind in _IMAGE_TYPES or (kind is None and "image" in block)
+    if kind in ("media", "file"):
+        media = str(block.get("mime_type", "")).partition("/")[0]
+        return media if media in ("image", "audio") else None
+    if kind in _IMAGE_TYPES or (kind is None and "image" in block):
+        return "image"
+    return "audio" if kind in ("audio", "input_audio") else None
 
 
-def _image(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Image | ImageUrl:
-    """The image of a block in any shape.
+def _loaded(
+    block: Mapping[str, Any], media: str, settings: ChatSettings, where: str
+) -> Image | ImageUrl | Audio:
+    """The image or the sound of a block in any shape.
 
-    OpenAI (`image_url`, `input_image`), LangChain v0 (`source_type`) and v1 (`base64`, `url`), Anthropic
-    (`source`), Bedrock (`image` with bytes), Google (`media`), and ours: `{"type": "image", "path": Path(…)}`
-    and `{"type": "image", "image": Image(…)}`. Only a path object is a path.
-
-    Raises UnsupportedContentError, which names the place, for a file id, for what is no image, and for an
-    address unless the settings allow it.
+    OpenAI (`image_url`, `input_image`, `input_audio`), LangChain v0 (`source_type`) and v1 (`base64`, `url`),
+    Anthropic (`source`), Bedrock (`image` with bytes), Google (`media`), and ours: `{"type": "image",
+    "path": Path(…)}` and `{"type": "image", "image": Image(…)}`. Only a path object is a path.
+    Raises UnsupportedContentError, which names the place.
     """
     source = _source(block)
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
-    if isinstance(source, (Image, Path, bytes, str)):
+    if media == "audio" and isinstance(source, (Audio, Path, bytes, str)):
+        return load_audio(source, settings, where=where)
+    if media == "image" and isinstance(source, (Image, Path, bytes, str)):
         return load_image(source, settings, where=where)
     if _file_id(block):
         raise UnsupportedContentError(
-            f"{where}: this image is the id of a file that another provider keeps.",
-            hint="Send the image's bytes or base64.",
+            f"{where}: this {media} is the id of a file that another provider keeps.",
+            hint="Send its bytes or base64.",
         )
+    example = "image/png" if media == "image" else "audio/wav"
     raise UnsupportedContentError(
-        f"{where}: this {block.get('type', 'image')!r} block holds no image; its keys are "
+        f"{where}: this {block.get('type', media)!r} block holds no {media}; its keys are "
         f"{', '.join(map(repr, block))}.",
-        hint='Write {"type": "image", "base64": …, "mime_type": "image/png"} or '
-        '{"type": "image_url", "image_url": {"url": "data:…"}}.',
-    )
-
-
-def _is_audio(block: Mapping[str, Any]) -> bool:
-    """Whether a content block is meant as a sound."""
-    if block.get("type") in _BY_MEDIA_TYPE:
-        return str(block.get("mime_type", "")).startswith("audio/")
-    return block.get("type") in ("audio", "input_audio")
-
-
-def _audio(block: Mapping[str, Any], settings: ChatSettings, where: str) -> Audio:
-    """The sound of a block: LangChain's, OpenAI's (`input_audio`), Google's (`media`) or ours (`path`)."""
-    inner = block.get("input_audio")
-    source = _source(inner if isinstance(inner, Mapping) else block)
-    if isinstance(source, (bytearray, memoryview)):
-        source = bytes(source)
-    if isinstance(source, (Audio, Path, bytes, str)):
-        return load_audio(source, settings, where=where)
-    raise UnsupportedContentError(
-        f"{where}: this {block['type']!r} block holds no sound; its keys are {', '.join(map(repr, block))}.",
-        hint='Write {"type": "audio", "base64": …, "mime_type": "audio/wav"}.',
+        hint=f'Write {{"type": "{media}", "base64": …, "mime_type": "{example}"}}.',
     )
 
 
 def _source(block: Mapping[str, Any]) -> Any:
-    """Where the image is in the block; None when it is nowhere."""
+    """What holds the bytes of an image or a sound; None when nothing does."""
     for key in ("base64", "data", "bytes", "path", "url"):
         if block.get(key) is not None:
             return block[key]
-    for key in ("image_url", "image", "audio", "source"):
+    for key in ("image_url", "image", "audio", "input_audio", "source"):
         inner = block.get(key)
-        if isinstance(inner, Mapping):
-            return _source(inner) if key != "source" else _inner_source(inner)
         if inner is not None:
-            return inner
+            return _source(inner) if isinstance(inner, Mapping) else inner
     return None
-
-
-def _inner_source(source: Mapping[str, Any]) -> Any:
-    """Anthropic's and Bedrock's `source`."""
-    return _source(source)
 
 
 def _file_id(block: Mapping[str, Any]) -> bool:

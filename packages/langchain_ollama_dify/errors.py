@@ -2,7 +2,7 @@
 
 `except ollama_dify.RateLimitError` and `except langchain_core.exceptions.ModelRateLimitError` catch the
 same error, so LangChain's retries, fallbacks and middleware act on it; `is_retryable` is the core's
-`retryable`. Where the installed langchain-core lacks a class, the core's stands alone.
+`retryable`.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import ollama_dify as core
 
 __all__ = ["as_langchain", "langchain_errors"]
 
-_THEIRS: dict[type[core.OllamaError], str] = {
-    core.OllamaError: "ModelError",
-    core.UnsupportedContentError: "ModelInvalidRequestError",
-    core.ConnectionFailedError: "ModelConnectionError",
-    core.RequestTimeoutError: "ModelTimeoutError",
-    core.AuthenticationError: "ModelAuthenticationError",
-    core.PermissionDeniedError: "ModelPermissionDeniedError",
-    core.InvalidRequestError: "ModelInvalidRequestError",
-    core.ContextOverflowError: "ContextOverflowError",
-    core.CapabilityError: "ModelInvalidRequestError",
-    core.ModelNotFoundError: "ModelNotFoundError",
-    core.RateLimitError: "ModelRateLimitError",
-    core.ServerBusyError: "ModelAPIError",
-    core.ServerError: "ModelAPIError",
-    core.ProtocolError: "ModelAPIError",
-    core.IncompleteResponseError: "ModelAPIError",
-    core.EmptyResponseError: "ModelAPIError",
-    core.EmbeddingError: "ModelError",
+_THEIRS: dict[type[core.OllamaError], type[exceptions.ModelError]] = {
+    core.OllamaError: exceptions.ModelError,
+    core.UnsupportedContentError: exceptions.ModelInvalidRequestError,
+    core.ConnectionFailedError: exceptions.ModelConnectionError,
+    core.RequestTimeoutError: exceptions.ModelTimeoutError,
+    core.AuthenticationError: exceptions.ModelAuthenticationError,
+    core.PermissionDeniedError: exceptions.ModelPermissionDeniedError,
+    core.InvalidRequestError: exceptions.ModelInvalidRequestError,
+    core.ContextOverflowError: exceptions.ContextOverflowError,
+    core.CapabilityError: exceptions.ModelInvalidRequestError,
+    core.ModelNotFoundError: exceptions.ModelNotFoundError,
+    core.RateLimitError: exceptions.ModelRateLimitError,
+    core.ServerBusyError: exceptions.ModelAPIError,
+    core.ServerError: exceptions.ModelAPIError,
+    core.ProtocolError: exceptions.ModelAPIError,
+    core.IncompleteResponseError: exceptions.ModelAPIError,
+    core.EmptyResponseError: exceptions.ModelAPIError,
+    core.EmbeddingError: exceptions.ModelError,
 }
 
 
@@ -48,23 +48,18 @@ class _Retryable:
         return self.retryable
 
 
-def _both(kind: type[core.OllamaError], name: str) -> type[core.OllamaError]:
-    theirs = getattr(exceptions, name, None)
-    if theirs is None:
-        return kind
-    described = {"__module__": __name__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (_Retryable, kind, theirs), described)
-
-
-_RAISED = {kind: _both(kind, name) for kind, name in _THEIRS.items()}
+_RAISED: dict[type[core.OllamaError], Any] = {
+    kind: type(kind.__name__, (_Retryable, kind, theirs), {"__module__": __name__, "__doc__": kind.__doc__})
+    for kind, theirs in _THEIRS.items()
+}
 # A pickled error names its class by module and name.
 globals().update({kind.__name__: both for kind, both in _RAISED.items()})
 
 
 def as_langchain(error: core.OllamaError) -> core.OllamaError:
     """The same error in the class that is LangChain's too."""
-    kind: Any = _RAISED.get(type(error))
-    if kind is None or kind is type(error):
+    kind = _RAISED.get(type(error))
+    if kind is None:
         return error
     raised: core.OllamaError = kind.__new__(kind, *error.args)
     raised.__dict__.update(error.__dict__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseLLM, LanguageModelInput
@@ -27,38 +27,23 @@ from ollama_dify.adapter import ClientOwner, Request, load_image
 from .answers import facts, usage
 from .convert import core_messages
 from .errors import langchain_errors
-from .serialization import (
-    LangChainSerializable,
-    count_text,
-    settings_in_use,
-    settings_of_call,
-    token_ids,
-    tracing_params,
-)
-
-if TYPE_CHECKING:
-    from langchain_core.language_models import LangSmithParams
+from .serialization import LangChainModel, settings_of_call
 
 __all__ = ["OllamaDifyLLM"]
 
 
-class OllamaDifyLLM(BaseLLM, LangChainSerializable, ClientOwner, ChatSettings):
+class OllamaDifyLLM(LangChainModel, BaseLLM, ClientOwner, ChatSettings):
     """Text in, text out, always by /api/generate.
 
     A call takes, beside the settings, `system`, `suffix` (text after the gap to fill), `raw` (no template),
     `template` and `images` (bytes, base64, data: URLs, path or `Image` objects).
     """
 
+    _traced_as = "llm"
+
     @property
     def _llm_type(self) -> str:
         return "ollama-dify"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return settings_in_use(self, ChatSettings)
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        return tracing_params(self, "llm", stop, kwargs)
 
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         value = super()._convert_input(model_input)
@@ -129,14 +114,6 @@ class OllamaDifyLLM(BaseLLM, LangChainSerializable, ClientOwner, ChatSettings):
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """The model's own tokens of a text, or those of `custom_get_token_ids`."""
-        return token_ids(self, text, self.custom_get_token_ids)
-
-    def get_num_tokens(self, text: str) -> int:
-        """How many tokens a text has; an upper bound where the server shows no vocabulary."""
-        return count_text(self, text, self.custom_get_token_ids)
 
 
 def _refuse_images(value: ChatPromptValue, settings: ChatSettings) -> None:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain_core.load.serializable import Serializable
 from pydantic import BaseModel
 
-from ollama_dify import ChatSettings, ConnectionSettings, ModelInfo
+from ollama_dify import ChatSettings, ModelInfo
 from ollama_dify.adapter import ClientOwner
 
 from .errors import langchain_errors
 
 if TYPE_CHECKING:
-    from langchain_core.language_models import LangSmithParams
+    from langchain_core.language_models import BaseLanguageModel, LangSmithParams
     from langchain_core.language_models.model_profile import ModelProfile
 
-__all__ = [
-    "LangChainSerializable",
-    "count_text",
-    "model_profile",
-    "on_event_loop",
-    "settings_in_use",
-    "settings_of_call",
-    "token_ids",
-    "tracing_params",
-]
+    class _Model(BaseLanguageModel[Any], ClientOwner, ChatSettings): ...
 
-Encoder = Callable[[str], list[int]]
+
+__all__ = ["LangChainModel", "LangChainSerializable", "model_profile", "settings_of_call"]
 
 
 class LangChainSerializable(Serializable):
@@ -61,36 +52,59 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def settings_in_use(model: ConnectionSettings, kind: type[ConnectionSettings]) -> dict[str, Any]:
-    """Every setting of `kind` that has a value, without secrets: tells one model's answers from another's."""
-    values = {
-        name: plain(getattr(model, name))
-        for name, field in kind.model_fields.items()
-        if not field.exclude and getattr(model, name) is not None
-    }
-    return {**values, "base_url": model.address.url}
+class LangChainModel(LangChainSerializable):
+    """What a chat model and a completion model answer alike. Mixed in before LangChain's own class."""
 
+    _traced_as: ClassVar[Literal["chat", "llm"]] = "chat"
 
-def tracing_params(
-    model: ChatSettings, kind: Literal["chat", "llm"], stop: list[str] | None, call: Mapping[str, Any]
-) -> LangSmithParams:
-    """LangSmith's standard parameters of one call."""
-    params: LangSmithParams = {
-        "ls_provider": "ollama",
-        "ls_model_type": kind,
-        "ls_model_name": str(call.get("model") or model.model),
-    }
-    temperature = call.get("temperature", model.temperature)
-    if isinstance(temperature, (int, float)):
-        params["ls_temperature"] = float(temperature)
-    limit = call.get("num_predict", call.get("max_tokens"))
-    limit = limit if isinstance(limit, int) and limit > 0 else model.answer_limit
-    if limit is not None:
-        params["ls_max_tokens"] = limit
-    words = stop or model.stop
-    if words:
-        params["ls_stop"] = list(words)
-    return params
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """Every setting that has a value, without secrets: tells one model's answers from another's."""
+        values = {
+            name: plain(getattr(self, name))
+            for name, field in ChatSettings.model_fields.items()
+            if not field.exclude and getattr(self, name) is not None
+        }
+        return {**values, "base_url": cast("_Model", self).address.url}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        """LangSmith's standard parameters of one call."""
+        model = cast("_Model", self)
+        params: LangSmithParams = {
+            "ls_provider": "ollama",
+            "ls_model_type": self._traced_as,
+            "ls_model_name": str(kwargs.get("model") or model.model),
+        }
+        temperature = kwargs.get("temperature", model.temperature)
+        if isinstance(temperature, (int, float)):
+            params["ls_temperature"] = float(temperature)
+        limit = kwargs.get("num_predict", kwargs.get("max_tokens"))
+        limit = limit if isinstance(limit, int) and limit > 0 else model.answer_limit
+        if limit is not None:
+            params["ls_max_tokens"] = limit
+        words = stop or model.stop
+        if words:
+            params["ls_stop"] = list(words)
+        return params
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The model's own tokens of a text, or those of `custom_get_token_ids`.
+
+        Raises ConfigurationError for a model whose vocabulary the server does not show.
+        """
+        model = cast("_Model", self)
+        if model.custom_get_token_ids is not None:
+            return model.custom_get_token_ids(text)
+        with langchain_errors():
+            return model.counter().token_ids(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """How many tokens a text has; an upper bound where the server shows no vocabulary."""
+        model = cast("_Model", self)
+        if model.custom_get_token_ids is not None:
+            return len(model.custom_get_token_ids(text))
+        with langchain_errors():
+            return model.counter().text(text).tokens
 
 
 def model_profile(model: ChatSettings, known: ModelInfo | None = None) -> ModelProfile:
@@ -140,31 +154,3 @@ def settings_of_call(stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[
 
         call["format"] = schema_of(call["format"])
     return call
-
-
-def token_ids(model: ClientOwner, text: str, custom: Encoder | None) -> list[int]:
-    """The ids of a text's tokens; `custom` is LangChain's `custom_get_token_ids`.
-
-    Raises ConfigurationError for a model whose vocabulary the server does not show.
-    """
-    if custom is not None:
-        return custom(text)
-    with langchain_errors():
-        return model.counter().token_ids(text)
-
-
-def count_text(model: ClientOwner, text: str, custom: Encoder | None) -> int:
-    """How many tokens a text has; an upper bound where the server shows no vocabulary."""
-    if custom is not None:
-        return len(custom(text))
-    with langchain_errors():
-        return model.counter().text(text).tokens
-
-
-def on_event_loop() -> bool:
-    """Whether waiting here would stop an event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -4,40 +4,40 @@ is not valid."""
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pydantic
-from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, convert_to_messages
-from langchain_core.output_parsers import BaseTransformOutputParser
+from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import (
     Runnable,
     RunnableConfig,
+    RunnableLambda,
     RunnableMap,
     RunnablePassthrough,
-    RunnableSerializable,
 )
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.json import parse_json_markdown
-from pydantic import ConfigDict
 from typing_extensions import is_typeddict
 
 from ollama_dify import ChatResult, ConfigurationError, IncompleteResponseError, ProtocolError
-from ollama_dify.adapter import answer_format, correction, read_json, schema_request
+from ollama_dify.adapter import ClientOwner, answer_format, read_json
 
-from .tools import openai_tools
+from .tools import NOT_OBJECTS, openai_tools
 
-__all__ = ["RepairedOutput", "StructuredParser", "schema_of", "structured_output"]
+__all__ = ["StructuredParser", "schema_of", "structured_output"]
 
 Method = Literal["json_schema", "json_mode", "function_calling"]
+# "raw", "parsed" and "parsing_error": LangChain's answer with `include_raw`.
+_Attempt = dict[str, Any]
 
 
 def structured_output(
@@ -69,10 +69,9 @@ def structured_output(
     else:
         raise ConfigurationError(f"method={method!r} is none of json_schema, json_mode and function_calling.")
     if repair:
-        owner = chat if isinstance(sent, dict) else None
-        return RepairedOutput(
-            model=model, parser=parser, include_raw=include_raw, owner=owner, json_schema=sent
-        )
+        held = sent if isinstance(sent, dict) else None
+        again = _Repair(model, parser, include_raw, cast(ClientOwner, chat), held)
+        return RunnableLambda(again.ask, again.aask, name="RepairedOutput")
     return _with_raw(model, parser) if include_raw else model | parser
 
 
@@ -113,14 +112,11 @@ def _validated_by(schema: Any) -> Any:
 def _check_callable(schema: Any) -> None:
     """Refuse what no tool can take: its arguments are an object."""
     by_type = not isinstance(schema, Mapping) and not is_model(schema) and _validated_by(schema) is not None
-    if by_type or (isinstance(schema, Mapping) and schema.get("type") in _PLAIN_TYPES):
+    if by_type or (isinstance(schema, Mapping) and schema.get("type") in NOT_OBJECTS):
         raise ConfigurationError(
             f'method="function_calling" cannot take {schema!r}: the arguments of a call are an object.',
             hint='Use method="json_schema", or a pydantic class, a TypedDict, a JSON schema of an object.',
         )
-
-
-_PLAIN_TYPES = ("array", "string", "integer", "number", "boolean", "null")
 
 
 def _call_parser(schema: Any) -> Runnable[Any, Any]:
@@ -138,12 +134,11 @@ def _with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable
     return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
 
-class StructuredParser(BaseTransformOutputParser[Any]):
+class StructuredParser(BaseCumulativeTransformOutputParser[Any]):
     """Reads an answer as JSON, and as an object of `model` where that is given.
 
-    model: a pydantic class of either version. While streaming, what can be read so far is given; at the end
-    the answer must be whole and valid, else OutputParserException: a cut answer is never completed by
-    guessing.
+    model: a pydantic class of either version, or a type. While streaming, what can be read so far is given;
+    the whole answer must be valid, else OutputParserException: a cut answer is never completed by guessing.
     """
 
     model: Any = None
@@ -153,17 +148,22 @@ class StructuredParser(BaseTransformOutputParser[Any]):
         return self.parse_result([Generation(text=text)])
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """The object of a whole answer; with `partial`, of what has arrived, or None."""
-        text = result[0].text
-        if partial:
+        """The object of an answer; with `partial`, before its last chunk, what can be read of it, or None."""
+        message = result[0].message if isinstance(result[0], ChatGeneration) else AIMessage(result[0].text)
+        text, facts = message.text, message.response_metadata
+        if partial and not facts.get("done"):
             return self._so_far(text)
         try:
             value = read_json(text)
         except ValueError as error:
             raise OutputParserException(
-                f"The answer is not JSON ({error}){_why(result[0])}.", llm_output=text
+                f"The answer is not JSON ({error}){_why(text, facts)}.", llm_output=text
             ) from error
         return self._object(value, text)
+
+    async def aparse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """The same: LangChain's own would start a thread for each token."""
+        return self.parse_result(result, partial=partial)
 
     def _so_far(self, text: str) -> Any:
         try:
@@ -186,182 +186,95 @@ class StructuredParser(BaseTransformOutputParser[Any]):
                 f"The answer does not satisfy {name}: {error}", llm_output=text
             ) from error
 
-    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
-        growing = _Growing(self)
-        for chunk in input:
-            yield from growing.add(chunk)
-        yield from growing.end()
-
-    async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
-        growing = _Growing(self)
-        async for chunk in input:
-            for value in growing.add(chunk):
-                yield value
-        for value in growing.end():
-            yield value
-
     @property
     def _type(self) -> str:
         return "ollama_dify_structured"
 
 
-class _Growing:
-    """A streamed answer: gives each new object once, and the whole one at the end."""
-
-    def __init__(self, parser: StructuredParser) -> None:
-        self._parser = parser
-        self._text = ""
-        self._message: BaseMessage | None = None
-        self._given: Any = None
-
-    def add(self, chunk: str | BaseMessage) -> list[Any]:
-        if isinstance(chunk, BaseMessage):
-            self._message = chunk
-            chunk = chunk.text
-        if not chunk:
-            return []
-        self._text += chunk
-        return self._new(self._parser.parse_result([Generation(text=self._text)], partial=True))
-
-    def end(self) -> list[Any]:
-        return self._new(self._parser.parse_result([self._whole()]))
-
-    def _whole(self) -> Generation:
-        if self._message is None:
-            return Generation(text=self._text)
-        facts = self._message.response_metadata
-        return ChatGeneration(message=AIMessage(self._text, response_metadata=facts))
-
-    def _new(self, value: Any) -> list[Any]:
-        if value is None or value == self._given:
-            return []
-        self._given = value
-        return [value]
-
-
-def _why(generation: Generation) -> str:
-    facts = generation.message.response_metadata if isinstance(generation, ChatGeneration) else {}
+def _why(text: str, facts: Mapping[str, Any]) -> str:
     if facts.get("done_reason") == "length":
         return "; it was cut because it reached the token limit: raise max_tokens or num_predict"
-    if not generation.text.strip():
-        return "; it is empty"
-    return ""
+    return "" if text.strip() else "; it is empty"
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
-    """An answer and its object, or why there is none."""
-
-    raw: AIMessage
-    parsed: Any = None
-    problem: Exception | None = None
-
-    @property
-    def is_repairable(self) -> bool:
-        """Whether asking again can help: not where the token limit cut the answer, it would cut the next."""
-        return self.problem is not None and self.raw.response_metadata.get("done_reason") != "length"
-
-
-class RepairedOutput(RunnableSerializable[LanguageModelInput, Any]):
+class _Repair:
     """A model and a parser of its answer; an answer that is not valid is sent back once, never twice.
 
     Streamed, the object comes at the end: parts of an answer that may be replaced are not given out.
+    schema: what the server was to hold the answer to.
     """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     model: Runnable[LanguageModelInput, AIMessage]
     parser: Runnable[Any, Any]
-    include_raw: bool = False
-    owner: Any = None
-    """The chat model, which remembers whether its server ignores `format`."""
-    json_schema: Any = None
+    include_raw: bool
+    owner: ClientOwner
+    schema: dict[str, Any] | None
 
-    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+    def ask(self, asked: LanguageModelInput, config: RunnableConfig, **call: Any) -> Any:
         """The object. Raises what the parser raises for the second answer."""
-        return self._call_with_config(self._ask, input, config, **kwargs)
-
-    async def ainvoke(
-        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Any:
-        """The async twin of `invoke`."""
-        return await self._acall_with_config(self._aask, input, config, **kwargs)
-
-    # LangChain gives what runs the arguments it has names for.
-    def _ask(
-        self,
-        asked: LanguageModelInput,
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **call: Any,
-    ) -> Any:
         asked = self._with_schema(asked)
         first = self._attempt(asked, config, call)
-        if not first.is_repairable:
-            return self._output(first)
-        return self._output(self._attempt(self._corrected(asked, first), config, call))
+        again = self._corrected(asked, first)
+        return self._output(first if again is None else self._attempt(again, config, call))
 
-    async def _aask(
-        self,
-        asked: LanguageModelInput,
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **call: Any,
-    ) -> Any:
+    async def aask(self, asked: LanguageModelInput, config: RunnableConfig, **call: Any) -> Any:
+        """The async twin of `ask`."""
         asked = self._with_schema(asked)
         first = await self._aattempt(asked, config, call)
-        if not first.is_repairable:
-            return self._output(first)
-        return self._output(await self._aattempt(self._corrected(asked, first), config, call))
-
-    def _with_schema(self, asked: LanguageModelInput) -> LanguageModelInput:
-        """The conversation, with the schema in words where the server is known to ignore it."""
-        if self.owner is None or not self.owner.ignores_format():
-            return asked
-        return [*_messages(asked), HumanMessage(schema_request(self.json_schema))]
-
-    def _corrected(self, asked: LanguageModelInput, attempt: _Attempt) -> list[BaseMessage]:
-        problem = attempt.problem
-        assert problem is not None
-        # Under a parser's error stands the one that says where; a missing call says all itself.
-        cause = None if isinstance(problem, ProtocolError) else problem.__cause__
-        schema = None
-        # A server that holds an answer to a schema writes JSON.
-        if self.owner is not None and attempt.raw.text and isinstance(cause, json.JSONDecodeError):
-            schema = None if self.owner.ignores_format() else self.json_schema
-            self.owner.ignores_format(noticed=True)
-        told = correction(problem if cause is None else cause, schema)
-        return _with_correction(asked, attempt.raw, told)
+        again = self._corrected(asked, first)
+        return self._output(first if again is None else await self._aattempt(again, config, call))
 
     def _attempt(self, asked: LanguageModelInput, config: RunnableConfig, call: dict[str, Any]) -> _Attempt:
         try:
-            raw = self.model.invoke(asked, config, **call)
+            return self._read(self.model.invoke(asked, config, **call), config)
         except ProtocolError as error:
             return _refused_call(error)
-        try:
-            return _Attempt(raw, self.parser.invoke(raw, config))
-        except ValueError as error:  # the parsers' own, and pydantic's
-            return _Attempt(raw, problem=error)
 
     async def _aattempt(
         self, asked: LanguageModelInput, config: RunnableConfig, call: dict[str, Any]
     ) -> _Attempt:
         try:
-            raw = await self.model.ainvoke(asked, config, **call)
+            return self._read(await self.model.ainvoke(asked, config, **call), config)
         except ProtocolError as error:
             return _refused_call(error)
+
+    def _read(self, raw: AIMessage, config: RunnableConfig) -> _Attempt:
         try:
-            return _Attempt(raw, await self.parser.ainvoke(raw, config))
-        except ValueError as error:
-            return _Attempt(raw, problem=error)
+            return {"raw": raw, "parsed": self.parser.invoke(raw, config), "parsing_error": None}
+        except ValueError as error:  # the parsers' own, and pydantic's
+            return {"raw": raw, "parsed": None, "parsing_error": error}
+
+    def _with_schema(self, asked: LanguageModelInput) -> LanguageModelInput:
+        """The conversation, with the schema in words where the server is known to ignore it."""
+        words = None if self.schema is None else self.owner.format_in_words(self.schema)
+        return asked if words is None else [*_messages(asked), HumanMessage(words)]
+
+    def _corrected(self, asked: LanguageModelInput, attempt: _Attempt) -> list[BaseMessage] | None:
+        """The conversation, the answer, and what is wrong with it; None where asking again is no use.
+
+        An answer that the token limit cut would be cut again.
+        """
+        raw, problem = attempt["raw"], attempt["parsing_error"]
+        if problem is None or raw.response_metadata.get("done_reason") == "length":
+            return None
+        # Under a parser's error stands the one that says where; a missing call says all itself.
+        cause = None if isinstance(problem, ProtocolError) else problem.__cause__
+        told = self.owner.correction(problem if cause is None else cause, raw.text, self.schema)
+        if raw.tool_calls:
+            calls = raw.tool_calls
+            results = [ToolMessage(told, tool_call_id=call["id"] or "", name=call["name"]) for call in calls]
+            return [*_messages(asked), raw, *results]
+        # An empty answer is left out of the conversation.
+        return [*_messages(asked), *([raw] if raw.text else []), HumanMessage(told)]
 
     def _output(self, attempt: _Attempt) -> Any:
-        failed_call = isinstance(attempt.problem, ProtocolError)
-        if self.include_raw and not failed_call:
-            return {"raw": attempt.raw, "parsed": attempt.parsed, "parsing_error": attempt.problem}
-        if attempt.problem is not None:
-            raise attempt.problem
-        return attempt.parsed
+        problem = attempt["parsing_error"]
+        if self.include_raw and not isinstance(problem, ProtocolError):
+            return attempt
+        if problem is not None:
+            raise problem
+        return attempt["parsed"]
 
 
 def _refused_call(error: ProtocolError) -> _Attempt:
@@ -369,17 +282,7 @@ def _refused_call(error: ProtocolError) -> _Attempt:
     said = error.partial
     if isinstance(error, IncompleteResponseError) or not isinstance(said, ChatResult) or not said.text:
         raise error
-    return _Attempt(AIMessage(said.text), problem=error)
-
-
-def _with_correction(asked: LanguageModelInput, raw: AIMessage, told: str) -> list[BaseMessage]:
-    """The conversation, the answer that is not valid, and what is wrong with it."""
-    if raw.tool_calls:
-        calls = raw.tool_calls
-        results = [ToolMessage(told, tool_call_id=call["id"] or "", name=call["name"]) for call in calls]
-        return [*_messages(asked), raw, *results]
-    # An empty answer is left out of the conversation.
-    return [*_messages(asked), *([raw] if raw.text else []), HumanMessage(told)]
+    return {"raw": AIMessage(said.text), "parsed": None, "parsing_error": error}
 
 
 def _messages(asked: LanguageModelInput) -> Sequence[BaseMessage]:

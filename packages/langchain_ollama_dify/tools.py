@@ -9,7 +9,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ollama_dify import ConfigurationError, Tool
 
-__all__ = ["ToolLike", "core_tool", "openai_tools"]
+__all__ = ["NOT_OBJECTS", "ToolLike", "core_tool", "openai_tools"]
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -19,6 +19,8 @@ else:
     # LangChain's base class of tools takes long to import, and whoever has a tool has imported it.
     ToolLike = Any
 
+# JSON schemas that are no object.
+NOT_OBJECTS = ("array", "string", "integer", "number", "boolean", "null")
 # Of a tool given as a dict: OpenAI's, Anthropic's, and a JSON schema's own.
 _OWN_TYPES = ("function", "custom", "object")
 
@@ -41,7 +43,7 @@ def core_tool(tool: Any) -> Tool:
 def _openai_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
     kind = tool.get("type", "custom") if isinstance(tool, Mapping) else "custom"
     try:
-        if kind in ("array", "string", "integer", "number", "boolean", "null"):
+        if kind in NOT_OBJECTS:
             raise ValueError("a tool's arguments are an object")
         if kind not in _OWN_TYPES:
             raise ValueError("it runs on another provider's servers")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -25,10 +25,12 @@ __all__ = [
     "GrowingAnswer",
     "chat_response",
     "completion_response",
-    "first_call_only",
     "log_probs",
     "tool_selections",
 ]
+
+
+_R = TypeVar("_R", ChatResponse, CompletionResponse)
 
 
 def _validated_message(blocks: list[ContentBlock]) -> ChatMessage:
@@ -70,60 +72,42 @@ class GrowingAnswer:
         """The response for one more chunk; runs once per token."""
         text, thinking, calls, logprobs, finish = chunk
         self._text += text
-        if thinking:
-            self._thinking += thinking
-        if calls:
-            self._calls = _kept(self._calls + calls, self._single_call)
+        if thinking or calls:
+            self._add(thinking, calls)
         message = _message(self._text, self._thinking, self._calls)
         response = _growing_response(message=message, delta=text)
-        if thinking:
-            response.additional_kwargs["thinking_delta"] = thinking
-        if logprobs:
-            response.logprobs = log_probs(logprobs)
-        if finish is not None:
-            _add_finish(response, finish)
+        if thinking or logprobs or finish:
+            _add_rest(response, logprobs, finish, thinking_delta=thinking)
         return response
 
     def completion(self, chunk: ChatChunk) -> CompletionResponse:
         """The same for a completion."""
         text, thinking, calls, logprobs, finish = chunk
         self._text += text
+        if thinking or calls:
+            self._add(thinking, calls)
         response = _growing_completion(text=self._text, delta=text)
-        if thinking:
-            self._thinking += thinking
-            response.additional_kwargs["thinking_delta"] = thinking
-        if calls:
-            self._calls = _kept(self._calls + calls, self._single_call)
-        if logprobs:
-            response.logprobs = log_probs(logprobs)
-        if finish is not None:
-            response.additional_kwargs |= _beside_text(self._thinking, self._calls)
-            _add_finish(response, finish)
+        if thinking or logprobs or finish:
+            beside = {} if finish is None else _beside_text(self._thinking, self._calls)
+            _add_rest(response, logprobs, finish, thinking_delta=thinking, **beside)
         return response
+
+    def _add(self, thinking: str, calls: tuple[ToolCall, ...]) -> None:
+        self._thinking += thinking
+        self._calls = _kept(self._calls + calls, self._single_call)
 
 
 def chat_response(result: ChatResult, *, single_call: bool = False) -> ChatResponse:
     """A whole answer as a chat response."""
     calls = _kept(result.tool_calls, single_call)
-    response = ChatResponse(
-        message=_message(result.text, result.thinking, calls),
-        logprobs=log_probs(result.logprobs) if result.logprobs else None,
-    )
-    if result.finish is not None:
-        _add_finish(response, result.finish)
-    return response
+    response = ChatResponse(message=_message(result.text, result.thinking, calls))
+    return _add_rest(response, result.logprobs, result.finish)
 
 
 def completion_response(result: ChatResult, *, single_call: bool = False) -> CompletionResponse:
     """A whole answer as a completion; reasoning and calls stand in `additional_kwargs`."""
-    response = CompletionResponse(
-        text=result.text,
-        logprobs=log_probs(result.logprobs) if result.logprobs else None,
-        additional_kwargs=_beside_text(result.thinking, _kept(result.tool_calls, single_call)),
-    )
-    if result.finish is not None:
-        _add_finish(response, result.finish)
-    return response
+    beside = _beside_text(result.thinking, _kept(result.tool_calls, single_call))
+    return _add_rest(CompletionResponse(text=result.text), result.logprobs, result.finish, **beside)
 
 
 def log_probs(rows: Sequence[Mapping[str, Any]]) -> list[list[LogProb]]:
@@ -152,20 +136,6 @@ def tool_selections(response: ChatResponse) -> list[ToolSelection]:
         for block in response.message.blocks
         if isinstance(block, ToolCallBlock)
     ]
-
-
-def first_call_only(response: ChatResponse) -> ChatResponse:
-    """The response with no tool call but the first; the given one stays as it is."""
-    blocks = response.message.blocks
-    calls = [number for number, block in enumerate(blocks) if isinstance(block, ToolCallBlock)]
-    if len(calls) < 2:
-        return response
-    blocks = [block for number, block in enumerate(blocks) if number not in calls[1:]]
-    extra = response.message.additional_kwargs
-    if "tool_calls" in extra:
-        extra = {**extra, "tool_calls": extra["tool_calls"][:1]}
-    message = response.message.model_copy(update={"blocks": blocks, "additional_kwargs": extra})
-    return response.model_copy(update={"message": message})
 
 
 def _kept(calls: tuple[ToolCall, ...], single_call: bool) -> tuple[ToolCall, ...]:
@@ -201,13 +171,18 @@ def _call_dicts(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
 
 def _beside_text(thinking: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
     """What of an answer a completion has no place for."""
-    return {
-        **({"thinking": thinking} if thinking else {}),
-        **({"tool_calls": _call_dicts(calls)} if calls else {}),
-    }
+    return {"thinking": thinking, "tool_calls": _call_dicts(calls)}
 
 
-def _add_finish(response: ChatResponse | CompletionResponse, finish: Finish) -> None:
+def _add_rest(
+    response: _R, logprobs: Sequence[Mapping[str, Any]], finish: Finish | None, **beside: Any
+) -> _R:
+    """Put log probabilities, usage and metadata into a response, and those of `beside` that are not empty."""
+    if logprobs:
+        response.logprobs = log_probs(logprobs)
+    response.additional_kwargs |= {name: value for name, value in beside.items() if value}
+    if finish is None:
+        return response
     metadata = finish.metadata()
     usage = {
         "prompt_tokens": finish.usage.input_tokens,
@@ -219,3 +194,4 @@ def _add_finish(response: ChatResponse | CompletionResponse, finish: Finish) -> 
     # LlamaIndex's token counter reads `usage` in `raw`; users read `additional_kwargs`.
     response.raw = {**metadata, "usage": usage}
     response.additional_kwargs |= {**usage, **metadata}
+    return response

@@ -53,10 +53,9 @@ class BatchJob:
         for index, vector in zip(group, vectors, strict=True):
             self._vectors[index] = vector
 
-    def entries(self, group: Sequence[int]) -> Iterator[tuple[str, dict[str, Embedding]]]:
+    def entries(self, group: Sequence[int]) -> list[tuple[str, dict[str, Embedding]]]:
         """Key and entry for a cache, of each position."""
-        for index in group:
-            yield self.texts[index], {str(uuid.uuid4()): self.vectors[index]}
+        return [(self.texts[index], {str(uuid.uuid4()): self.vectors[index]}) for index in group]
 
     @contextmanager
     def naming(self, group: Sequence[int]) -> Generator[None, None, None]:

@@ -104,9 +104,11 @@ def _message(
 
 def _file(block: ImageBlock | AudioBlock, where: str, settings: ChatSettings) -> Image | ImageUrl | Audio:
     """The image or the sound of a block, by its content, its path or its address."""
-    is_image = isinstance(block, ImageBlock)
-    load = load_image if is_image else load_audio
-    held = block.image if isinstance(block, ImageBlock) else block.audio
+    what, held, load = (
+        ("image", block.image, load_image)
+        if isinstance(block, ImageBlock)
+        else ("audio", block.audio, load_audio)
+    )
     if held:
         data, is_text = _bytes(held)
         return load(data, settings, encoded=is_text, where=where)
@@ -114,9 +116,8 @@ def _file(block: ImageBlock | AudioBlock, where: str, settings: ChatSettings) ->
         return load(Path(block.path), settings, where=where)
     if block.url is not None:
         return load(str(block.url), settings, where=where)
-    what = "image" if is_image else "audio"
     raise UnsupportedContentError(
-        f"{where}: the {type(block).__name__} holds no {'image' if is_image else 'sound'}.\n"
+        f"{where}: the {type(block).__name__} holds no {what}.\n"
         f"Give it {what}= (bytes), path= or url= (a data: URL)."
     )
 

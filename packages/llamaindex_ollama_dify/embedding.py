@@ -26,7 +26,13 @@ dispatcher = get_dispatcher(__name__)
 Kind = Literal["query", "document"]
 
 # LlamaIndex's words for our fields.
-_THEIR_WORDS = {"model_name": "model", "embed_batch_size": "batch_size", "num_workers": "max_concurrency"}
+_THEIR_WORDS = {
+    "model_name": "model",
+    "embed_batch_size": "batch_size",
+    "num_workers": "max_concurrency",
+    "query_instruction": "query_prefix",
+    "text_instruction": "document_prefix",
+}
 
 
 class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSettings):
@@ -34,8 +40,9 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
 
         Settings.embed_model = OllamaDifyEmbedding(model="nomic-embed-text", context_size=2048)
 
-    LlamaIndex's `model_name`, `embed_batch_size` and `num_workers` are `model`, `batch_size` and
-    `max_concurrency`: either word may be given or assigned, and both hold the same value.
+    LlamaIndex's `model_name`, `embed_batch_size`, `num_workers`, `query_instruction` and `text_instruction`
+    are `model`, `batch_size`, `max_concurrency`, `query_prefix` and `document_prefix`: either word may be
+    given or assigned, and both hold the same value.
     """
 
     model_name: str = Field(default="", description="LlamaIndex's word for `model`.", exclude=True)
@@ -44,10 +51,10 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
         default=None, description="LlamaIndex's word for `max_concurrency`.", exclude=True
     )
     query_instruction: str | None = Field(
-        default=None, description="Put in front of each query as it is, e.g. `search_query: `."
+        default=None, description="LlamaIndex's word for `query_prefix`.", exclude=True
     )
     text_instruction: str | None = Field(
-        default=None, description="Put in front of each text as it is, e.g. `search_document: `."
+        default=None, description="LlamaIndex's word for `document_prefix`.", exclude=True
     )
 
     def __init__(self, **values: Any) -> None:
@@ -57,12 +64,6 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
     def _follow(self) -> OllamaDifyEmbedding:
         for theirs, ours in _THEIR_WORDS.items():
             self.__dict__[theirs] = self.__dict__[ours]
-        return self
-
-    @model_validator(mode="after")
-    def _check_instructions(self) -> OllamaDifyEmbedding:
-        if self.prefixes and (self.query_instruction is not None or self.text_instruction is not None):
-            raise ValueError("prefixes=True puts the model's own words in front; leave out the instructions")
         return self
 
     def _changed(self, update: Mapping[str, Any]) -> Self:
@@ -75,15 +76,11 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
 
     def get_query_embedding(self, query: str) -> Embedding:
         """The vector of a query; not cached where queries and texts differ by what is put in front."""
-        if self._mixes_in_cache():
-            return self._uncached().get_query_embedding(query)
-        return super().get_query_embedding(query)
+        return super(OllamaDifyEmbedding, self._for_queries()).get_query_embedding(query)
 
     async def aget_query_embedding(self, query: str) -> Embedding:
         """The async twin of `get_query_embedding`."""
-        if self._mixes_in_cache():
-            return await self._uncached().aget_query_embedding(query)
-        return await super().aget_query_embedding(query)
+        return await super(OllamaDifyEmbedding, self._for_queries()).aget_query_embedding(query)
 
     def get_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
@@ -101,10 +98,9 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
                 if self.rate_limiter is not None:
                     self.rate_limiter.acquire()
                 with job.naming(group):
-                    job.keep(group, self._get_text_embeddings(job.texts_of(group), advance))
+                    job.keep(group, self.embed(job.texts_of(group), progress=advance).vectors)
                 if cache is not None:
-                    for key, entry in job.entries(group):
-                        cache.put(key=key, val=entry, collection=CACHE_COLLECTION)
+                    cache.put_all(job.entries(group), collection=CACHE_COLLECTION)
         return job.vectors
 
     async def aget_text_embedding_batch(
@@ -120,10 +116,9 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
                 if self.rate_limiter is not None:
                     await self.rate_limiter.async_acquire()
                 with job.naming(group):
-                    job.keep(group, await self._aget_text_embeddings(job.texts_of(group), advance))
+                    job.keep(group, (await self.aembed(job.texts_of(group), progress=advance)).vectors)
                 if cache is not None:
-                    for key, entry in job.entries(group):
-                        await cache.aput(key=key, val=entry, collection=CACHE_COLLECTION)
+                    await cache.aput_all(job.entries(group), collection=CACHE_COLLECTION)
         return job.vectors
 
     def embed(
@@ -139,7 +134,6 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
 
         skip_failed: None in the place of a text without a vector instead of an error.
         """
-        texts = self._instructed(texts, kind)
         return self.client.embed(texts, kind=kind, progress=progress, skip_failed=skip_failed)
 
     async def aembed(
@@ -151,7 +145,6 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
         skip_failed: bool = False,
     ) -> EmbedResult:
         """The async twin of `embed`."""
-        texts = self._instructed(texts, kind)
         return await self.async_client.embed(texts, kind=kind, progress=progress, skip_failed=skip_failed)
 
     def fingerprint(self) -> str:
@@ -159,13 +152,11 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
 
         To store beside an index and compare before using it. Asks the server.
         """
-        with self._with_prefixes() as same:
-            return same.client.embedding_fingerprint()
+        return self.client.embedding_fingerprint()
 
     async def afingerprint(self) -> str:
         """The async twin of `fingerprint`."""
-        async with self._with_prefixes() as same:
-            return await same.async_client.embedding_fingerprint()
+        return await self.async_client.embedding_fingerprint()
 
     def _get_query_embedding(self, query: str) -> Embedding:
         return _vectors(self.embed([query], kind="query"))[0]
@@ -179,39 +170,16 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
     async def _aget_text_embedding(self, text: str) -> Embedding:
         return _vectors(await self.aembed([text]))[0]
 
-    def _get_text_embeddings(self, texts: list[str], progress: Progress | None = None) -> list[Embedding]:
-        return _vectors(self.embed(texts, progress=progress))
-
-    async def _aget_text_embeddings(
-        self, texts: list[str], progress: Progress | None = None
-    ) -> list[Embedding]:
-        return _vectors(await self.aembed(texts, progress=progress))
-
-    def _instructed(self, texts: Sequence[str], kind: Kind) -> Sequence[str]:
-        instruction = self.query_instruction if kind == "query" else self.text_instruction
-        return [instruction + text for text in texts] if instruction else texts
-
-    def _with_prefixes(self) -> Self:
-        """A copy that has LlamaIndex's instructions as our prefixes, for they change the vectors alike."""
-        update: dict[str, str | None] = {}
-        pairs = (("query_prefix", "query_instruction"), ("document_prefix", "text_instruction"))
-        for prefix, instruction in pairs:
-            if words := getattr(self, instruction):
-                update |= {prefix: (getattr(self, prefix) or "") + words, instruction: None}
-        return self.model_copy(update=update)
-
     def _group_size(self) -> int | None:
         """Texts per call of the core: all of them, unless the requests are limited one by one."""
         return None if self.rate_limiter is None else self.batch_size
 
-    def _uncached(self) -> Self:
-        """This model without its cache, over the same connections."""
+    def _for_queries(self) -> Self:
+        """This model, without a cache that would give a text's vector for a query: its key is the text."""
+        same = not self.prefixes and self.query_prefix == self.document_prefix
+        if same or self.embeddings_cache is None:
+            return self
         return self.share_clients(self.model_copy(update={"embeddings_cache": None}))
-
-    def _mixes_in_cache(self) -> bool:
-        """Whether LlamaIndex's cache, whose key is the bare text, would give a text's vector for a query."""
-        apart = self.prefixes or self.query_instruction != self.text_instruction
-        return apart and self.embeddings_cache is not None
 
     @contextmanager
     def _reported(self, job: BatchJob) -> Generator[None, None, None]:

@@ -30,7 +30,6 @@ from .answers import (
     GrowingAnswer,
     chat_response,
     completion_response,
-    first_call_only,
     tool_selections,
 )
 from .convert import ROLES, to_messages, to_tool, tool_dict
@@ -44,14 +43,9 @@ _Read = Callable[[ChatSettings], Sequence[Message] | Prompt]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _chat_events(function: _F) -> _F:
-    """LlamaIndex's callbacks, events and rate limit around a chat method."""
-    return cast(_F, llm_chat_callback()(function))
-
-
-def _completion_events(function: _F) -> _F:
-    """The same around a complete method."""
-    return cast(_F, llm_completion_callback()(function))
+def _events(callback: Callable[[], Any]) -> Callable[[_F], _F]:
+    """LlamaIndex's callbacks, events and rate limit around a method."""
+    return cast(Callable[[_F], _F], callback())
 
 
 class OllamaDify(PickleMixin, StructuredPrediction, ClientOwner, ChatSettings):
@@ -97,33 +91,33 @@ class OllamaDify(PickleMixin, StructuredPrediction, ClientOwner, ChatSettings):
         """
         return partial(_token_ids, self)
 
-    @_chat_events
+    @_events(llm_chat_callback)
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation in one piece."""
         request = self._request(self._conversation(messages), kwargs)
         return chat_response(self.client.ask(request), single_call=_single_call(kwargs))
 
-    @_chat_events
+    @_events(llm_chat_callback)
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The async twin of `chat`."""
         request = await self._arequest(self._conversation(messages), kwargs)
         return chat_response(await self.async_client.ask(request), single_call=_single_call(kwargs))
 
-    @_chat_events
+    @_events(llm_chat_callback)
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation piece by piece; closing the generator stops the server."""
         request = self._request(self._conversation(messages), kwargs, streamed=True)
         growing = GrowingAnswer(single_call=_single_call(kwargs))
         return _grow(self.client.ask_stream(request), growing.chat)
 
-    @_chat_events
+    @_events(llm_chat_callback)
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """The async twin of `stream_chat`."""
         request = await self._arequest(self._conversation(messages), kwargs, streamed=True)
         growing = GrowingAnswer(single_call=_single_call(kwargs))
         return _agrow(self.async_client.ask_stream(request), growing.chat)
 
-    @_completion_events
+    @_events(llm_completion_callback)
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt in one piece.
 
@@ -133,20 +127,20 @@ class OllamaDify(PickleMixin, StructuredPrediction, ClientOwner, ChatSettings):
         request = self._request(self._prompt(prompt, formatted), kwargs)
         return completion_response(self.client.ask(request), single_call=_single_call(kwargs))
 
-    @_completion_events
+    @_events(llm_completion_callback)
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """The async twin of `complete`."""
         request = self._request(self._prompt(prompt, formatted), kwargs)
         return completion_response(await self.async_client.ask(request), single_call=_single_call(kwargs))
 
-    @_completion_events
+    @_events(llm_completion_callback)
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Answer a prompt piece by piece; closing the generator stops the server."""
         request = self._request(self._prompt(prompt, formatted), kwargs, streamed=True)
         growing = GrowingAnswer(single_call=_single_call(kwargs))
         return _grow(self.client.ask_stream(request), growing.completion)
 
-    @_completion_events
+    @_events(llm_completion_callback)
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
@@ -192,16 +186,6 @@ class OllamaDify(PickleMixin, StructuredPrediction, ClientOwner, ChatSettings):
             "allow_parallel_tool_calls": allow_parallel_tool_calls,
             **kwargs,
         }
-
-    def _validate_chat_with_tools_response(
-        self,
-        response: ChatResponse,
-        tools: Sequence[BaseTool],
-        allow_parallel_tool_calls: bool = False,
-        **kwargs: Any,
-    ) -> ChatResponse:
-        """One call at most, unless parallel ones are allowed."""
-        return response if allow_parallel_tool_calls else first_call_only(response)
 
     def _may_call_functions(self) -> bool:
         """Whether tools can be offered: yes until the settings or the server say no."""

@@ -31,20 +31,17 @@ class PickleMixin(BaseComponent):
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super(BaseComponent, self).__getstate__()
+        fields = type(self).model_fields
         values = {
-            name: value
+            name: fields[name].get_default(call_default_factory=True)
+            if name in _LEFT_BEHIND and not _is_picklable(value)
+            else value
             for name, value in state["__dict__"].items()
-            if name not in _LEFT_BEHIND or _is_picklable(value)
         }
         return {**state, "__dict__": values}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        left_behind = {
-            name: type(self).model_fields[name].get_default(call_default_factory=True)
-            for name in _LEFT_BEHIND
-            if name in type(self).model_fields and name not in state["__dict__"]
-        }
-        BaseModel.__setstate__(self, {**state, "__dict__": {**state["__dict__"], **left_behind}})
+        BaseModel.__setstate__(self, state)
 
 
 def _is_picklable(value: Any) -> bool:

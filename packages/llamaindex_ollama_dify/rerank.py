@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,6 @@ from .pickling import PickleMixin
 __all__ = ["OllamaDifyRerank"]
 
 dispatcher = get_dispatcher(__name__)
-
-_Ranked = Callable[[RerankResult], list[NodeWithScore]]
 
 
 class OllamaDifyRerank(PickleMixin, BaseNodePostprocessor, ClientOwner, RerankSettings):
@@ -43,19 +41,21 @@ class OllamaDifyRerank(PickleMixin, BaseNodePostprocessor, ClientOwner, RerankSe
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query = _query(query_bundle)
-        with self._reported(nodes, query) as ranked:
-            return ranked(self.client.rerank(query, _texts(nodes)))
+        with self._reported(nodes, query) as made:
+            made += _ranked(nodes, self.client.rerank(query, _texts(nodes)))
+        return made
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query = _query(query_bundle)
-        with self._reported(nodes, query) as ranked:
-            return ranked(await self.async_client.rerank(query, _texts(nodes)))
+        with self._reported(nodes, query) as made:
+            made += _ranked(nodes, await self.async_client.rerank(query, _texts(nodes)))
+        return made
 
     @contextmanager
-    def _reported(self, nodes: list[NodeWithScore], query: str) -> Generator[_Ranked, None, None]:
-        """LlamaIndex's events and callback around the work, which gives its result to what is yielded."""
+    def _reported(self, nodes: list[NodeWithScore], query: str) -> Generator[list[NodeWithScore], None, None]:
+        """LlamaIndex's events and callback around the work, which fills the list it is given."""
         top_n = len(nodes) if self.top_n is None else self.top_n
         dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self.model))
         payload: dict[str, Any] = {
@@ -65,15 +65,8 @@ class OllamaDifyRerank(PickleMixin, BaseNodePostprocessor, ClientOwner, RerankSe
             EventPayload.TOP_K: top_n,
         }
         made: list[NodeWithScore] = []
-
-        def ranked(result: RerankResult) -> list[NodeWithScore]:
-            made.extend(
-                NodeWithScore(node=nodes[place].node, score=result.scores[place]) for place in result.order
-            )
-            return made
-
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            yield ranked
+            yield made
             event.on_end(payload={EventPayload.NODES: made})
         dispatcher.event(ReRankEndEvent(nodes=made))
 
@@ -86,3 +79,7 @@ def _query(bundle: QueryBundle | None) -> str:
 
 def _texts(nodes: list[NodeWithScore]) -> list[str]:
     return [hit.node.get_content(metadata_mode=MetadataMode.EMBED) for hit in nodes]
+
+
+def _ranked(nodes: list[NodeWithScore], result: RerankResult) -> list[NodeWithScore]:
+    return [NodeWithScore(node=nodes[place].node, score=result.scores[place]) for place in result.order]

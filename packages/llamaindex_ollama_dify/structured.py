@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
@@ -22,7 +22,7 @@ from pydantic import VERSION, BaseModel, ValidationError
 from pydantic_core import from_json
 
 from ollama_dify import ConfigurationError
-from ollama_dify.adapter import ClientOwner, correction, read_json, schema_request
+from ollama_dify.adapter import ClientOwner, read_json
 
 __all__ = ["OutputError", "PartialReader", "StructuredPrediction", "read_output"]
 
@@ -36,14 +36,11 @@ class OutputError(ValueError):
     """An answer that is no object of the class; `response` is the answer."""
 
     def __init__(self, message: str, response: ChatResponse | None = None) -> None:
-        super().__init__(message, response)
-        self.message, self.response = message, response
-
-    def __str__(self) -> str:
-        return self.message
+        super().__init__(message)
+        self.response = response
 
 
-class StructuredPrediction(FunctionCallingLLM):
+class StructuredPrediction(FunctionCallingLLM, ClientOwner):
     """LlamaIndex's structured_predict family in its default mode; the other modes are LlamaIndex's own."""
 
     def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> StructuredLLM:
@@ -116,14 +113,9 @@ class StructuredPrediction(FunctionCallingLLM):
             return
         messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
         reader = PartialReader(output_cls)
-        last = None
-        for last in self.stream_chat(messages, **call):
-            if (grown := reader.read(last)) is not None:
-                dispatcher.event(LLMStructuredPredictInProgressEvent(output=grown))
-                yield grown
-        output = read_output(output_cls, last)
-        dispatcher.event(LLMStructuredPredictEndEvent(output=output))
-        yield output
+        for response in self.stream_chat(messages, **call):
+            yield from reader.read(response)
+        yield reader.end()
 
     async def astream_structured_predict(
         self,
@@ -136,23 +128,16 @@ class StructuredPrediction(FunctionCallingLLM):
         if not self._by_format(output_cls, llm_kwargs):
             return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
 
-        async def whole() -> AsyncGenerator[Model | FlexibleModel, None]:
-            yield await self.astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-
-        if _repairs(llm_kwargs):
-            return whole()
-        messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
-
         async def grow() -> AsyncGenerator[Model | FlexibleModel, None]:
+            if _repairs(llm_kwargs):
+                yield await self.astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+                return
+            messages, call = self._structured_question(output_cls, prompt, llm_kwargs, prompt_args)
             reader = PartialReader(output_cls)
-            last = None
-            async for last in await self.astream_chat(messages, **call):
-                if (grown := reader.read(last)) is not None:
-                    dispatcher.event(LLMStructuredPredictInProgressEvent(output=grown))
+            async for response in await self.astream_chat(messages, **call):
+                for grown in reader.read(response):
                     yield grown
-            output = read_output(output_cls, last)
-            dispatcher.event(LLMStructuredPredictEndEvent(output=output))
-            yield output
+            yield reader.end()
 
         return grow()
 
@@ -183,8 +168,9 @@ class StructuredPrediction(FunctionCallingLLM):
         messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
         call = {name: value for name, value in (llm_kwargs or {}).items() if name != "repair"}
         schema = output_cls.model_json_schema()
-        if _repairs(llm_kwargs) and self._owner.ignores_format():
-            messages = [*messages, ChatMessage(role=MessageRole.USER, content=schema_request(schema))]
+        words = self.format_in_words(schema) if _repairs(llm_kwargs) else None
+        if words is not None:
+            messages = [*messages, ChatMessage(role=MessageRole.USER, content=words)]
         return messages, {**call, "format": schema}
 
     def _corrected(
@@ -203,19 +189,10 @@ class StructuredPrediction(FunctionCallingLLM):
         if not _repairs(llm_kwargs) or response.additional_kwargs.get("done_reason") == "length":
             raise error
         cause = error if error.__cause__ is None else error.__cause__
-        schema = None
-        # A server that holds an answer to a schema writes JSON.
-        if response.message.content and isinstance(cause, json.JSONDecodeError):
-            schema = None if self._owner.ignores_format() else call["format"]
-            self._owner.ignores_format(noticed=True)
+        text = response.message.content or ""
+        told = ChatMessage(content=self.correction(cause, text, call["format"]))
         # An empty answer is left out of the conversation.
-        said = [response.message] if response.message.content else []
-        told = correction(cause, schema)
-        return [*messages, *said, ChatMessage(role=MessageRole.USER, content=told)]
-
-    @property
-    def _owner(self) -> ClientOwner:
-        return cast(ClientOwner, self)
+        return [*messages, response.message, told] if text else [*messages, told]
 
 
 def _check_class(output_cls: Any) -> None:
@@ -256,28 +233,36 @@ def read_output(output_cls: type[Model], response: ChatResponse | None) -> Model
 
 
 class PartialReader:
-    """Reads an object from the growing text of an answer.
+    """Reads an object from the growing text of an answer, and tells LlamaIndex's events.
 
     An unfinished one comes as LlamaIndex's flexible model of the class, whose missing fields are None.
     """
 
-    def __init__(self, output_cls: type[Model]) -> None:
+    def __init__(self, output_cls: type[Any]) -> None:
         self._output_cls = output_cls
         self._flexible_cls = create_flexible_model(output_cls)
         self._seen: Any = None
+        self._last: ChatResponse | None = None
 
-    def read(self, response: ChatResponse) -> Model | FlexibleModel | None:
-        """The object so far; None when the response adds nothing to it."""
-        if not response.delta:
-            return None
+    def read(self, response: ChatResponse) -> Iterator[Any]:
+        """The object so far, where the response adds to it."""
+        self._last = response
         try:
             value = from_json(response.message.content or "", allow_partial=_PARTIAL)
         except ValueError:
-            return None
-        if not isinstance(value, dict) or value == self._seen:
-            return None
+            return
+        if not response.delta or not isinstance(value, dict) or value == self._seen:
+            return
         self._seen = value
         try:
-            return cast(Model, self._output_cls.model_validate(value))
+            grown = self._output_cls.model_validate(value)
         except ValidationError:
-            return self._flexible_cls.model_validate(value)
+            grown = self._flexible_cls.model_validate(value)
+        dispatcher.event(LLMStructuredPredictInProgressEvent(output=grown))
+        yield grown
+
+    def end(self) -> Any:
+        """The whole object. Raises OutputError."""
+        output = read_output(self._output_cls, self._last)
+        dispatcher.event(LLMStructuredPredictEndEvent(output=output))
+        return output

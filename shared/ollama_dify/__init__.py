@@ -48,18 +48,9 @@ from .settings.model import (
 )
 from .wire.json_schema import inline_refs
 from .wire.messages import Message, TextPart, Tool, ToolCall, assistant, system, user
+from .wire.models import LocalModel, ModelInfo, RunningModel
 from .wire.requests import Prompt
-from .wire.responses import (
-    ChatChunk,
-    ChatResult,
-    EmbedResult,
-    Finish,
-    LocalModel,
-    ModelInfo,
-    RerankResult,
-    RunningModel,
-    Usage,
-)
+from .wire.responses import ChatChunk, ChatResult, EmbedResult, Finish, RerankResult, Usage
 
 if TYPE_CHECKING:
     from .doctor import adiagnose, diagnose

@@ -31,7 +31,6 @@ __all__ = [
     "parse_base_url",
     "parse_ollama_host",
     "resolve_address",
-    "with_credentials",
     "without_credentials",
 ]
 
@@ -71,6 +70,15 @@ class Address:
     def host(self) -> str:
         """Name or IP address, without brackets."""
         return _host_of(self.url)
+
+    @property
+    def url_with_password(self) -> str:
+        """`url` with user and password in it, as a `base_url` takes them."""
+        if self.authorization is None:
+            return self.url
+        pair = base64.b64decode(self.authorization.removeprefix("Basic ")).decode()
+        userinfo = ":".join(quote(part, safe="") for part in pair.split(":", 1))
+        return self.url.replace("://", f"://{userinfo}@", 1)
 
     @property
     def origin(self) -> str:
@@ -339,13 +347,6 @@ def is_ollama_cloud(host: str) -> bool:
     """Whether a host (or a URL's) is ollama.com, the only one `OLLAMA_API_KEY` is for."""
     name = _host_of(host)
     return name == "ollama.com" or name.endswith(".ollama.com")
-
-
-def with_credentials(url: str, authorization: str) -> str:
-    """`url` with user and password of a Basic header value in it, as `parse_base_url` takes them."""
-    user, _sign, password = base64.b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
-    scheme, _sign, rest = url.partition("://")
-    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 def without_credentials(url: str) -> str:

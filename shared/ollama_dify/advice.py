@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -19,10 +19,10 @@ from .language import N_, _
 __all__ = [
     "auth_advice",
     "capability_advice",
-    "closest_models",
     "connection_advice",
+    "connection_cause",
+    "connection_remedy",
     "context_advice",
-    "listen_commands",
     "memory_advice",
     "missing_route_advice",
     "model_missing_advice",
@@ -33,12 +33,10 @@ __all__ = [
     "timeout_advice",
 ]
 
-Reason = Literal["refused", "dns", "tls", "timeout", "unreachable"]
-
 DOCKER_HOST = "host.docker.internal"
 FAQ = "https://github.com/ollama/ollama/blob/main/docs/faq.md"
 _SHOWN_MODELS = 5
-_REASON_MARKS: dict[Reason, tuple[str, ...]] = {
+_PROBLEM_MARKS = {
     "dns": ("dns", "resolve", "name or service", "nodename", "getaddrinfo"),
     "tls": ("tls", "ssl", "certificate"),
     "refused": ("refused",),
@@ -67,6 +65,87 @@ _EXAMPLES = {
     "thinking": N_("Models with thinking: qwen3, deepseek-r1, gpt-oss. Or leave `think` unset."),
     "embedding": N_("Models for embeddings: nomic-embed-text, bge-m3, embeddinggemma."),
 }
+_ADD_HOST = N_(
+    "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway (Compose: "
+    'extra_hosts: ["host.docker.internal:host-gateway"]) and let Ollama listen beyond 127.0.0.1 '
+    "(OLLAMA_HOST=0.0.0.0)."
+)
+_UNKNOWN = N_("The name {host} could not be resolved: check its spelling, or use the machine's IP address.")
+_CONNECTION_REMEDIES: Mapping[str, Sequence[str]] = {
+    "broken": [N_("See the server's log; a proxy or another program may answer at {host}:{port}.")],
+    "certificate": [
+        N_("Name the CA of this certificate in `verify`, or have the server send its whole chain.")
+    ],
+    "cloud": [N_("Check this machine's internet connection and its proxy variables (HTTPS_PROXY).")],
+    "container-loopback": [
+        N_(
+            "This runs in a container, where localhost is the container itself. If Ollama runs outside it, "
+            "use base_url {docker_url}"
+        ),
+        N_(
+            "or the host's own address: in the LAN (such as http://192.168.1.100:{port}), with Docker on "
+            "Linux http://172.17.0.1:{port}"
+        ),
+        _ADD_HOST,
+    ],
+    "docker-host-unknown": [_ADD_HOST],
+    "firewall": [
+        N_(
+            "{host} did not answer: check the address, that the machine is on, and that its firewall lets "
+            "port {port} through (Linux: sudo ufw allow {port}/tcp)."
+        )
+    ],
+    "https-on-plain-port": [
+        N_("The TLS handshake failed. Ollama itself speaks plain HTTP: try {http_url}"),
+        N_("If a TLS proxy stands in front, check its certificate, or name its CA in `verify`."),
+    ],
+    "listens-on-loopback": [
+        N_(
+            "By default Ollama listens on 127.0.0.1 only. Let it listen beyond on {host}; it then answers "
+            "everybody who reaches its port, without a password ({page}):"
+        )
+    ],
+    "name-unknown": [_UNKNOWN],
+    "no-container": [
+        N_("host.docker.internal exists only inside containers: on the host itself use localhost.")
+    ],
+    "no-port": [
+        N_("An http:// address without a port means port 80; Ollama's own port is 11434: try {http_url}")
+    ],
+    "not-running": [
+        N_(
+            "Nothing answers on this machine: start Ollama with `ollama serve` (or its app), then check "
+            "`curl {url}/api/version`."
+        )
+    ],
+    "pod-loopback": [
+        N_(
+            "This runs in a Kubernetes pod, where localhost is the pod itself. If Ollama runs outside it, "
+            "use the name of its Service, such as {service_url}"
+        )
+    ],
+    "service-unknown": [
+        _UNKNOWN,
+        N_("The name of a Compose service resolves only for containers on the same network."),
+    ],
+}
+_TIMEOUTS = {
+    "pool": N_(
+        "All max_connections={number} are in use: raise it or Timeouts(pool=…), or close streams that are "
+        "not read to their end."
+    ),
+    "first_byte": N_("Loading a model takes its time: raise Timeouts(first_byte=…), or call warmup() first."),
+    "idle": N_(
+        "The server or the network stalled in mid-answer: see the server's log, or raise Timeouts(idle=…)."
+    ),
+    "answer": N_(
+        "Loading a model and a long answer take their time: raise Timeouts(answer=…), stream the answer, or "
+        "call warmup() first."
+    ),
+    "total": N_(
+        "It bounds the whole call, with its queue, retries and batches: raise timeout= or Timeouts(total=…)."
+    ),
+}
 
 
 def connection_advice(
@@ -76,128 +155,73 @@ def connection_advice(
 
     url: without credentials, as in `Address.url`; source: `Address.source`.
     container, platform: about the machine this runs on; platform as `sys.platform` or its plain name.
-    reason: a `Reason`, or the words of the failure, which are looked through for one.
+    reason: a problem as in `connection_cause`, or words that name one.
     """
-    tried = _("Tried {url} ({source}).").format(url=url, source=source_text(source))
-    parts, kind = urlsplit(url), _reason(reason)
-    is_inside = container is not None and is_loopback(url)
-    if parts.scheme == "http" and parts.port is None and kind != "dns" and not is_inside:
-        own_port = f"http://{parts.netloc}:11434{parts.path}"
-        port = _("An http:// address without a port means port 80; Ollama's own port is 11434: try {url}")
-        return f"{tried}\n{port.format(url=own_port)}"
-    return "\n".join([tried, *_remedies(url, kind, container, platform)])
+    lowered = reason.lower()
+    marks = _PROBLEM_MARKS.items()
+    problem = next((name for name, words in marks if any(word in lowered for word in words)), "unreachable")
+    cause = connection_cause(url, problem, container)
+    lines = [_("Tried {url} ({source}).").format(url=url, source=source_text(source))]
+    lines += connection_remedy(cause, url, platform)
+    if cause != "listens-on-loopback":
+        look = _("To look closer: python -m ollama_dify doctor --base-url {url} (or docs/networking.md)")
+        lines.append(look.format(url=url))
+    return "\n".join(lines)
 
 
-def _remedies(url: str, reason: Reason, container: Container | None, platform: str) -> list[str]:
+def connection_cause(url: str, problem: str, container: Container | None, *, is_wsl: bool = False) -> str:
+    """Why a connection failed: a name that `connection_remedy` knows.
+
+    problem: dns, tls, certificate, refused, timeout, unreachable or broken.
+    """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    look_closer = _(
-        "To look closer: python -m ollama_dify doctor --base-url {url} (or docs/networking.md)"
-    ).format(url=url)
-    if reason == "tls":
-        shown = f"[{host}]" if ":" in host else host
-        plain = f"http://{shown}:{11434 if parts.port in (None, 443) else parts.port}{parts.path}"
-        return [
-            _("The TLS handshake failed. Ollama itself speaks plain HTTP: try {http_url}").format(
-                http_url=plain
-            ),
-            _("If a TLS proxy stands in front, check its certificate, or name its CA in `verify`."),
-        ]
+    is_local = is_loopback(host)
+    if problem in ("tls", "certificate"):
+        return "certificate" if problem == "certificate" else "https-on-plain-port"
     if is_ollama_cloud(host):
-        return [_("Check this machine's internet connection and its proxy variables (HTTPS_PROXY).")]
-    if reason == "dns":
-        return _unknown_name(host, container)
-    if is_loopback(host):
-        return [*_inside(url, container), look_closer] if container else [_start(url)]
-    if reason == "refused":
-        name = _("the host") if host == DOCKER_HOST else host
-        listen = _(
-            "By default Ollama listens on 127.0.0.1 only. Let it listen beyond on {host} ({page}):"
-        ).format(host=name, page=FAQ)
-        return [listen, *(f"  {line}" for line in listen_commands(platform))]
-    unreachable = _(
-        "{host} did not answer: check the address, that the machine is on, and that its firewall lets port "
-        "{port} through."
-    ).format(host=host, port=_port(url))
-    return [unreachable, _add_host(), look_closer] if host == DOCKER_HOST else [unreachable, look_closer]
+        return "cloud"
+    if problem == "dns" and host == DOCKER_HOST:
+        return "no-container" if container is None else "docker-host-unknown"
+    if problem == "dns":
+        return "name-unknown" if "." in host else "service-unknown"
+    if is_local and container is not None:
+        return "pod-loopback" if container == "kubernetes" else "container-loopback"
+    if parts.scheme == "http" and parts.port is None:
+        return "no-port"
+    if is_local and not is_wsl:
+        return "not-running"
+    if is_local or problem == "refused":
+        return "listens-on-loopback"
+    return "broken" if problem == "broken" else "firewall"
 
 
-def _inside(url: str, container: Container | None) -> list[str]:
-    """Loopback inside a container."""
-    parts, port = urlsplit(url), _port(url)
-    if container == "kubernetes":
-        return [
-            _(
-                "This runs in a Kubernetes pod, where localhost is the pod itself. If Ollama runs outside "
-                "it, use the name of its Service, such as {service_url}"
-            ).format(service_url=f"{parts.scheme}://ollama.default.svc:{port}{parts.path}")
-        ]
-    return [
-        _(
-            "This runs in a container, where localhost is the container itself. If Ollama runs outside it, "
-            "use base_url {docker_url}"
-        ).format(docker_url=f"{parts.scheme}://{DOCKER_HOST}:{port}{parts.path}"),
-        _(
-            "or the host's own address: in the LAN (such as http://192.168.1.100:{port}), with Docker on "
-            "Linux http://172.17.0.1:{port}"
-        ).format(port=port),
-        _(
-            "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway and let "
-            "Ollama listen beyond 127.0.0.1 (OLLAMA_HOST=0.0.0.0)."
-        ),
-    ]
-
-
-def _start(url: str) -> str:
-    return _(
-        "Nothing answers on this machine: start Ollama with `ollama serve` (or its app), then check "
-        "`curl {url}/api/version`."
-    ).format(url=url)
-
-
-def _unknown_name(host: str, container: Container | None) -> list[str]:
-    lines = [
-        _(
-            "The name {host} could not be resolved: check its spelling, or use the machine's IP address."
-        ).format(host=host)
-    ]
-    if host == DOCKER_HOST:
-        outside = _("host.docker.internal exists only inside containers: on the host itself use localhost.")
-        lines.append(_add_host() if container else outside)
-    elif "." not in host:
-        lines.append(_("The name of a Compose service resolves only for containers on the same network."))
+def connection_remedy(cause: str, url: str, platform: str) -> list[str]:
+    """What to do about a cause, in lines; the commands of this machine's system come first."""
+    parts = urlsplit(url)
+    host, port, path = parts.hostname or "", parts.port or 11434, parts.path
+    shown = f"[{host}]" if ":" in host else host
+    is_the_host = cause == "listens-on-loopback" and (host == DOCKER_HOST or is_loopback(host))
+    values = {
+        "url": url,
+        "host": _("the host") if is_the_host else host,
+        "port": port,
+        "page": FAQ,
+        "http_url": f"http://{shown}:{11434 if port == 443 else port}{path}",
+        "docker_url": f"{parts.scheme}://{DOCKER_HOST}:{port}{path}",
+        "service_url": f"{parts.scheme}://ollama.default.svc:{port}{path}",
+    }
+    lines = [_(text).format(**values) for text in _CONNECTION_REMEDIES[cause]]
+    if cause == "listens-on-loopback":
+        own = platform_name(platform)
+        names = (own, *(name for name in _LISTEN if name != own))
+        lines += [f"  {_(_LISTEN[name])}" for name in names]
     return lines
-
-
-def _add_host() -> str:
-    return _(
-        "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway (Compose: "
-        "extra_hosts)."
-    )
-
-
-def _port(url: str) -> int:
-    """The port to advise: that of the address, else Ollama's own."""
-    return urlsplit(url).port or 11434
 
 
 def source_text(source: str) -> str:
     """Where an address came from, in words."""
     return _(_SOURCES[source]) if source in _SOURCES else source
-
-
-def listen_commands(platform: str) -> list[str]:
-    """How Ollama is told to listen beyond loopback, a line for each system, this machine's first."""
-    own = platform_name(platform)
-    return [_(_LISTEN[name]) for name in (own, *(name for name in _LISTEN if name != own))]
-
-
-def _reason(words: str) -> Reason:
-    lowered = words.lower()
-    for reason, marks in _REASON_MARKS.items():
-        if any(mark in lowered for mark in marks):
-            return reason
-    return "unreachable"
 
 
 def platform_name(platform: str) -> Literal["macos", "linux", "windows"]:
@@ -225,67 +249,37 @@ def timeout_advice(phase: str, *, max_connections: int, look_up_s: float | None)
         return _(
             "A look-up is given at most {seconds} s: see the server's log for what keeps it busy."
         ).format(seconds=f"{look_up_s:g}")
-    texts = {
-        "pool": N_(
-            "All max_connections={number} are in use: raise it or Timeouts(pool=…), or close streams that "
-            "are not read to their end."
-        ),
-        "first_byte": N_(
-            "Loading a model takes its time: raise Timeouts(first_byte=…), or call warmup() first."
-        ),
-        "idle": N_(
-            "The server or the network stalled in mid-answer: see the server's log, or raise "
-            "Timeouts(idle=…)."
-        ),
-        "answer": N_(
-            "Loading a model and a long answer take their time: raise Timeouts(answer=…), stream the answer, "
-            "or call warmup() first."
-        ),
-        "total": N_(
-            "It bounds the whole call, with its queue, retries and batches: raise timeout= or "
-            "Timeouts(total=…)."
-        ),
-    }
-    return _(texts[phase]).format(number=max_connections)
-
-
-def closest_models(model: str, available: Sequence[str]) -> list[str]:
-    """Other tags of the same model first, then names that look like it."""
-    family = model.lower().partition(":")[0]
-    tags = [name for name in available if name.lower().partition(":")[0] == family]
-    by_lower = {name.lower(): name for name in available}
-    similar = difflib.get_close_matches(model.lower(), by_lower, n=3, cutoff=0.5)
-    families = {name.lower().partition(":")[0]: name for name in available}
-    similar_families = difflib.get_close_matches(family, families, n=3, cutoff=0.6)
-    found = [*tags, *(by_lower[name] for name in similar), *(families[name] for name in similar_families)]
-    return list(dict.fromkeys(found))[:_SHOWN_MODELS]
+    return _(_TIMEOUTS[phase]).format(number=max_connections)
 
 
 def model_missing_advice(model: str, available: Sequence[str]) -> str:
     """The closest names the server has; the command that pulls the model where it may be spelt right."""
     pull = _("Get it with: ollama pull {model}").format(model=shlex.quote(model))
-    close = closest_models(model, available)
     if not available:
         return _("The server has no models yet.") + "\n" + pull
+    close, has_family = _closest_models(model, available)
     if not close:
         names = [*available[:_SHOWN_MODELS], *(["…"] if len(available) > _SHOWN_MODELS else [])]
         found = _("The server has {number} models, none with a similar name: {names}.")
         return found.format(number=len(available), names=", ".join(names)) + "\n" + pull
-    found = _("Closest of the server's {number} models: {names}.").format(
-        number=len(available), names=", ".join(close)
+    found = _("Closest of the server's {number} models: {names}.")
+    then = _(
+        "If the name is misspelt, use one of these; other names are listed at https://ollama.com/library"
     )
+    if has_family:
+        then = _("Use one of these, or get it with: ollama pull {model}").format(model=shlex.quote(model))
+    return found.format(number=len(available), names=", ".join(close)) + "\n" + then
+
+
+def _closest_models(model: str, available: Sequence[str]) -> tuple[list[str], bool]:
+    """Other tags of the same model first (whether there are any), then names that look like it."""
+    by_name: dict[str, str] = {name.lower(): name for name in available}
+    by_family = {name.partition(":")[0]: full for name, full in by_name.items()}
     family = model.lower().partition(":")[0]
-    if any(name.lower().partition(":")[0] == family for name in close):
-        return (
-            found
-            + "\n"
-            + _("Use one of these, or get it with: ollama pull {model}").format(model=shlex.quote(model))
-        )
-    return (
-        found
-        + "\n"
-        + _("If the name is misspelt, use one of these; other names are listed at https://ollama.com/library")
-    )
+    tags = [full for name, full in by_name.items() if name.partition(":")[0] == family]
+    similar = [by_name[name] for name in difflib.get_close_matches(model.lower(), by_name, 3, 0.5)]
+    similar += [by_family[name] for name in difflib.get_close_matches(family, by_family, 3, 0.6)]
+    return list(dict.fromkeys([*tags, *similar]))[:_SHOWN_MODELS], bool(tags)
 
 
 def context_advice(*, trimmed: bool = False) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Container", "container_kind", "file_exists", "read_file"]
+__all__ = ["Container", "container_kind", "read_file", "text_of"]
 
 Container = Literal["docker", "podman", "kubernetes", "containerd", "lxc"]
 
@@ -20,6 +20,7 @@ _MARKS: tuple[tuple[str, Container], ...] = (
     ("containerd", "containerd"),
     ("/lxc/", "lxc"),
 )
+_OWN_MOUNTS = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 
 def read_file(path: str) -> str:
@@ -27,40 +28,30 @@ def read_file(path: str) -> str:
     return Path(path).read_text(encoding="utf-8", errors="replace")
 
 
-def file_exists(path: str) -> bool:
-    """Whether there is a file or folder of that name."""
-    return Path(path).exists()
+def text_of(read_text: Callable[[str], str], path: str) -> str | None:
+    """The text of a file; empty where it must not be read, None where there is none."""
+    try:
+        return read_text(path)
+    except PermissionError:
+        return ""
+    except OSError:
+        return None
 
 
 def container_kind(
-    read_text: Callable[[str], str] = read_file,
-    exists: Callable[[str], bool] = file_exists,
-    environ: Mapping[str, str] = os.environ,
+    read_text: Callable[[str], str] = read_file, environ: Mapping[str, str] = os.environ
 ) -> Container | None:
     """What kind of container this process runs in, None outside one."""
     if "KUBERNETES_SERVICE_HOST" in environ:
         return "kubernetes"
-    if exists("/.dockerenv"):
+    if text_of(read_text, "/.dockerenv") is not None:
         return "docker"
-    if exists("/run/.containerenv"):
+    if text_of(read_text, "/run/.containerenv") is not None:
         return "podman"
-    lines = [*_lines(read_text, "/proc/1/cgroup"), *_own_mounts(_lines(read_text, "/proc/self/mountinfo"))]
+    lines = (text_of(read_text, "/proc/1/cgroup") or "").splitlines()
+    for line in (text_of(read_text, "/proc/self/mountinfo") or "").splitlines():
+        place = line.split(" ")[4:5]
+        # A host lists the mounts of its containers too; these only a container has for itself.
+        if place and (place[0] in _OWN_MOUNTS or (place[0] == "/" and " overlay " in line)):
+            lines.append(line)
     return next((kind for mark, kind in _MARKS if any(mark in line for line in lines)), None)
-
-
-def _lines(read_text: Callable[[str], str], path: str) -> list[str]:
-    try:
-        return read_text(path).splitlines()
-    except OSError:
-        return []
-
-
-def _own_mounts(mounts: Sequence[str]) -> list[str]:
-    """Mounts that only a container has; a host lists those of the containers that it runs elsewhere."""
-    own = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
-    rows = [(line.split(" "), line) for line in mounts]
-    return [
-        line
-        for fields, line in rows
-        if len(fields) > 4 and (fields[4] in own or (fields[4] == "/" and " overlay " in line))
-    ]

@@ -25,7 +25,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 __all__ = [
     "AuthenticationError",
@@ -49,15 +50,14 @@ __all__ = [
     "UnsupportedContentError",
 ]
 
-_E = TypeVar("_E", bound="OllamaError")
 
-
+@dataclass(eq=False, repr=False)
 class OllamaError(Exception):
     """Root of the tree.
 
     status: HTTP status, None when no response arrived.
     url: where the request went, without credentials.
-    model: the model that was asked for.
+    model: the model of the request.
     retryable: whether the same request may succeed later.
     attempts: how many requests were sent in all.
     partial: what had arrived: a `ChatResult`, or for embeddings a list of vectors and None.
@@ -66,31 +66,17 @@ class OllamaError(Exception):
     retry_once: of a retryable failure, that one replay is all that makes sense.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        status: int | None = None,
-        url: str | None = None,
-        model: str | None = None,
-        retryable: bool = False,
-        attempts: int = 0,
-        partial: Any = None,
-        retry_after_s: float | None = None,
-        retry_once: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.status = status
-        self.url = url
-        self.model = model
-        self.retryable = retryable
-        self.attempts = attempts
-        self.partial = partial
-        self.retry_after_s = retry_after_s
-        self.retry_once = retry_once
+    message: str
+    _: KW_ONLY
+    hint: str | None = None
+    status: int | None = None
+    url: str | None = None
+    model: str | None = None
+    retryable: bool = False
+    attempts: int = 0
+    partial: Any = None
+    retry_after_s: float | None = None
+    retry_once: bool = False
 
     def __str__(self) -> str:
         tries = f" (after {self.attempts} attempts)" if self.attempts > 1 else ""
@@ -100,17 +86,6 @@ class OllamaError(Exception):
     def __repr__(self) -> str:
         # With the hint: frameworks show a model's or a tool's error by its repr.
         return f"{type(self).__name__}({str(self)!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self.args, dict(self.__dict__))
-
-
-def _restore(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
-    """Rebuild an error without calling its `__init__`, whose keywords differ per class."""
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
 
 
 class ConfigurationError(OllamaError, ValueError):
@@ -129,20 +104,18 @@ class ConnectionFailedError(OllamaError):
     """No connection to the server, or it broke before the answer began."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class RequestTimeoutError(ConnectionFailedError):
     """A phase of the exchange took longer than its timeout; `phase` names it."""
 
-    def __init__(self, message: str, *, phase: str = "total", **details: Any) -> None:
-        super().__init__(message, **details)
-        self.phase = phase
+    phase: str = "total"
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class AuthenticationError(OllamaError):
     """The server wants credentials (401); `signin_url` is where to sign in, if it said so."""
 
-    def __init__(self, message: str, *, signin_url: str | None = None, **details: Any) -> None:
-        super().__init__(message, **details)
-        self.signin_url = signin_url
+    signin_url: str | None = None
 
 
 class PermissionDeniedError(OllamaError):
@@ -153,6 +126,7 @@ class InvalidRequestError(OllamaError):
     """The server understood the request and refused it."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ContextOverflowError(InvalidRequestError):
     """The prompt does not fit into the context.
 
@@ -160,12 +134,8 @@ class ContextOverflowError(InvalidRequestError):
     limit: tokens a prompt may have.
     """
 
-    def __init__(
-        self, message: str, *, prompt_tokens: int | None = None, limit: int | None = None, **details: Any
-    ) -> None:
-        super().__init__(message, **details)
-        self.prompt_tokens = prompt_tokens
-        self.limit = limit
+    prompt_tokens: int | None = None
+    limit: int | None = None
 
 
 class CapabilityError(InvalidRequestError):
@@ -193,14 +163,14 @@ class ProtocolError(OllamaError):
 
 
 class IncompleteResponseError(ProtocolError):
-    """The answer ended before `done:true`, or at a limit under `on_length="error"`; `partial` holds what had
-    arrived."""
+    """The answer ended before `done:true`, or at a limit under `on_length="error"`; see `partial`."""
 
 
 class EmptyResponseError(ProtocolError):
     """A successful status with nothing in it."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class EmbeddingError(OllamaError):
     """Some inputs have no usable vector.
 
@@ -208,6 +178,4 @@ class EmbeddingError(OllamaError):
     partial: the caller's list of vectors with None at `indexes`.
     """
 
-    def __init__(self, message: str, *, indexes: tuple[int, ...] = (), **details: Any) -> None:
-        super().__init__(message, **details)
-        self.indexes = indexes
+    indexes: tuple[int, ...] = ()

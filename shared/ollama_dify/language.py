@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gettext
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,23 +19,16 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-__all__ = [
-    "LANGUAGES",
-    "N_",
-    "Language",
-    "_",
-    "current_language",
-    "language",
-    "locale_language",
-    "set_language",
-]
+__all__ = ["LANGUAGES", "N_", "Language", "_", "current_language", "language", "set_language"]
 
 Language = Literal["en", "ja", "zh"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 
+LOCALE = Path(__file__).parent / "locale"
+
 _default: Language | None = None
 _chosen: ContextVar[Language | None] = ContextVar("ollama_dify_language", default=None)
-_NAMES = {"english": "en", "japanese": "ja", "chinese": "zh"}  # as Windows calls them
+_NAMES: dict[str, Language] = {"english": "en", "japanese": "ja", "chinese": "zh"}  # as Windows calls them
 
 
 def set_language(name: str | None) -> None:
@@ -81,16 +75,13 @@ def N_(message: str) -> str:
 
 @cache
 def _catalogue(name: Language) -> gettext.NullTranslations:
-    path = Path(__file__).parent / "locale" / name / "LC_MESSAGES" / "ollama_dify.mo"
-    with path.open("rb") as file:
-        return gettext.GNUTranslations(file)
+    return gettext.translation("ollama_dify", LOCALE, [name])
 
 
 def _known(name: str | None) -> Language | None:
     """The language that a locale's name means (ja_JP.UTF-8, zh-TW, Japanese_Japan); None for another."""
-    first = (name or "").replace("-", "_").partition("_")[0].partition(".")[0].lower()
-    first = _NAMES.get(first, first)
-    return next((known for known in LANGUAGES if known == first), None)
+    first = re.split(r"[-_.]", name or "")[0].lower()
+    return _NAMES.get(first) or next((known for known in LANGUAGES if known == first), None)
 
 
 def _checked(name: str) -> Language:

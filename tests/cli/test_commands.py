@@ -47,7 +47,7 @@ DEAD = "http://127.0.0.1:9"
 # arguments ({url}: the server's address), exit code, words of the output, words of the errors
 ROWS: dict[str, tuple[Sequence[str], int, Sequence[str], Sequence[str]]] = {
     "version": (["--version"], 0, ["ollama-dify 0."], []),
-    "help in Chinese": (["doctor", "--help", "--lang", "zh"], 0, ["用法：", "选项：", "服务器地址"], []),
+    "help in Chinese": (["doctor", "--help", "--lang", "zh"], 0, ["用法：", "选项:", "服务器地址"], []),
     "no command": ([], 2, [], ["wrong use", "--help"]),
     "an unknown command, in Japanese": (["--lang=ja", "nothing"], 2, [], ["使い方"]),
     "an address that cannot be": (["models", "--base-url", "http://"], 2, [], ["base_url"]),

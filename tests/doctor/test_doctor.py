@@ -70,7 +70,7 @@ ROWS = {
     ),
     "1 a Kubernetes pod": Row(
         "http://localhost:11434",
-        "container-loopback",
+        "pod-loopback",
         ("base_url=http://ollama:11434",),
         {
             "environ": {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
@@ -103,7 +103,7 @@ ROWS = {
         {"files": DOCKER},
     ),
     "3 host.docker.internal outside a container": Row(
-        "http://host.docker.internal:11434", "docker-host-unknown", ("localhost",), absent=("--add-host",)
+        "http://host.docker.internal:11434", "no-container", ("localhost",), absent=("--add-host",)
     ),
     "4 a firewall": Row(
         "http://192.168.1.100:11434",
@@ -171,7 +171,7 @@ ROWS = {
     ),
     "9 WSL, Ollama on Windows": Row(
         "http://localhost:11434",
-        "wsl-loopback",
+        "listens-on-loopback",
         ("base_url=http://172.18.0.1:11434",),
         {"files": WSL, "ports": {HOST: OLLAMA}},
     ),

@@ -32,9 +32,7 @@ class MadeUp:
     tried: list[tuple[str, int]] = field(default_factory=list)
 
     def world(self) -> World:
-        return World(
-            self._resolve, self._connect, self._read, self.files.__contains__, self.environ, self.platform
-        )
+        return World(self._resolve, self._connect, self._read, self.environ, self.platform)
 
     def _resolve(self, name: str) -> Sequence[str]:
         if name == "localhost":

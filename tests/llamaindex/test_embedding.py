@@ -13,7 +13,7 @@ from llama_index.core.schema import TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
 
 from llamaindex_ollama_dify import OllamaDifyEmbedding
-from ollama_dify import ConfigurationError, EmbeddingError
+from ollama_dify import EmbeddingError
 from ollama_dify.testing import SimulatedOllama
 from tests.llamaindex.asking import sent
 from tests.llamaindex.watching import CountingLimiter, Recorder, Watcher
@@ -192,11 +192,6 @@ async def test_cached_text_is_not_taken_for_a_query(
     assert inputs(server)[-1][0].endswith("query: ships")
     assert await embed(embedding, "get_text_embedding", "ships") == text
     assert len(inputs(server)) == 2
-
-
-def test_two_kinds_of_prefixes_exclude_each_other(make_embedding: MakeEmbedding) -> None:
-    with pytest.raises(ConfigurationError, match="prefixes=True"):
-        make_embedding(prefixes=True, query_instruction="query: ")
 
 
 async def test_nodes_are_embedded(make_embedding: MakeEmbedding) -> None:

@@ -207,14 +207,6 @@ async def test_calls_of_a_completion(server: SimulatedOllama, llm: OllamaDify, f
         assert made == ["weather", "add"][:count]
 
 
-def test_a_response_is_not_changed_when_calls_are_left_out(llm: OllamaDify) -> None:
-    blocks = [ToolCallBlock(tool_name="add", tool_kwargs={"a": number}) for number in (1, 1)]
-    answer = ChatResponse(message=ChatMessage(role="assistant", blocks=blocks))
-    first = llm._validate_chat_with_tools_response(answer, [], allow_parallel_tool_calls=False)
-    assert (len(first.message.blocks), len(answer.message.blocks)) == (1, 2)
-    assert llm._validate_chat_with_tools_response(answer, [], allow_parallel_tool_calls=True) is answer
-
-
 def test_no_call_is_an_error_unless_told_otherwise(llm: OllamaDify) -> None:
     answer = ChatResponse(message=ChatMessage(role="assistant", content="No."))
     with pytest.raises(ValueError, match="at least one tool call"):

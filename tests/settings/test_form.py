@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 
 from ollama_dify import ChatSettings, EmbeddingSettings
 from ollama_dify.errors import ConfigurationError
-from ollama_dify.settings.completion_params import PARAMETERS, settings_from_completion_params
-from ollama_dify.settings.dify_form import (
-    FORM_FIELDS,
-    chat_form,
-    chat_values_from_form,
-    embedding_form,
-    embedding_values_from_form,
-)
+from ollama_dify.settings.dify_form import FORM_FIELDS, PARAMETERS, form_from_values, values_from_form
 
 FULL = {
     "base_url": "http://192.168.1.100:11434",
@@ -29,85 +22,55 @@ FULL = {
     "vision_support": "true",
     "function_call_support": "false",
 }
-FULL_VALUES: dict[str, Any] = {
-    "model": "llava",
-    "base_url": "http://192.168.1.100:11434",
-    "api_key": "s3cret",
-    "mode": "completion",
-    "context_size": 8192,
-    "max_tokens": 2048,
-    "vision_support": True,
-    "function_call_support": False,
-}
-DEFAULTS: dict[str, Any] = {
-    "model": "llava",
-    "base_url": None,
-    "api_key": None,
-    "mode": "chat",
-    "context_size": 4096,
-    "max_tokens": 4096,
-    "vision_support": False,
-    "function_call_support": False,
+NAMES = ("model", *FULL)
+GIVEN = ("llava", "http://192.168.1.100:11434", "s3cret", "completion", 8192, 2048, True, False)
+FULL_VALUES: dict[str, Any] = dict(zip(NAMES, GIVEN, strict=True))
+DEFAULTS = dict(zip(NAMES, ("llava", None, None, "chat", 4096, 4096, False, False), strict=True))
+# id → (form, what differs from the defaults)
+CHATS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "everything set": (FULL, FULL_VALUES),
+    "nothing set": ({}, {}),
+    "empty strings": (dict.fromkeys(FULL, ""), {}),
+    "blank strings": (dict.fromkeys(FULL, "  "), {}),
+    "nulls": (dict.fromkeys(FULL), {}),
+    "the bound follows the size": ({"context_size": "8192"}, {"context_size": 8192, "max_tokens": 8192}),
+    "bound alone": ({"max_tokens": "128"}, {"max_tokens": 128}),
+    "JSON's own types": (
+        {"context_size": 2048, "max_tokens": 64, "vision_support": True, "function_call_support": 1},
+        {"context_size": 2048, "max_tokens": 64, "vision_support": True, "function_call_support": True},
+    ),
+    "blanks and capitals": (
+        {"base_url": " http://h:1\n", "api_key": " k ", "max_tokens": " 9 ", "vision_support": " Yes "},
+        {"base_url": "http://h:1", "api_key": "k", "max_tokens": 9, "vision_support": True},
+    ),
+    "mode in capitals": ({"mode": " Completion"}, {"mode": "completion"}),
+    "Dify's notes": ({"__model_type": "llm", "__model_name": "m"}, {}),
+    "num_ctx": ({"context_size": "2048", "num_ctx": "8192"}, {"context_size": "8192", "max_tokens": "8192"}),
 }
 
 
-@pytest.mark.parametrize(
-    ("form", "expected"),
-    [
-        pytest.param(FULL, FULL_VALUES, id="everything set"),
-        pytest.param({}, DEFAULTS, id="nothing set"),
-        pytest.param(dict.fromkeys(FULL, ""), DEFAULTS, id="empty strings"),
-        pytest.param(dict.fromkeys(FULL, "  "), DEFAULTS, id="blank strings"),
-        pytest.param(dict.fromkeys(FULL), DEFAULTS, id="nulls"),
-        pytest.param(
-            {"context_size": "8192"},
-            {**DEFAULTS, "context_size": 8192, "max_tokens": 8192},
-            id="the bound follows the context size",
-        ),
-        pytest.param({"max_tokens": "128"}, {**DEFAULTS, "max_tokens": 128}, id="bound alone"),
-        pytest.param(
-            {"context_size": 2048, "max_tokens": 64, "vision_support": True, "function_call_support": 1},
-            {
-                **DEFAULTS,
-                "context_size": 2048,
-                "max_tokens": 64,
-                "vision_support": True,
-                "function_call_support": True,
-            },
-            id="JSON's own types",
-        ),
-        pytest.param(
-            {"context_size": " 2048 ", "mode": "Chat", "vision_support": " Yes "},
-            {**DEFAULTS, "context_size": 2048, "max_tokens": 2048, "vision_support": True},
-            id="spaces and capitals",
-        ),
-    ],
-)
-def test_chat(form: dict[str, Any], expected: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("form", "changed"), CHATS.values(), ids=CHATS)
+def test_chat(form: dict[str, Any], changed: dict[str, Any]) -> None:
     before = dict(form)
-    assert chat_values_from_form("llava", form) == expected
+    assert values_from_form(" llava\n", form, "llm") == {**DEFAULTS, **changed}
     assert form == before
 
 
-@pytest.mark.parametrize(
-    ("form", "expected"),
-    [
-        pytest.param({}, (None, None, 512), id="nothing set"),
-        pytest.param({"context_size": ""}, (None, None, 512), id="empty string"),
-        pytest.param(
-            {"base_url": "http://h:1", "api_key": "k", "context_size": "2048"},
-            ("http://h:1", "k", 2048),
-            id="all",
-        ),
-        pytest.param(
-            {"context_size": "2048", "max_tokens": ""}, (None, None, 2048), id="blank field of LLMs"
-        ),
-    ],
-)
-def test_embedding(form: dict[str, Any], expected: tuple[Any, ...]) -> None:
-    values = embedding_values_from_form("nomic-embed-text", form)
-    assert values.pop("model") == "nomic-embed-text"
-    assert values == dict(zip(("base_url", "api_key", "context_size"), expected, strict=True))
+# id → (form, base_url, api_key, context_size)
+EMBEDDINGS: dict[str, tuple[dict[str, Any], Any, Any, Any]] = {
+    "nothing set": ({}, None, None, 512),
+    "empty string": ({"context_size": ""}, None, None, 512),
+    "all": ({"base_url": "http://h:1", "api_key": "k", "context_size": "2048"}, "http://h:1", "k", 2048),
+    "a blank field of LLMs": ({"context_size": "2048", "max_tokens": ""}, None, None, 2048),
+    "a mode left behind": ({"mode": "chat", "__model_type": "text-embedding"}, None, None, 512),
+    "num_ctx": ({"num_ctx": 1024}, None, None, 1024),
+}
+
+
+@pytest.mark.parametrize(("form", "base_url", "key", "size"), EMBEDDINGS.values(), ids=EMBEDDINGS)
+def test_embedding(form: dict[str, Any], base_url: Any, key: Any, size: Any) -> None:
+    values = {"base_url": base_url, "api_key": key, "context_size": size}
+    assert values_from_form("m", form, "text-embedding") == {"model": "m", **values}
 
 
 @pytest.mark.parametrize("field", ["vision_support", "function_call_support"])
@@ -119,7 +82,7 @@ def test_embedding(form: dict[str, Any], expected: tuple[Any, ...]) -> None:
     ],
 )
 def test_truth_values(field: str, word: str, expected: bool) -> None:
-    assert chat_values_from_form("m", {field: word})[field] is expected
+    assert values_from_form("m", {field: word}, "llm")[field] is expected
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -149,25 +112,37 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("form", "named"), BAD.values(), ids=list(BAD))
 def test_bad_fields_are_named_with_their_label(form: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        chat_values_from_form("m", form)
+        values_from_form("m", form, "llm")
     assert named in caught.value.message
     assert "s3cret" not in str(caught.value)
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("field", ["max_tokens", "vision_support", "function_call_support"])
-def test_fields_of_llms_are_refused_for_embeddings(field: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"'{field}'.*LLM"):
-        embedding_values_from_form("m", {field: FULL[field]})
+@pytest.mark.parametrize(
+    ("kind", "form", "said"),
+    [
+        *((EmbeddingSettings, {field: FULL[field]}, f"'{field}'.*LLM") for field in [*FULL][4:]),
+        (ChatSettings, {"__model_type": "text-embedding"}, "'text-embedding', not 'llm'"),
+        (EmbeddingSettings, {"temperature": 1}, "no field 'temperature'"),
+    ],
+)
+def test_the_form_of_another_type_of_model(kind: Any, form: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        kind.from_dify("m", form)
 
 
-def test_unset_values_and_other_settings_are_not_exported() -> None:
-    assert chat_form({}) == {}
-    assert chat_form({**dict.fromkeys(FULL), "model": "m", "temperature": 0.5}) == {}
-    assert chat_form(FULL_VALUES) == FULL
-    assert embedding_form(FULL_VALUES) == {
-        name: FULL[name] for name in ("base_url", "api_key", "context_size")
-    }
+def test_there_and_back() -> None:
+    settings = ChatSettings.from_dify("llava", FULL, temperature=0)
+    assert (settings.mode, settings.token_bound, settings.temperature) == ("completion", 2048, 0)
+    assert settings.to_dify() == FULL
+    assert settings.to_dify(secrets=False) == {name: text for name, text in FULL.items() if name != "api_key"}
+    with_password = ChatSettings(model="m", base_url="http://me:p%3Aw@h:1", temperature=0)
+    assert ChatSettings.from_dify("m", with_password.to_dify()).address == with_password.address
+    # What is unset, and what the form does not have, is not in it.
+    bare = {"base_url": "http://h:1", "mode": "chat", "context_size": "4096"}
+    assert with_password.to_dify(secrets=False) == bare
+    embedding = EmbeddingSettings.from_dify("e", {"base_url": "http://h:1"})
+    assert embedding.to_dify() == {"base_url": "http://h:1", "context_size": "512"}
 
 
 # Blanks around a value do not count.
@@ -187,31 +162,13 @@ VALUES = st.fixed_dictionaries(
 )
 
 
-@given(VALUES)
-def test_values_survive_the_form(values: dict[str, Any]) -> None:
-    form = chat_form(values)
+@given(VALUES, st.sampled_from(["llm", "text-embedding", "rerank"]))
+def test_values_survive_the_form(values: dict[str, Any], kind: Any) -> None:
+    form = form_from_values(values, kind)
     assert all(isinstance(value, str) for value in form.values())
-    assert chat_values_from_form(values["model"], form) == values
-    embedding = {name: values[name] for name in ("model", "base_url", "api_key", "context_size")}
-    assert embedding_values_from_form(values["model"], embedding_form(values)) == embedding
-
-
-@given(VALUES)
-def test_the_form_survives_the_values(values: dict[str, Any]) -> None:
-    form = chat_form(values)
-    assert chat_form(chat_values_from_form("m", form)) == form
-
-
-@given(
-    st.dictionaries(st.sampled_from([*FULL, "other"]), st.none() | st.text() | st.integers() | st.floats())
-)
-def test_any_form_gives_values_or_a_configuration_error(form: dict[str, Any]) -> None:
-    for read in (chat_values_from_form, embedding_values_from_form):
-        try:
-            values = read("m", form)
-        except ConfigurationError:
-            continue
-        assert values["context_size"] >= 1
+    read = values_from_form(values["model"], form, kind)
+    assert read == (values if kind == "llm" else {name: values[name] for name in read})
+    assert form_from_values(read, kind) == form
 
 
 PARAMETERS_GO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -220,7 +177,7 @@ PARAMETERS_GO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "num_predict": ({"num_predict": -2}, {"num_predict": -2}),
     "keep_alive for ever": ({"keep_alive": "-1"}, {"keep_alive": -1}),
     "keep_alive unloads": ({"keep_alive": " 0 "}, {"keep_alive": 0}),
-    "keep_alive": ({"keep_alive": "24h"}, {"keep_alive": "24h"}),
+    "keep_alive as a duration": ({"keep_alive": "24h"}, {"keep_alive": "24h"}),
     "mirostat": ({"mirostat": "2"}, {"mirostat": 2}),
     "format": ({"format": "json"}, {"format": "json"}),
     "schema": ({"format": "json", "json_schema": '{"type": "object"}'}, {"format": {"type": "object"}}),
@@ -233,7 +190,6 @@ PARAMETERS_GO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("given_params", "expected"), PARAMETERS_GO.values(), ids=list(PARAMETERS_GO))
 def test_parameters(given_params: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert settings_from_completion_params(given_params) == (expected, {})
     values = {"base_url": "http://h:1", "context_size": 4096, **expected}
     settings = ChatSettings(model="m", vision_support=False, function_call_support=False, **values)
     settings.max_tokens = settings.context_size
@@ -267,59 +223,9 @@ def test_bad_parameters(given_params: dict[str, Any], said: str) -> None:
         ChatSettings.from_dify("m", {}, given_params)
 
 
-def test_unknown_parameters_are_handed_back() -> None:
-    assert settings_from_completion_params({"seed": 1, "response_format": "text"}) == (
-        {"seed": 1},
-        {"response_format": "text"},
-    )
-
-
-LEFTOVERS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
-    "blanks": (
-        ChatSettings,
-        {"base_url": " http://h:1\n", "api_key": " k ", "mode": " Completion ", "context_size": " 8192 "},
-        {"base_url": "http://h:1", "mode": "completion", "context_size": 8192, "max_tokens": 8192},
-    ),
-    "Dify's notes": (ChatSettings, {"__model_type": "llm", "__model_name": "m"}, {"context_size": 4096}),
-    "num_ctx": (ChatSettings, {"context_size": "2048", "num_ctx": "8192"}, {"context_size": 8192}),
-    "a stray mode": (
-        EmbeddingSettings,
-        {"mode": "chat", "__model_type": "text-embedding"},
-        {"context_size": 512},
-    ),
-    "embedding": (
-        EmbeddingSettings,
-        {"num_ctx": 1024, "keep_alive": "-1"},
-        {"context_size": 1024, "keep_alive": -1},
-    ),
-}
-
-
-@pytest.mark.parametrize(("kind", "form", "expected"), LEFTOVERS.values(), ids=list(LEFTOVERS))
-def test_leftovers_of_a_stored_form(kind: Any, form: dict[str, Any], expected: dict[str, Any]) -> None:
-    made = kind.from_dify(" m ", form)
-    assert {name: getattr(made, name) for name in expected} == expected
-    assert made.model == "m"
-
-
-def test_the_form_of_another_type_of_model() -> None:
-    with pytest.raises(ConfigurationError, match="'text-embedding', not 'llm'"):
-        ChatSettings.from_dify("m", {"__model_type": "text-embedding"})
-
-
 def test_labels() -> None:
     by_name = {field.variable: field for field in FORM_FIELDS}
-    assert list(by_name) == [
-        "model",
-        "model_type",
-        "base_url",
-        "api_key",
-        "mode",
-        "context_size",
-        "max_tokens",
-        "vision_support",
-        "function_call_support",
-    ]
+    assert list(by_name) == ["model", "model_type", *FULL]
     assert by_name["base_url"].labels == {"en": "Base URL", "ja": "基本 URL", "zh": "基础 URL"}
     assert by_name["model"].labels["ja"] == "モデル名称"
     assert by_name["vision_support"].options[0] == ("true", {"en": "Yes", "ja": "はい", "zh": "是"})

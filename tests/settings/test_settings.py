@@ -676,35 +676,6 @@ def test_for_embedding_keeps_the_server_and_nothing_else() -> None:
         settings.for_embedding("e", temperature=0)
 
 
-FORM = {
-    "base_url": "http://h:1",
-    "api_key": "k",
-    "mode": "completion",
-    "context_size": "8192",
-    "max_tokens": "1024",
-    "vision_support": "true",
-    "function_call_support": "false",
-}
-
-
-def test_dify_there_and_back() -> None:
-    settings = ChatSettings.from_dify("llava", FORM, temperature=0)
-    assert (settings.mode, settings.context_size, settings.token_bound) == ("completion", 8192, 1024)
-    assert (settings.vision_support, settings.function_call_support) == (True, False)
-    assert (key_of(settings), settings.temperature) == ("k", 0)
-    assert settings.to_dify() == FORM
-    assert settings.to_dify(secrets=False) == {name: text for name, text in FORM.items() if name != "api_key"}
-    form = chat(base_url="http://me:pw@h:1").to_dify()
-    assert sent(ChatSettings.from_dify("m", form)) == "Basic bWU6cHc="
-    assert chat(base_url="http://me:pw@h:1").to_dify(secrets=False)["base_url"] == "http://h:1"
-
-
-def test_dify_embedding_there_and_back() -> None:
-    settings = EmbeddingSettings.from_dify("e", {"base_url": "http://h:1"})
-    assert settings.context_size == 512
-    assert settings.to_dify() == {"base_url": "http://h:1", "context_size": "512"}
-
-
 @pytest.mark.parametrize(
     ("kind", "given", "said"),
     [
@@ -724,11 +695,6 @@ def test_settings_of_another_kind(kind: Any, given: Any, said: str) -> None:
 def test_repr_shows_what_was_set() -> None:
     made = chat(api_key=CANARY, temperature=0)
     assert repr(made) == "ChatSettings(base_url='http://h:1', model='llava', temperature=0.0)"
-
-
-def test_dify_names_what_is_wrong() -> None:
-    with pytest.raises(ConfigurationError, match="context_size"):
-        ChatSettings.from_dify("llava", {"context_size": "many"})
 
 
 class Framework(ClientOwner, ChatSettings):

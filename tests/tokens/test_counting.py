@@ -29,6 +29,7 @@ from ollama_dify import (
 )
 from ollama_dify.errors import ConfigurationError, ProtocolError
 from ollama_dify.testing import RecordedRequest, SimulatedOllama
+from ollama_dify.tokens import cache
 from ollama_dify.tokens.probes import PROBES
 
 ADD = Tool("add", "Adds two numbers", {"type": "object", "properties": {}})
@@ -183,12 +184,10 @@ def test_warmup_heals_a_cache_that_is_whole_and_wrong(
     server: SimulatedOllama, run: Run, own_cache: Path
 ) -> None:
     """As after an update of the server, whose own renderers change without the model's digest."""
-    from ollama_dify.tokens.cache import TokenizerCache
-
     counter = run(settings(server), "counter")
     digest = run(settings(server), "model_info").digest
     wrong = {"model_info": {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a"]}}
-    assert TokenizerCache().store(server.base_url, digest, "show", wrong)
+    assert cache.store(server.base_url, digest, "show", wrong)
     assert len(list(own_cache.iterdir())) == 2
     assert run(settings(server), "counter").bound(TALK) != counter.bound(TALK)
     run(settings(server), "warmup")
@@ -326,11 +325,14 @@ SHOWS: dict[str, Any] = {
     "kind as a list": changed("model", ["gpt2"]),
     "an unknown kind": changed("model", "gpt9"),
     "pre as a list": changed("pre", [1]),
+    "ids of the wrong type": changed("bos_token_id", "x"),
+    "flags of the wrong type": changed("add_bos_token", "yes"),
     "text scores": {**SENTENCES, "tokenizer.ggml.scores": ["x"] * 4},
     "enormous scores": {**SENTENCES, "tokenizer.ggml.scores": [1e300] * 4},
     "unigram with text scores": {**UNIGRAM, "tokenizer.ggml.scores": [None, 1, 2]},
     "a character map that is no base64": {**UNIGRAM, "tokenizer.ggml.precompiled_charsmap": "%%%"},
     "a character map of texts": {**UNIGRAM, "tokenizer.ggml.precompiled_charsmap": ["a"]},
+    "unigram of 4 MB": {**UNIGRAM, "tokenizer.ggml.tokens": [f"{n}".zfill(100) for n in range(40_000)]},
     "600,001 tokens": changed("tokens", ["a"] * 600_001),
     "600,001 merges": changed("merges", ["a b"] * 600_001),
     "merges of what are no tokens": changed("merges", [f"x{n} y{n}" for n in range(60_000)]),
@@ -339,8 +341,6 @@ SHOWS: dict[str, Any] = {
 # What is odd and yet a vocabulary that counts.
 ODD: dict[str, Any] = {
     "cyclic merges": changed("merges", ["a b", "b a", "ab a", "a ba", "ab ab", "a a", "a"]),
-    "ids of the wrong type": changed("bos_token_id", "x") | {"tokenizer.ggml.eos_token_id": True},
-    "flags of the wrong type": changed("add_bos_token", "yes"),
     "too few types": changed("token_type", [1]),
     "unigram without an unknown token": {**UNIGRAM, "tokenizer.ggml.unknown_token_id": -1},
 }

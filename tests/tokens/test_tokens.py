@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import pytest
 from ollama_dify.tokens.tokenizer import (
     ModelTokenizer,
     TokenEstimator,
-    UnsupportedTokenizerError,
     tokenizer_from_show,
     tokenizer_part_of_show,
 )
@@ -70,25 +67,18 @@ def test_counts_equal_the_servers(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("show", "message"),
+    "show",
     [
-        pytest.param({}, "no model_info", id="no-info"),
-        pytest.param({"model_info": {"tokenizer.ggml.model": "rwkv"}}, "'rwkv' are not supported", id="kind"),
-        pytest.param({"model_info": {"tokenizer.ggml.model": "gpt2"}}, "verbose: true", id="not-verbose"),
+        pytest.param({}, id="no-info"),
+        pytest.param({"model_info": {"tokenizer.ggml.model": "rwkv"}}, id="kind"),
         pytest.param(
-            {"model_info": {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": None}},
-            "verbose: true",
-            id="null-tokens",
+            {"model_info": {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": None}}, id="null"
         ),
-        pytest.param(recorded("tok-bpe-unknownpre"), "no-such-pre.*server refuses", id="unknown-pre"),
+        pytest.param(recorded("tok-bpe-unknownpre"), id="unknown-pre"),
     ],
 )
-def test_what_cannot_be_counted_says_why_and_is_estimated_instead(show: Any, message: str) -> None:
-    with pytest.raises(UnsupportedTokenizerError, match=message):
-        ModelTokenizer.from_show(show)
-    estimator = tokenizer_from_show(show)
-    assert isinstance(estimator, TokenEstimator)
-    assert not estimator.exact
+def test_what_cannot_be_counted_is_estimated_instead(show: Any) -> None:
+    assert isinstance(tokenizer_from_show(show), TokenEstimator)
 
 
 def test_the_estimator_is_never_below_a_real_count() -> None:
@@ -96,14 +86,6 @@ def test_the_estimator_is_never_below_a_real_count() -> None:
     for name in NAMES:
         for text, ids in zip(TEXTS, recorded(name)["special"], strict=True):
             assert not text or estimator.count(text) >= len(ids)
-
-
-def test_importing_does_not_import_the_library() -> None:
-    code = (
-        "import sys; import ollama_dify.tokens, ollama_dify.tokens.cache, ollama_dify.tokens.counter;"
-        " sys.exit('tokenizers' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_the_kept_part_of_an_answer_is_enough() -> None:

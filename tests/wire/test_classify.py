@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_dify import errors
-from ollama_dify.wire.server_errors import error_from_response, error_in_stream, retry_after, server_message
+from ollama_dify.wire.server_errors import error_from_response, error_in_stream, retry_after
 
 RECORDED: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent.parent / "data" / "errors.json").read_text()
@@ -30,7 +30,7 @@ def classified(status: int, body: bytes, headers: dict[str, str] | None = None) 
 )
 def test_recorded_errors(row: dict[str, Any]) -> None:
     if row["status"] == 200:
-        error = error_in_stream(server_message(row["body"].encode()), model="llava")
+        error = error_in_stream(row["body"].encode(), model="llava")
     else:
         error = classified(row["status"], row["body"].encode())
         assert error.url == URL
@@ -216,4 +216,4 @@ def test_any_body_gives_an_error_of_the_tree(body: bytes, status: int) -> None:
     assert isinstance(error, errors.OllamaError)
     assert error.status == status
     assert str(error)
-    assert error_in_stream(server_message(body), model=None).status == 200
+    assert error_in_stream(body, model=None).status == 200

@@ -22,16 +22,9 @@ from ollama_dify import (
     ToolCall,
     Usage,
 )
-from ollama_dify.wire.responses import (
-    load_json,
-    printable,
-    read_chunk,
-    read_embed_answer,
-    read_local_models,
-    read_model_info,
-    read_running_models,
-    read_version,
-)
+from ollama_dify.wire.json_reading import load_json, printable
+from ollama_dify.wire.models import read_local_models, read_model_info, read_running_models, read_version
+from ollama_dify.wire.responses import read_chunk, read_embed_answer
 
 FINAL = {
     "model": "llava",

@@ -19,7 +19,8 @@ from ollama_dify.errors import (
     ProtocolError,
     ServerError,
 )
-from ollama_dify.wire.streaming import MAX_LINE, ChatDecoder, LineSplitter
+from ollama_dify.wire import streaming
+from ollama_dify.wire.streaming import MAX_LINE, ChatDecoder
 
 
 def line(content: str = "", *, done: bool = False, **more: Any) -> bytes:
@@ -262,33 +263,28 @@ def test_only_a_load_is_worth_one_more_try() -> None:
     assert told == {"load": (True, True), "unload": (False, True)}
 
 
-def lines_of(splitter: LineSplitter, pieces: Iterable[bytes]) -> tuple[list[bytes], bool]:
-    lines: list[bytes] = []
-    try:
-        for piece in pieces:
-            lines += splitter.feed(piece)
-        lines += splitter.flush()
-    except ProtocolError:
-        return lines, True
-    return lines, False
+LONGEST = len(line("12345")) - 1
 
 
 @pytest.mark.parametrize(
-    ("data", "lines", "refused"),
+    ("data", "kind", "text"),
     [
-        pytest.param(b"12345\n67890\n", [b"12345", b"67890"], False, id="as long as may be"),
-        pytest.param(b"12345", [b"12345"], False, id="without newline"),
-        pytest.param(b"123456\n", [], True, id="one too long"),
-        pytest.param(b"123456", [], True, id="one too long, open"),
-        pytest.param(b"1\n23\n123456\n4\n", [b"1", b"23"], True, id="after good ones"),
-        pytest.param(b"1\n      \n2", [b"1"], True, id="too many blanks"),
+        pytest.param(line("12345") * 2, IncompleteResponseError, "1234512345", id="as long as may be"),
+        pytest.param(line("123456"), ProtocolError, "", id="one too long"),
+        pytest.param(line("123456")[:-1], ProtocolError, "", id="one too long, open"),
+        pytest.param(line("1") + line("123456") + line("2"), ProtocolError, "1", id="after good ones"),
+        pytest.param(line("1") + b" " * 300 + b"\n", ProtocolError, "1", id="too many blanks"),
     ],
 )
-def test_over_long_lines(data: bytes, lines: list[bytes], refused: bool) -> None:
-    assert lines_of(LineSplitter(5), [data]) == (lines, refused)
-    assert lines_of(LineSplitter(5), [data[at : at + 1] for at in range(len(data))]) == (lines, refused)
+def test_over_long_lines(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, kind: type[OllamaError], text: str
+) -> None:
+    monkeypatch.setattr(streaming, "MAX_LINE", LONGEST)
+    whole = outcome([data])
+    assert (whole[1], whole[-1].text) == (kind, text)
+    assert outcome(data[at : at + 1] for at in range(len(data))) == whole
     for at in range(len(data)):
-        assert lines_of(LineSplitter(5), cut(data, [at])) == (lines, refused)
+        assert outcome(cut(data, [at])) == whole
 
 
 def test_a_line_over_the_cap_is_refused_before_it_is_held() -> None:

@@ -16,7 +16,7 @@ from ollama_dify.errors import (
     ProtocolError,
 )
 from ollama_dify.wire.streaming import ChatDecoder
-from ollama_dify.wire.tool_choice import CallsOrAnswer, ForcedCalls, plan_calls_or_answer, plan_tools
+from ollama_dify.wire.tool_choice import SpelledCalls, plan_calls_or_answer, plan_tools
 
 CITY = {"type": "object", "properties": {"name": {"type": "string"}}}
 ADD = Tool("add", "Adds.", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
@@ -84,7 +84,7 @@ def answer(*texts: str, reason: str = "stop", call: str | None = None, thinking:
 
 
 def decoder(choice: str = "required") -> ChatDecoder:
-    return ChatDecoder(model="m", filters=[ForcedCalls(plan_tools([ADD, GO], choice))])
+    return ChatDecoder(model="m", step=SpelledCalls(plan_tools([ADD, GO], choice)))
 
 
 SPELT = '{"add": {"a": 1, "text": "{\\"x\\": 1}"}}'
@@ -160,7 +160,7 @@ def test_what_had_been_said_is_in_the_error() -> None:
 
 
 def test_the_filter_passes_logprobs_on() -> None:
-    chunk = ForcedCalls(plan_tools([ADD], "add")).feed(ChatChunk("{", logprobs=({"token": "{"},)))
+    chunk = SpelledCalls(plan_tools([ADD], "add")).feed(ChatChunk("{", logprobs=({"token": "{"},)))
     assert chunk == ChatChunk(logprobs=({"token": "{"},))
 
 
@@ -202,7 +202,7 @@ def test_a_property_named_like_a_tool() -> None:
 def test_a_call_or_an_answer_however_it_is_cut(text: str, said: str, called: str | None) -> None:
     plan = plan_calls_or_answer(plan_tools([ADD, GO], None), "json")
     for pieces in ([text], list(text), *[[text[:at], text[at:]] for at in range(len(text))]):
-        reading = ChatDecoder(model="m", filters=[CallsOrAnswer(plan)])
+        reading = ChatDecoder(model="m", step=SpelledCalls(plan))
         reading.feed(answer(*pieces))
         reading.close()
         assert reading.result().text == said

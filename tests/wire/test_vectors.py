@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -18,6 +19,8 @@ from ollama_dify.wire.vectors import mean_vector, read_vectors
         pytest.param([[1.0, 2.0], [0.0, 0.0]], (1,), id="zero"),
         pytest.param([[1.0, 2.0], [1.0, math.nan]], (1,), id="NaN"),
         pytest.param([[1.0, 2.0], [math.inf, -math.inf]], (1,), id="both infinities"),
+        pytest.param([[1.0, 2.0], [1e308, 1e308]], (1,), id="too large a sum"),
+        pytest.param([[1.0, 2.0], [True, 1.0]], (1,), id="boolean"),
         pytest.param([[1.0, 2.0], [1.0, "2"]], (1,), id="text"),
         pytest.param([[1.0, 2.0], None], (1,), id="null"),
         pytest.param([[1.0, 2.0], {"0": 1}], (1,), id="object"),
@@ -28,14 +31,14 @@ from ollama_dify.wire.vectors import mean_vector, read_vectors
 )
 def test_unsound_vectors(vectors: list[Any], bad: tuple[int, ...]) -> None:
     with pytest.raises(EmbeddingError) as caught:
-        read_vectors({"embeddings": vectors}, 2)
+        read_vectors(json.dumps({"embeddings": vectors}).encode(), 2)
     assert caught.value.indexes == bad
     assert caught.value.retryable
 
 
 @pytest.mark.parametrize("vector", [[1, 0], [-1.0, 1.0], [0.0, 1e-300], [3, -3]], ids=str)
 def test_sound_vectors(vector: list[float]) -> None:
-    assert read_vectors({"embeddings": [vector]}, 1).vectors == [vector]
+    assert read_vectors(json.dumps({"embeddings": [vector]}).encode(), 1).vectors == [vector]
 
 
 def test_pieces_that_cancel_out_have_no_mean() -> None:

@@ -1,12 +1,12 @@
 """Names that only authors of adapters need."""
 
-from ..client.owner import ClientOwner
+from ..client.owner import ClientOwner, on_event_loop
 from ..client.request import Request, as_prompt
 from ..media.load import load_audio, load_image
 from ..settings.answer_format import answer_format
 from ..settings.credentials import bound_values
 from ..wire.messages import read_arguments
-from ..wire.repair import correction, read_json, schema_request
+from ..wire.repair import read_json
 from ..wire.tool_choice import read_tool_choice
 from .quick_models import quick_constructor
 
@@ -16,12 +16,11 @@ __all__ = [
     "answer_format",
     "as_prompt",
     "bound_values",
-    "correction",
     "load_audio",
     "load_image",
+    "on_event_loop",
     "quick_constructor",
     "read_arguments",
     "read_json",
     "read_tool_choice",
-    "schema_request",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..language import _
 from ..settings.dify_app import DifyNode, load_dify_app
-from ..settings.model import ChatSettings
 from .terminal import Terminal
 
 __all__ = ["app"]
@@ -26,6 +24,7 @@ _FRAMEWORKS = {
         "from llama_index.core.llms import ChatMessage", 'ChatMessage("Hello")',
     ),
 }  # fmt: skip
+_OF_A_NODE = ("id", "title", "kind", "variables", "memory", "memory_window")
 
 
 def app(args: Namespace, terminal: Terminal) -> int:
@@ -33,27 +32,31 @@ def app(args: Namespace, terminal: Terminal) -> int:
     path = Path(args.file)
     found = load_dify_app(path)
     changes = {} if args.base_url is None else {"base_url": args.base_url}
-    notes, usable, rows = list(found.notes), [], []
+    notes, usable, nodes, rows = list(found.notes), [], [], []
     for place, node in enumerate(found.nodes):
         try:
-            settings = node.settings(**changes)
+            values = node.settings(**changes).model_dump(mode="json", exclude_unset=True)
         except ConfigurationError as error:
             notes.append(f"{node.title}: {error.message}")
-        else:
-            usable.append((place, node, settings))
-            rows.append((_line(node.title), node.kind, node.model, _set(settings), ", ".join(node.variables)))
-    rows += [(_line(one.place), one.kind, one.model, "", "") for one in (*found.embeddings, *found.rerankers)]
-    code = {name: _code(name, path, [one[:2] for one in usable], changes) for name in _FRAMEWORKS}
+            continue
+        usable.append((place, node))
+        messages = [{"role": one.role, "text": one.text} for one in node.messages]
+        about = {name: getattr(node, name) for name in _OF_A_NODE}
+        nodes.append({**about, "settings": values, "messages": messages})
+        shown = ", ".join(f"{name}={value!r}" for name, value in values.items() if name != "model")
+        rows.append((_line(node.title), node.kind, node.model, shown, ", ".join(node.variables)))
+    others = [(_line(one.place), one.kind, one.model) for one in (*found.embeddings, *found.rerankers)]
+    code = {name: _code(name, path, usable, changes) for name in _FRAMEWORKS}
     if args.json:
-        nodes = [_as_json(node, settings) for _place, node, settings in usable]
-        models = [{"model": row[2], "kind": row[1], "place": row[0]} for row in rows[len(usable) :]]
+        models = [{"model": model, "kind": kind, "place": place} for place, kind, model in others]
         value = {"name": found.name, "mode": found.mode, "nodes": nodes, "models": models, "notes": notes}
-        terminal.say(json.dumps({**value, "code": code}, ensure_ascii=False, indent=2))
+        terminal.say_json({**value, "code": code})
         return 0
-    if not rows:
-        terminal.say(_("The app names no Ollama model."))
-    else:
+    rows += [(*row, "", "") for row in others]
+    if rows:
         terminal.table((_("Node"), _("Kind"), _("Model"), _("Settings"), _("Variables")), rows)
+    else:
+        terminal.say(_("The app names no Ollama model."))
     for note in notes:
         terminal.say(terminal.paint(f"! {_line(note)}", "yellow"))
     for name in code if usable else ():
@@ -80,24 +83,6 @@ def _code(framework: str, path: Path, nodes: list[tuple[int, DifyNode]], changes
             f"print({ask})",
         ]
     return "\n".join(lines)
-
-
-def _set(settings: ChatSettings) -> str:
-    """What the node sets beside its model."""
-    return ", ".join(f"{name}={value!r}" for name, value in _values(settings).items() if name != "model")
-
-
-def _values(settings: ChatSettings) -> dict[str, Any]:
-    values: dict[str, Any] = settings.model_dump(mode="json", exclude_unset=True)
-    return values
-
-
-def _as_json(node: DifyNode, settings: ChatSettings) -> dict[str, Any]:
-    values = {
-        name: getattr(node, name) for name in ("id", "title", "kind", "variables", "memory", "memory_window")
-    }
-    messages = [{"role": one.role, "text": one.text} for one in node.messages]
-    return {**values, "settings": _values(settings), "messages": messages}
 
 
 def _line(text: str) -> str:

@@ -32,20 +32,18 @@ def chat(args: Namespace, terminal: Terminal, read: Callable[[str], str] = input
         terminal.say(terminal.paint(_("Ctrl-C ends an answer, Ctrl-D or /bye the conversation."), "dim"))
         while True:
             try:
-                text = read(">>> ")
+                text = read(">>> ").strip()
             except KeyboardInterrupt:
+                text = ""
                 terminal.say()
-                continue
             except EOFError:
                 terminal.say()
                 return 0
-            if text.strip() == "/bye":
+            if text == "/bye":
                 return 0
-            if not text.strip():
-                continue
             asked = user(text, *media)
             try:
-                answer = _answer(client, [*messages, asked], terminal)
+                answer = _answer(client, [*messages, asked], terminal) if text else None
             except OllamaError as error:
                 terminal.complain(str(error))
                 continue

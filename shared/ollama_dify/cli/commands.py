@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
@@ -16,8 +15,8 @@ from ..doctor import Check, Report, World, examine
 from ..doctor.form import fill_form
 from ..errors import ConfigurationError
 from ..language import _, current_language
+from ..settings.dify_form import FORM_FIELDS
 from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
-from ..wire.responses import ModelInfo
 from .terminal import Terminal, size_text
 
 __all__ = ["demo", "doctor", "embed", "form", "models", "pull", "simulate"]
@@ -25,45 +24,40 @@ __all__ = ["demo", "doctor", "embed", "form", "models", "pull", "simulate"]
 
 def doctor(args: Namespace, terminal: Terminal, world: World | None = None) -> int:
     """Look at each server; several are compared."""
-    reports: dict[str, Report] = {}
-    for base_url in args.base_url or [None]:
-        reports[base_url or ""] = _examined(args, base_url, world)
+    reports = {url or "": _examined(args, url, world) for url in args.base_url or [None]}
+    is_ok = all(report.ok for report in reports.values())
     if args.json:
         checks = [
             {**check, **({"base_url": url} if url else {})}
             for url, report in reports.items()
             for check in report.to_dict()["checks"]
         ]
-        _print_json(terminal, {"ok": all(one.ok for one in reports.values()), "checks": checks})
-    else:
-        for url, report in reports.items():
-            if len(reports) > 1:
-                terminal.say(terminal.paint(url, "bold"))
-            terminal.say(terminal.paint_marks(report.text(plain=terminal.is_plain)))
+        terminal.say_json({"ok": is_ok, "checks": checks})
+        return 0 if is_ok else 1
+    for url, report in reports.items():
         if len(reports) > 1:
-            _compare(terminal, reports)
-    return 0 if all(report.ok for report in reports.values()) else 1
+            terminal.say(terminal.paint(url, "bold"))
+        terminal.say(terminal.paint_marks(report.text(plain=terminal.is_plain)))
+    if len(reports) > 1:
+        _compare(terminal, reports)
+    return 0 if is_ok else 1
 
 
 def _examined(args: Namespace, base_url: str | None, world: World | None) -> Report:
+    changes: dict[str, Any] = {} if base_url is None else {"base_url": base_url}
+    settings: list[ConnectionSettings] = []
     try:
-        settings = _doctor_settings(args, base_url)
+        if args.from_dify is not None:
+            settings.append(_stored_form(args.from_dify, args.model, changes))
+        elif args.model is not None:
+            settings.append(ChatSettings(model=args.model, **changes))
+        if args.embedding_model is not None:
+            settings.append(EmbeddingSettings(model=args.embedding_model, **changes))
+        settings = settings or [ConnectionSettings(**changes)]
     except ConfigurationError as error:
         problem, _line, remedy = str(error).partition("\n")
         return Report((Check("server", "fail", problem, remedy or None, "address"),), current_language())
     return examine(settings, probe=not args.no_probe, load=args.load, world=world)
-
-
-def _doctor_settings(args: Namespace, base_url: str | None) -> list[ConnectionSettings]:
-    changes: dict[str, Any] = {} if base_url is None else {"base_url": base_url}
-    settings: list[ConnectionSettings] = []
-    if args.from_dify is not None:
-        settings.append(_stored_form(args.from_dify, args.model, changes))
-    elif args.model is not None:
-        settings.append(ChatSettings(model=args.model, **changes))
-    if args.embedding_model is not None:
-        settings.append(EmbeddingSettings(model=args.embedding_model, **changes))
-    return settings or [ConnectionSettings(**changes)]
 
 
 def _stored_form(path: str, model: str | None, changes: Mapping[str, Any]) -> ConnectionSettings:
@@ -88,9 +82,7 @@ def _compare(terminal: Terminal, reports: Mapping[str, Report]) -> None:
     """Version, digest and capabilities of each server, side by side."""
     rows = []
     for url, report in reports.items():
-        data: dict[str, Any] = {}
-        for check in report.checks:
-            data |= check.data
+        data = {name: value for check in report.checks for name, value in check.data.items()}
         digest, can = data.get("digest") or "–", data.get("capabilities") or ["–"]
         rows.append((url, data.get("version") or "–", digest[:12], ", ".join(can)))
     terminal.say()
@@ -103,25 +95,31 @@ def form(args: Namespace, terminal: Terminal) -> int:
     """Print the form, ready to type."""
     if args.model is None:
         raise ConfigurationError(_("Name a MODEL, or give --web."))
-    settings = ConnectionSettings(base_url=args.base_url)
+    settings, language = ConnectionSettings(base_url=args.base_url), current_language()
     with OllamaClient(settings) as client:
-        filled = fill_form(client.model_info(args.model), settings.address.url, args.type)
+        values, notes = fill_form(client.model_info(args.model), settings.address.url, args.type)
+    fields = [field for field in FORM_FIELDS if field.variable in values]
     if args.json:
-        kind = {"model": args.model, "model_type": filled.model_type}
-        _print_json(terminal, {**kind, "credentials": filled.credentials()})
+        stored = {name: value for name, value in values.items() if name not in ("model", "model_type")}
+        kind = {"model": args.model, "model_type": values["model_type"]}
+        terminal.say_json({**kind, "credentials": stored})
         return 0
-    rows = filled.rows()
-    terminal.table((_("Field"), _("Value")), [(label, value) for label, value, _note in rows])
-    for label, _value, note in rows:
-        if note:
-            terminal.say(terminal.paint(f"{label}: {note}", "dim"))
+    rows = []
+    for field in fields:
+        value = values[field.variable]
+        shown = {stored: labels[language] for stored, labels in field.options}.get(value, value)
+        rows.append((field.labels[language], shown))
+    terminal.table((_("Field"), _("Value")), rows)
+    for field in fields:
+        if field.variable in notes:
+            terminal.say(terminal.paint(f"{field.labels[language]}: {notes[field.variable]}", "dim"))
     return 0
 
 
 def models(args: Namespace, terminal: Terminal) -> int:
     """Print the server's models."""
     with OllamaClient(ConnectionSettings(base_url=args.base_url)) as client:
-        loaded = {model.name: model for model in client.ps()}
+        loaded = {model.name: model.context_length for model in client.ps()}
         found = [(model, client.model_info(model.name)) for model in client.tags()]
     if args.json:
         rows = [
@@ -136,32 +134,19 @@ def models(args: Namespace, terminal: Terminal) -> int:
             }
             for model, info in found
         ]
-        _print_json(terminal, {"models": rows})
+        terminal.say_json({"models": rows})
         return 0
     if not found:
         terminal.say(_("The server has no models yet.") + " " + _("Get one: ollama pull llava"))
         return 0
-    heads = (_("Name"), _("Size"), _("Context"), _("Capabilities"), _("Loaded"))
-    terminal.table(
-        heads,
-        [
-            (
-                model.name,
-                size_text(model.size),
-                str(info.context_length or "?"),
-                _capabilities(info),
-                _("yes ({context})").format(context=loaded[model.name].context_length)
-                if model.name in loaded
-                else "",
-            )
-            for model, info in found
-        ],
-    )
+    table = []
+    for model, info in found:
+        name, context = model.name, str(info.context_length or "?")
+        can = "?" if info.capabilities is None else ", ".join(sorted(info.capabilities))
+        state = _("yes ({context})").format(context=loaded[name]) if name in loaded else ""
+        table.append((name, size_text(model.size), context, can, state))
+    terminal.table((_("Name"), _("Size"), _("Context"), _("Capabilities"), _("Loaded")), table)
     return 0
-
-
-def _capabilities(info: ModelInfo) -> str:
-    return "?" if info.capabilities is None else ", ".join(sorted(info.capabilities))
 
 
 def pull(args: Namespace, terminal: Terminal) -> int:
@@ -176,7 +161,7 @@ def pull(args: Namespace, terminal: Terminal) -> int:
                     terminal.say(step.status)
                 last = step.status
         finally:
-            terminal.end_progress()
+            terminal.progress("", None)
     terminal.say(_("{model} is on the server.").format(model=args.model))
     return 0
 
@@ -189,7 +174,7 @@ def embed(args: Namespace, terminal: Terminal) -> int:
         result = client.embed(texts)
     if args.json:
         tokens = result.input_tokens
-        _print_json(terminal, {"model": args.model, "vectors": result.vectors, "input_tokens": tokens})
+        terminal.say_json({"model": args.model, "vectors": result.vectors, "input_tokens": tokens})
         return 0
     for vector in result.vectors:
         first = ", ".join(f"{number:.4f}" for number in (vector or [])[:4])
@@ -214,27 +199,22 @@ def simulate(args: Namespace, terminal: Terminal) -> int:
     """Serve a simulated Ollama until Ctrl-C."""
     from ..testing import SimulatedModel, SimulatedOllama  # the server is for those who simulate
 
-    chosen = None
-    if args.model:
-        known = {"completion", "tools", "thinking", "vision", "audio", "embedding", "insert"}
-        chosen = []
-        for text in args.model:
-            name, _equals, can = text.partition("=")
-            capabilities = [one.strip() for one in can.split(",") if one.strip()] or ["completion", "tools"]
-            if not set(capabilities) <= known:
-                raise ConfigurationError(f"--model {text}: capabilities are {', '.join(sorted(known))}.")
-            if "embedding" not in capabilities:
-                capabilities = ["completion", *(one for one in capabilities if one != "completion")]
-            chosen.append(SimulatedModel(name, capabilities))
-    server = SimulatedOllama(chosen, host=args.host, port=args.port, version=args.ollama_version)
+    known = {"completion", "tools", "thinking", "vision", "audio", "embedding", "insert"}
+    chosen = []
+    for text in args.model or ():
+        name, _equals, can = text.partition("=")
+        capabilities = [one.strip() for one in can.split(",") if one.strip()] or ["completion", "tools"]
+        if not set(capabilities) <= known:
+            raise ConfigurationError(f"--model {text}: capabilities are {', '.join(sorted(known))}.")
+        if "embedding" not in capabilities:
+            capabilities = ["completion", *(one for one in capabilities if one != "completion")]
+        chosen.append(SimulatedModel(name, capabilities))
+    server = SimulatedOllama(chosen or None, host=args.host, port=args.port, version=args.ollama_version)
 
     async def serve() -> None:
         await server.start()
-        terminal.say(
-            _(
-                "Simulated Ollama {version} at {url}: the real protocol, answers by rule. Ctrl-C ends it."
-            ).format(version=args.ollama_version, url=server.base_url)
-        )
+        said = _("Simulated Ollama {version} at {url}: the real protocol, answers by rule. Ctrl-C ends it.")
+        terminal.say(said.format(version=args.ollama_version, url=server.base_url))
         await server.serve_forever()
 
     try:
@@ -242,16 +222,6 @@ def simulate(args: Namespace, terminal: Terminal) -> int:
     except KeyboardInterrupt:
         terminal.say(_("Ended."))
     except (OSError, OverflowError) as error:
-        number = getattr(error, "errno", None)
-        reason = os.strerror(number) if number else str(error).rstrip(".")
-        terminal.complain(
-            _("Cannot listen on {host}:{port}: {reason}. Choose another --port (0 takes a free one).").format(
-                host=args.host, port=args.port, reason=reason
-            )
-        )
+        terminal.complain_of_port(args.host, args.port, error)
         return 1
     return 0
-
-
-def _print_json(terminal: Terminal, value: Any) -> None:
-    terminal.say(json.dumps(value, ensure_ascii=False, indent=2))

@@ -1,4 +1,4 @@
-"""`form --web`: serve the form as a page until Ctrl-C."""
+"""`form --web`: serve the form as a page until Ctrl-C. To import it needs the extra `web`."""
 
 from __future__ import annotations
 
@@ -8,33 +8,18 @@ import webbrowser
 from argparse import Namespace
 from urllib.parse import urlencode
 
+import uvicorn
+
 from ..language import _, current_language
 from ..settings.model import ConnectionSettings
+from ..web import make_app
 from .terminal import Terminal
-
-try:
-    import uvicorn
-
-    from ..web import make_app
-except ModuleNotFoundError as error:  # the extra `web` is not installed
-    if error.name not in ("starlette", "uvicorn"):
-        raise
-    _IS_INSTALLED = False
-else:
-    _IS_INSTALLED = True
 
 __all__ = ["form"]
 
 
 def form(args: Namespace, terminal: Terminal) -> int:
     """Print the page's address and serve it, to this machine only."""
-    if not _IS_INSTALLED:
-        terminal.complain(
-            _("The page needs an extra. Install it with: {command}").format(
-                command='pip install "ollama-dify[web]"'
-            )
-        )
-        return 1
     address = ConnectionSettings(base_url=args.base_url).address
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -42,11 +27,7 @@ def form(args: Namespace, terminal: Terminal) -> int:
         listener.bind(("127.0.0.1", args.port))
     except (OSError, OverflowError) as error:
         listener.close()
-        terminal.complain(
-            _("Cannot listen on {host}:{port}: {reason}. Choose another --port (0 takes a free one).").format(
-                host="127.0.0.1", port=args.port, reason=getattr(error, "strerror", None) or error
-            )
-        )
+        terminal.complain_of_port("127.0.0.1", args.port, error)
         return 1
     origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
     token = secrets.token_urlsafe(32)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from ..doctor.report import width
+from ..language import _
 
-__all__ = ["Terminal", "size_text"]
+__all__ = ["Terminal", "can_show", "size_text"]
 
 _PAINT = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33"}
 _MARKS = {"✓": "green", "!": "yellow", "✗": "red", "–": "dim"}
 
 
 class Terminal:
-    """Standard output and error. columns: 0 where lines may have any length, as in a pipe."""
+    """Standard output and error.
+
+    columns: 0 where lines may have any length, as in a pipe. is_plain: the encoding lacks the marks.
+    """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.out: TextIO = sys.stdout
@@ -28,23 +33,24 @@ class Terminal:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # a character that the terminal lacks is no failure
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the terminal's encoding lacks the marks."""
-        try:
-            "✓✗–→·█".encode(getattr(self.out, "encoding", None) or "utf-8")
-        except UnicodeEncodeError:
-            return True
-        return False
+        self.is_plain = not can_show("✓✗–→·█")
 
     def say(self, text: str = "", *, end: str = "\n") -> None:
         self.out.write(text + end)
         self.out.flush()
 
+    def say_json(self, value: Any) -> None:
+        self.say(json.dumps(value, ensure_ascii=False, indent=2))
+
     def complain(self, text: str) -> None:
         """A problem, on standard error."""
         sys.stderr.write(text + "\n")
+
+    def complain_of_port(self, host: str, port: int, error: Exception) -> None:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error).rstrip(".")
+        said = _("Cannot listen on {host}:{port}: {reason}. Choose another --port (0 takes a free one).")
+        self.complain(said.format(host=host, port=port, reason=reason))
 
     def paint(self, text: str, look: str) -> str:
         """Text in a look (dim, bold, a colour), where the terminal has it."""
@@ -75,7 +81,7 @@ class Terminal:
             self.say(self.paint(line, "bold") if number == 0 else line)
 
     def progress(self, text: str, share: float | None) -> None:
-        """A line that replaces the one before, with a bar; nothing in a pipe."""
+        """A line that replaces the one before, with a bar; no text ends it. Nothing in a pipe."""
         if not self.is_tty:
             return
         percent = "" if share is None else f" {share:4.0%}"
@@ -84,13 +90,16 @@ class Terminal:
         if share is not None and room >= 8:
             full, empty = ("#", ".") if self.is_plain else ("█", "·")
             bar = f" {full * round(room * share)}{empty * (room - round(room * share))}"
-        self.out.write(f"\r\033[K{text[: self.columns - len(percent) - 1]}{bar}{percent}")
-        self.out.flush()
+        self.say(f"\r\033[K{text[: self.columns - len(percent) - 1]}{bar}{percent}", end="")
 
-    def end_progress(self) -> None:
-        """Leave the line of `progress`."""
-        if self.is_tty:
-            self.out.write("\r\033[K")
+
+def can_show(text: str) -> bool:
+    """Whether the encoding of standard output has these characters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def size_text(size: float) -> str:

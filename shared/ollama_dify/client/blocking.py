@@ -10,16 +10,9 @@ from ..errors import OllamaError
 from ..settings.model import ConnectionSettings
 from ..transport.network import run
 from ..wire.messages import Message, Tool
+from ..wire.models import LocalModel, ModelInfo, RunningModel
 from ..wire.requests import Prompt, check_call
-from ..wire.responses import (
-    ChatChunk,
-    ChatResult,
-    EmbedResult,
-    LocalModel,
-    ModelInfo,
-    RerankResult,
-    RunningModel,
-)
+from ..wire.responses import ChatChunk, ChatResult, EmbedResult, RerankResult
 from .chat import ask
 from .operations import CommonClient, CommonStream, PullProgress, mark_begun, warmup
 from .request import Request

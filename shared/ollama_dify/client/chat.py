@@ -126,6 +126,8 @@ async def _tokens(
     from .count import count_conversation, load_counter
 
     settings, prompt = request.settings, request.prompt
+    if any(isinstance(part, Audio) for part in request.parts()):
+        return None
     counter = await load_counter(session, settings, probed=probed)
     messages: Sequence[Message] = kept(request.messages, request.dropped)
     if prompt is not None:

@@ -13,13 +13,14 @@ from typing import Any
 from ..errors import InvalidRequestError, ProtocolError, ServerError
 from ..media.image import ImageUrl
 from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
-from ..tokens.cache import TokenizerCache
+from ..tokens import cache
 from ..tokens.counter import TokenCounter
 from ..tokens.probes import PROBES, PROBES_NAME
 from ..tokens.tokenizer import TokenCount, tokenizer_part_of_show
+from ..wire.json_reading import load_json
 from ..wire.messages import Message, Tool
+from ..wire.models import ModelInfo
 from ..wire.requests import chat_request, show_request
-from ..wire.responses import ModelInfo, load_json
 from .session import Session, chat_settings, think_name
 
 __all__ = ["count_conversation", "count_tokens", "load_counter"]
@@ -27,7 +28,7 @@ __all__ = ["count_conversation", "count_tokens", "load_counter"]
 _MAX_SHOW_BYTES = 32 * 1024 * 1024
 _MAX_SHOW_VALUES = 3_000_000
 """Of a verbose /api/show answer; the largest in use have 12 MiB and 1.3 million values. With these bounds and
-those of `Vocabulary`, reading one and building its tokenizer takes at most about 400 MB and 3 s of a core."""
+those of `Vocabulary`, reading one and building its tokenizer takes at most about 800 MB and 6 s of a core."""
 
 
 async def load_counter(
@@ -63,7 +64,7 @@ async def _kept(
     """What the disk holds of a model, else what the server answers, which is then kept there."""
     if info.digest is None:
         return await ask()
-    cache, names = TokenizerCache(), (session.settings.address.url, info.digest, kind)
+    names = session.settings.address.url, info.digest, kind
     found = None if fresh else await session.network.compute(partial(cache.load, *names))
     if found is None:
         found = await ask()

@@ -27,7 +27,7 @@ from ..language import _
 from ..settings.model import EmbeddingSettings
 from ..wire.requests import embed_request
 from ..wire.responses import EmbedResult
-from ..wire.vectors import mean_vector, parse_answer, read_vectors
+from ..wire.vectors import mean_vector, read_vectors
 from .prefixes import Kind, fingerprint, prefix_of, prefixes_of
 from .session import Session
 from .split_text import checked_texts, split_text
@@ -221,7 +221,7 @@ class _Call:
         async def attempt() -> EmbedResult:
             try:
                 answer = await self.session.network.send(request, limit)
-                result = read_vectors(parse_answer(answer.body), len(texts))
+                result = read_vectors(answer.body, len(texts))
             except OllamaError as error:
                 if not patient and _trouble_of(error) is not None:
                     error.retryable = False

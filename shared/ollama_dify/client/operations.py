@@ -13,10 +13,12 @@ from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundE
 from ..language import _
 from ..settings.model import ConnectionSettings, EmbeddingSettings, ModelSettings
 from ..transport.network import CancelToken
+from ..wire.json_reading import load_json
 from ..wire.messages import Message
+from ..wire.models import ModelInfo
 from ..wire.requests import Prompt, WireRequest, load_request
-from ..wire.responses import ChatChunk, ChatResult, ModelInfo, load_json
-from ..wire.server_errors import ServerMessage, error_in_stream
+from ..wire.responses import ChatChunk, ChatResult
+from ..wire.server_errors import error_in_stream
 from ..wire.streaming import ChatDecoder, LineSplitter
 from .chat import ask
 from .request import Asked, Request
@@ -218,7 +220,7 @@ class PullDecoder:
     def _read(self, line: bytes) -> PullProgress:
         value: Any = load_json(line)
         if not isinstance(value, dict) or "error" in value:
-            raise self._error(value)
+            raise self._error(value, line)
         status = str(value.get("status", ""))
         self.finished = self.finished or status == "success"
         numbers = [value.get(key) for key in ("total", "completed")]
@@ -226,7 +228,7 @@ class PullDecoder:
         digest = value.get("digest")
         return PullProgress(status, digest if isinstance(digest, str) else None, total, completed)
 
-    def _error(self, value: Any) -> OllamaError:
+    def _error(self, value: Any, line: bytes) -> OllamaError:
         text = str(value.get("error")) if isinstance(value, dict) else ""
         if "file does not exist" in text:
             return ModelNotFoundError(
@@ -234,4 +236,4 @@ class PullDecoder:
                 model=self._model,
                 hint=_("Check the name: models are listed at https://ollama.com/library"),
             )
-        return error_in_stream(ServerMessage(text, {}), model=self._model)
+        return error_in_stream(line, model=self._model)

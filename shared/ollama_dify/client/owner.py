@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import BaseModel, PrivateAttr
 
 from ..settings.model import ConnectionSettings, ModelSettings
-from ..wire.responses import ModelInfo
+from ..wire.models import ModelInfo
+from ..wire.repair import correction, schema_request
 from .asynchronous import AsyncOllamaClient
 from .blocking import OllamaClient
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 else:
     TokenCounter = Any  # imported when it is needed; the name stays known to `typing.get_type_hints`
 
-__all__ = ["ClientOwner"]
+__all__ = ["ClientOwner", "on_event_loop"]
 
 _A = TypeVar("_A", bound="ClientOwner")
 _T = TypeVar("_T")
@@ -77,22 +79,31 @@ class ClientOwner(BaseModel):
         known = self.client.cache.counter(settings, settings.model)
         if known is not None and known.probed is not None:
             return known
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        if not on_event_loop():
             return self.client.counter()
         from ..tokens.counter import TokenCounter  # few programs count
 
         return TokenCounter.from_show({}) if known is None else known
 
-    def ignores_format(self, *, noticed: bool = False) -> bool:
-        """Whether the server was seen to ignore `format` for this model; noticed: it was just now."""
+    def format_in_words(self, schema: Mapping[str, Any]) -> str | None:
+        """The schema as a request in words, where the server was seen to ignore `format`."""
+        return schema_request(schema) if self._format_key() in self.client.cache.ignoring_format else None
+
+    def correction(self, problem: BaseException, said: str, schema: Mapping[str, Any] | None) -> str:
+        """The request to answer again after an answer that is not valid.
+
+        said: the answer. schema: what was sent as `format`; a server that holds an answer to it writes JSON,
+        so text that is none shows that this one ignores it, which is remembered.
+        """
+        ignoring, key = self.client.cache.ignoring_format, self._format_key()
+        tell = bool(said) and isinstance(problem, json.JSONDecodeError) and key not in ignoring
+        if tell and schema is not None:
+            ignoring.add(key)
+        return correction(problem, schema if tell else None)
+
+    def _format_key(self) -> str:
         model = self.known_model()
-        name = str(getattr(self, "model", "")) if model is None else model.digest or model.name
-        known = self.client.cache.ignoring_format
-        if noticed:
-            known.add(name)
-        return name in known
+        return str(getattr(self, "model", "")) if model is None else model.digest or model.name
 
     async def _off_loop(self, read: Callable[[], _T], call: Mapping[str, Any]) -> _T:
         """Read the framework's messages; in a thread where that converts images, which takes long."""
@@ -139,3 +150,12 @@ class ClientOwner(BaseModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         return super(ClientOwner, copy(self)).__getstate__()
+
+
+def on_event_loop() -> bool:
+    """Whether waiting here would stop an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -15,9 +15,9 @@ from ..settings.model import ChatSettings
 from ..wire.messages import Content, Message, TextPart, Tool
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
 from ..wire.responses import ChatChunk, ChatResult, CutBy, Finish
-from ..wire.streaming import ChatDecoder, ChunkFilter
+from ..wire.streaming import ChatDecoder
 from ..wire.think_tags import ThinkTags, thinking_apart
-from ..wire.tool_choice import CallsOrAnswer, ForcedCalls, ToolPlan, plan_calls_or_answer, plan_tools
+from ..wire.tool_choice import SpelledCalls, ToolPlan, plan_calls_or_answer, plan_tools
 from .trim import check_uncut, drop_oldest, kept, length, was_cut
 
 if TYPE_CHECKING:
@@ -128,17 +128,15 @@ class Request:
     def decoder(self, warned: MutableSet[tuple[str, str]]) -> ChatDecoder:
         """A fresh decoder for one attempt; warned: what this object was warned of already."""
         settings = self.settings
-        filters: list[ChunkFilter] = []
-        if self.plan.forced:
-            filters.append(ForcedCalls(self.plan))
-        elif self.plan.may_answer:
-            filters.append(CallsOrAnswer(self.plan))
+        step: ThinkTags | SpelledCalls | None = None
+        if self.plan.format is not None:
+            step = SpelledCalls(self.plan)
         elif settings.format is None:
-            filters.append(ThinkTags())
+            step = ThinkTags()
         return ChatDecoder(
             generated=self.prompt is not None,
             model=settings.model,
-            filters=filters,
+            step=step,
             last=self._reported,
             check=partial(self._check_length, warned),
         )

@@ -16,26 +16,25 @@ from ..errors import (
 )
 from ..settings.model import ChatSettings, ConnectionSettings
 from ..transport.network import ANSWER_LIMIT, Network, ResponseStream
-from ..wire.requests import WireRequest, show_request
-from ..wire.responses import (
-    ChatChunk,
-    ChatResult,
+from ..wire.json_reading import load_json
+from ..wire.models import (
     LocalModel,
     ModelInfo,
     RunningModel,
-    load_json,
     read_local_models,
     read_model_info,
     read_running_models,
     read_version,
 )
+from ..wire.requests import WireRequest, show_request
+from ..wire.responses import ChatChunk, ChatResult
 from ..wire.streaming import MAX_LINE, ChatDecoder
 from .retry import RetryBudget, retry_delay
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
 
-__all__ = ["Decoding", "ModelCache", "Session", "chat_settings", "think_name"]
+__all__ = ["Decoding", "ModelCache", "Session", "chat_settings", "full_name", "think_name"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=ResponseStream)
@@ -57,7 +56,7 @@ class ModelCache:
 
     def model(self, name: str) -> ModelInfo | None:
         """What the server said of a model; cached only, no network."""
-        return self.models.get(self.digests.get(_full_name(name), ""))
+        return self.models.get(self.digests.get(full_name(name), ""))
 
     def counter(self, settings: ConnectionSettings, name: str) -> TokenCounter | None:
         """A model's counter, with the probes for the settings' `think` if these were rendered; no network."""
@@ -180,14 +179,14 @@ class Session:
     async def model_info(self, model: str | None = None) -> ModelInfo:
         """What the server says of a model: /api/tags for the digest, /api/show once per digest."""
         name = self.model_name(model)
-        known, full_name = self.cache, _full_name(name)
-        if full_name not in known.digests:
+        known, full = self.cache, full_name(name)
+        if full not in known.digests:
             known.digests.update({model.name: model.digest for model in await self.tags()})
-        digest = known.digests.get(full_name)
+        digest = known.digests.get(full)
         if digest is not None and digest in known.models:
             return known.models[digest]
         shown = await self.fetch(show_request(name))
-        digest = known.digests.get(full_name)  # it may have been pulled
+        digest = known.digests.get(full)  # it may have been pulled
         info = read_model_info(shown, name, digest)
         if digest is not None:
             known.models[digest] = info
@@ -221,5 +220,5 @@ def chat_settings(settings: ConnectionSettings) -> ChatSettings:
     return settings
 
 
-def _full_name(name: str) -> str:
+def full_name(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"

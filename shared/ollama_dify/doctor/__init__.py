@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from ..language import _, current_language
 from ..language import language as in_language
 from ..settings.model import ConnectionSettings, ModelSettings
-from .model import check_load, check_memory, check_model
+from .model import check_model
 from .report import Check, Report, State, Trial
 from .server import Scene, check_here, check_way
-from .world import Place, World
+from .world import World
 
-__all__ = ["Check", "Place", "Report", "State", "Trial", "World", "adiagnose", "diagnose", "examine"]
+__all__ = ["Check", "Report", "State", "Trial", "World", "adiagnose", "diagnose", "examine"]
 
 
 def diagnose(
@@ -61,21 +61,14 @@ def examine(
 ) -> Report:
     """`diagnose` for several models on the server of the first settings."""
     with in_language(language or current_language()):
-        scene = Scene.of(settings[0], World() if world is None else world, probe=probe)
-        way = check_way(scene)
-        checks = [check_here(scene), *way]
-        models = [one if isinstance(one, ModelSettings) else None for one in settings]
-        for model in models:
-            if any(check.state != "ok" and check.state != "warn" for check in way):
-                about = None if model is None else model.model
-                checks.append(Check("model", "skip", _("not checked"), about=about))
-                continue
-            found = check_model(scene, model)
-            checks += found
-            if load and model is not None:
-                ready = all(check.state != "fail" for check in found)
-                skipped = Check("load", "skip", _("not checked"), about=model.model)
-                checks.append(check_load(scene, model) if ready else skipped)
-            if model is not None and found[0].state == "ok":
-                checks += check_memory(scene, model)
+        scene = Scene(World() if world is None else world, settings[0], probe)
+        checks = [check_here(scene), *check_way(scene)]
+        is_reached = all(check.state in ("ok", "warn") for check in checks)
+        for one in settings:
+            model = one if isinstance(one, ModelSettings) else None
+            if is_reached:
+                checks += check_model(scene, model, load=load)
+            else:
+                name = None if model is None else model.model
+                checks.append(Check("model", "skip", _("not checked"), model=name))
         return Report(tuple(checks), current_language())

@@ -3,168 +3,168 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from ..advice import capability_advice, model_missing_advice
+from ..client.session import full_name
 from ..errors import OllamaError
 from ..language import _
 from ..settings.model import ChatSettings, EmbeddingSettings, ModelSettings
-from ..wire.responses import (
-    ModelInfo,
-    RunningModel,
-    read_local_models,
-    read_model_info,
-    read_running_models,
-)
+from ..wire.models import ModelInfo, RunningModel, read_local_models, read_model_info, read_running_models
 from ..wire.server_errors import error_from_response
 from .report import Check
 from .server import Scene
 
-__all__ = ["check_load", "check_memory", "check_model"]
+__all__ = ["check_model"]
 
+_LOOK_UP_S = 10.0
 _LOAD_S = 300.0
 
 
-def check_model(scene: Scene, settings: ModelSettings | None) -> list[Check]:
-    """Whether the server has the model, and what of the settings it contradicts."""
-    tags = scene.ask("/api/tags")
+def check_model(scene: Scene, settings: ModelSettings | None, *, load: bool) -> list[Check]:
+    """Whether the server has the model, what of the settings it contradicts, and how it lies in the memory.
+
+    load: have the server load it and answer a ping, unless something is wrong already.
+    """
+    checks = _compare(scene, settings)
+    if settings is None:
+        return checks
+    is_there, is_ready = checks[0].state == "ok", all(check.state != "fail" for check in checks)
+    if load:
+        skipped = Check("load", "skip", _("not checked"), model=settings.model)
+        checks.append(_check_load(scene, settings) if is_ready else skipped)
+    if is_there:
+        checks += _check_memory(scene, settings.model)
+    return checks
+
+
+def _compare(scene: Scene, settings: ModelSettings | None) -> list[Check]:
+    """The model as the server describes it, and the settings beside that."""
+    name = "" if settings is None else settings.model
+    failed = partial(Check, "model", "fail", model=name or None)
+    tags = scene.ask("/api/tags", timeout_s=_LOOK_UP_S)
     try:
         models = read_local_models(tags.json())
     except OllamaError:
         fact = _("the server's list of models cannot be read ({status})").format(status=tags.status)
-        return [Check("model", "fail", fact, None, "no-list")]
+        return [failed(fact, cause="no-list")]
     if settings is None:
         fact = _("{number} models on the server; none was named").format(number=len(models))
         if models:
             return [Check("model", "ok", fact)]
         return [Check("model", "warn", fact, _("Get one: ollama pull llava"), "no-models")]
-    name = settings.model
-    full = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
-    found = next((model for model in models if model.name.lower() == full.lower()), None)
+    found = next((model for model in models if model.name.lower() == full_name(name).lower()), None)
     if found is None:
         remedy = model_missing_advice(name, [model.name for model in models])
-        fact = _("{model} is not on the server").format(model=name)
-        return [Check("model", "fail", fact, remedy, "model-missing", about=name)]
+        return [failed(_("{model} is not on the server").format(model=name), remedy, "model-missing")]
     try:
-        info = read_model_info(scene.ask("/api/show", {"model": name}).json(), name, found.digest)
+        shown = scene.ask("/api/show", {"model": name}, timeout_s=_LOOK_UP_S)
+        info = read_model_info(shown.json(), name, found.digest)
     except OllamaError as error:
-        return [Check("model", "fail", f"{name}: {error.message}", error.hint, "no-description", about=name)]
-    data = {"digest": found.digest, "size": found.size, "capabilities": sorted(info.capabilities or ())}
+        return [failed(f"{name}: {error.message}", error.hint, "no-description")]
+    capabilities = sorted(info.capabilities or ())
+    data = {"digest": found.digest, "size": found.size, "capabilities": capabilities}
     data |= {"context_length": info.context_length, "embedding_length": info.embedding_length}
-    can = ", ".join(sorted(info.capabilities or ())) or _("the server tells no capabilities")
-    first = Check("model", "ok", f"{found.name}: {can}", data=data, about=name)
-    return [
-        first,
-        _check_context(scene, settings, info),
-        _check_capabilities(settings, info),
-    ]
+    can = ", ".join(capabilities) or _("the server tells no capabilities")
+    first = Check("model", "ok", f"{found.name}: {can}", data=data, model=name)
+    return [first, _check_context(scene, settings, info), _check_capabilities(settings, info)]
 
 
 def _check_context(scene: Scene, settings: ModelSettings, info: ModelInfo) -> Check:
-    size, most, name = settings.context_size, info.context_length, settings.model
+    size, most = settings.context_size, info.context_length
+    check = partial(Check, "context", model=settings.model)
     if most is None:
         fact = _("context_size={size}; the server does not tell the model's maximum").format(size=size)
-        return Check("context", "ok", fact, about=name)
+        return check("ok", fact)
     fact = _("context_size={size}, the model takes up to {most}").format(size=size, most=most)
-    is_chosen = (
-        "context_size" in settings.model_fields_set
-    )  # the default is more than some embedding models take
-    if size is not None and size > most and is_chosen:
+    # The default is more than some embedding models take.
+    if size is not None and size > most and "context_size" in settings.model_fields_set:
         remedy = _("Set context_size={most} or less.").format(most=most)
-        return Check("context", "fail", fact, remedy, "context-too-large", about=name)
-    for model in _loaded(scene, info.name):
-        loaded = model.context_length
+        return check("fail", fact, remedy, "context-too-large")
+    for loaded in (model.context_length for model in _loaded(scene, settings.model)):
         if size is not None and loaded is not None and loaded != size:
             fact += _("; loaded now with {loaded}").format(loaded=loaded)
             remedy = _(
                 "The first call loads the model again. If several programs share it, give them the same "
                 "context_size."
             )
-            return Check("context", "warn", fact, remedy, "reload", about=name)
-    return Check("context", "ok", fact, about=name)
+            return check("warn", fact, remedy, "reload")
+    return check("ok", fact)
 
 
 def _loaded(scene: Scene, name: str) -> list[RunningModel]:
     try:
-        running = read_running_models(scene.ask("/api/ps").json())
+        running = read_running_models(scene.ask("/api/ps", timeout_s=_LOOK_UP_S).json())
     except OllamaError:
         return []
-    full = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
-    return [model for model in running if model.name.lower() == full.lower()]
+    return [model for model in running if model.name.lower() == full_name(name).lower()]
 
 
 def _check_capabilities(settings: ModelSettings, info: ModelInfo) -> Check:
-    """What the settings claim and the server denies."""
-    name = settings.model
-    claims: list[tuple[str, str, bool]] = []
+    """What the settings claim and the server denies; of embeddings also their length."""
+    name, is_embedding = settings.model, isinstance(settings, EmbeddingSettings)
+    check = partial(Check, "capabilities", model=name)
+    claims = {"embedding": ""} if is_embedding else {}
     if isinstance(settings, ChatSettings):
-        claims = [
-            ("vision_support=True", "vision", settings.vision_support is True),
-            ("function_call_support=True", "tools", settings.function_call_support is True),
-            ("think", "thinking", settings.think not in (None, False)),
-            ("mode=chat", "completion", True),
-        ]
-    elif isinstance(settings, EmbeddingSettings):
-        claims = [("", "embedding", True)]
-    for setting, capability, is_claimed in claims:
-        if is_claimed and info.can(capability) is False:
-            remedy = capability_advice(name, capability)
-            if setting in ("vision_support=True", "function_call_support=True", "think"):
-                fact = _("{setting} is set, but {model} lacks {capability}").format(
-                    setting=setting, model=name, capability=capability
-                )
-            else:
-                fact = _("{model} lacks {capability}").format(model=name, capability=capability)
-            return Check("capabilities", "fail", fact, remedy, f"no-{capability}", about=name)
-    if isinstance(settings, EmbeddingSettings):
-        return _check_dimensions(settings, info)
-    return Check("capabilities", "ok", _("the settings claim nothing that the model lacks"), about=name)
-
-
-def _check_dimensions(settings: EmbeddingSettings, info: ModelInfo) -> Check:
+        claims = {"vision": "vision_support=True"} if settings.vision_support else {}
+        claims |= {"tools": "function_call_support=True"} if settings.function_call_support else {}
+        claims |= {"thinking": "think"} if settings.think not in (None, False) else {}
+        claims["completion"] = ""
+    for capability, setting in claims.items():
+        if info.can(capability) is False:
+            fact = (
+                _("{setting} is set, but {model} lacks {capability}")
+                if setting
+                else _("{model} lacks {capability}")
+            )
+            fact = fact.format(setting=setting, model=name, capability=capability)
+            return check("fail", fact, capability_advice(name, capability), f"no-{capability}")
+    if not isinstance(settings, EmbeddingSettings):
+        return check("ok", _("the settings claim nothing that the model lacks"))
     length, wanted = info.embedding_length, settings.dimensions
     fact = _("vectors of {length} numbers").format(length="?" if length is None else length)
     if wanted is not None and length is not None and wanted > length:
         remedy = _("Set dimensions={length} or less, or leave it unset.").format(length=length)
-        return Check("capabilities", "fail", fact, remedy, "dimensions", about=settings.model)
-    return Check("capabilities", "ok", fact, about=settings.model)
+        return check("fail", fact, remedy, "dimensions")
+    return check("ok", fact)
 
 
-def check_memory(scene: Scene, settings: ModelSettings) -> list[Check]:
+def _check_memory(scene: Scene, name: str) -> list[Check]:
     """Whether a loaded model lies in the GPU's memory; nothing is said of one that is not loaded."""
     checks = []
-    for model in _loaded(scene, settings.model):
+    for model in _loaded(scene, name):
         share = round(100 * model.size_vram / model.size) if model.size else 0
         fact = _("loaded, {share} % of it in GPU memory").format(share=share)
+        check = Check("memory", "ok", fact, model=name)
         if 0 < model.size_vram < model.size:
             remedy = _("It is slow like this: lower context_size, or choose a smaller model.")
-            checks.append(Check("memory", "warn", fact, remedy, "spill", about=settings.model))
-        else:
-            checks.append(Check("memory", "ok", fact, about=settings.model))
+            check = Check("memory", "warn", fact, remedy, "spill", model=name)
+        checks.append(check)
     return checks
 
 
-def check_load(scene: Scene, settings: ModelSettings) -> Check:
+def _check_load(scene: Scene, settings: ModelSettings) -> Check:
     """What Dify does on "Save": one `ping`, which loads the model."""
+    check = partial(Check, "load", model=settings.model)
     options: dict[str, Any] = {} if settings.context_size is None else {"num_ctx": settings.context_size}
-    body: dict[str, Any] = {"model": settings.model}
+    body: dict[str, Any] = {"model": settings.model, "options": options}
     if isinstance(settings, EmbeddingSettings):
-        path, body = "/api/embed", {**body, "input": "ping", "options": options}
+        path, body["input"] = "/api/embed", "ping"
     else:
-        body |= {"stream": False, "options": {**options, "num_predict": 5}}
+        options["num_predict"], body["stream"] = 5, False
         if isinstance(settings, ChatSettings) and settings.mode == "completion":
-            path, body = "/api/generate", {**body, "prompt": "ping"}
+            path, body["prompt"] = "/api/generate", "ping"
         else:
-            path, body = "/api/chat", {**body, "messages": [{"role": "user", "content": "ping"}]}
+            path, body["messages"] = "/api/chat", [{"role": "user", "content": "ping"}]
     answer = scene.ask(path, body, timeout_s=_LOAD_S)
-    name = settings.model
+    seconds = round(answer.ms / 1000, 1)
     if answer.problem is not None:
-        fact = _("no answer to a ping in {seconds} s").format(seconds=round(answer.ms / 1000))
-        return Check("load", "fail", fact, _("See the server's log."), "load", about=name)
-    if answer.status != 200:
-        error = error_from_response(
-            answer.status, answer.headers, answer.body, url=scene.url, model=name, now_s=time.time()
-        )
-        return Check("load", "fail", error.message, error.hint, "load", about=name)
-    fact = _("answered a ping in {seconds} s").format(seconds=round(answer.ms / 1000, 1))
-    return Check("load", "ok", fact, about=name)
+        fact = _("no answer to a ping in {seconds} s").format(seconds=seconds)
+        return check("fail", fact, _("See the server's log."), "load")
+    if answer.status == 200:
+        return check("ok", _("answered a ping in {seconds} s").format(seconds=seconds))
+    error = error_from_response(
+        answer.status, answer.headers, answer.body, url=scene.url, model=settings.model, now_s=time.time()
+    )
+    return check("fail", error.message, error.hint, "load")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..language import N_, Language, _
@@ -43,7 +43,7 @@ class Check:
 
     name: here, proxy, server, model, context, capabilities, memory or load.
     fact, remedy: text in the report's language. cause: a name of the problem, the same in every language.
-    about: the model it is about, where a report has several.
+    model: the one it is about, where a report has several.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Check:
     cause: str | None = None
     trials: tuple[Trial, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
-    about: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,49 +70,28 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
-        return {
-            "ok": self.ok,
-            "checks": [
-                {
-                    "name": check.name,
-                    "state": check.state,
-                    "cause": check.cause,
-                    "fact": check.fact,
-                    "remedy": check.remedy,
-                    "model": check.about,
-                    "trials": [
-                        {"address": trial.address, "fact": trial.fact, "version": trial.version}
-                        for trial in check.trials
-                    ],
-                    "data": dict(check.data),
-                }
-                for check in self.checks
-            ],
-        }
+        return {"ok": self.ok, "checks": [asdict(check) for check in self.checks]}
 
     def __str__(self) -> str:
         return self.text()
 
     def text(self, *, plain: bool = False) -> str:
         """The report for people; plain: with ASCII marks, for terminals without others."""
-        with in_language(self.language):
-            return "\n".join([*self._lines(PLAIN_MARKS if plain else MARKS, plain=plain), self._summary()])
-
-    def _lines(self, marks: Mapping[State, str], *, plain: bool) -> list[str]:
-        labels = [_(_LABELS.get(check.name, check.name)) for check in self.checks]
-        widest = max((width(label) for label in labels), default=0)
+        marks = PLAIN_MARKS if plain else MARKS
         arrow, dot = ("->", "-") if plain else ("→", "·")
         lines = []
-        for check, label in zip(self.checks, labels, strict=True):
-            lines.append(f"[{marks[check.state]}] {label}{' ' * (widest - width(label))}  {check.fact}")
-            room = max((len(trial.address) for trial in check.trials), default=0)
-            for trial in check.trials:
-                mark = dot if trial.version is None else marks["ok"]
-                lines.append(f"      {mark} {trial.address.ljust(room)}  {trial.fact}")
-            if check.remedy is not None:
-                first, *more = check.remedy.split("\n")
-                lines += [f"    {arrow} {first}", *(f"      {line}" for line in more)]
-        return lines
+        with in_language(self.language):
+            labels = [_(_LABELS[check.name]) for check in self.checks]
+            widest = max(map(width, labels), default=0)
+            for check, label in zip(self.checks, labels, strict=True):
+                lines.append(f"[{marks[check.state]}] {label}{' ' * (widest - width(label))}  {check.fact}")
+                room = max((len(trial.address) for trial in check.trials), default=0)
+                for trial in check.trials:
+                    mark = dot if trial.version is None else marks["ok"]
+                    lines.append(f"      {mark} {trial.address.ljust(room)}  {trial.fact}")
+                if check.remedy is not None:
+                    lines.append(f"    {arrow} " + check.remedy.replace("\n", "\n      "))
+            return "\n".join([*lines, self._summary()])
 
     def _summary(self) -> str:
         problems = sum(check.state == "fail" for check in self.checks)

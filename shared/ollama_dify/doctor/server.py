@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,20 +12,21 @@ from urllib.parse import urlsplit
 from ..address import is_loopback, without_credentials
 from ..advice import (
     DOCKER_HOST,
-    FAQ,
     auth_advice,
-    listen_commands,
+    connection_cause,
+    connection_remedy,
     permission_advice,
     platform_name,
     proxy_advice,
     source_text,
 )
+from ..container import Container, container_kind, text_of
 from ..errors import ConfigurationError
 from ..language import N_, _
 from ..settings.model import ConnectionSettings
-from ..wire.responses import printable
+from ..wire.json_reading import printable
 from .report import Check, Trial
-from .world import PROBE_S, Answer, Place, World, ask, look_around, proxy_for, together
+from .world import PROBE_S, Answer, World, ask, proxy_for, together
 
 __all__ = ["Scene", "check_here", "check_way"]
 
@@ -50,31 +53,21 @@ class Scene:
 
     world: World
     settings: ConnectionSettings
-    place: Place
+    probe: bool
     proxy: str | None = None
-    probe: bool = True
     headers: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, settings: ConnectionSettings, world: World, *, probe: bool) -> Scene:
-        return cls(world, settings, look_around(world), probe=probe)
+    container: Container | None = None
+    gateway: str | None = None
+    is_wsl: bool = False
 
     @property
     def url(self) -> str:
         return self.settings.address.url
 
-    def ask(self, path: str, body: Any = None, *, timeout_s: float = 10.0) -> Answer:
+    def ask(self, path: str = "/api/version", body: Any = None, timeout_s: float = 2 * PROBE_S) -> Answer:
         """A request to the settings' server, as the library would send it."""
-        return ask(
-            self.world,
-            self.url,
-            path,
-            headers=self.headers,
-            body=body,
-            proxy=self.proxy,
-            verify=self.settings.verify,
-            timeout_s=timeout_s,
-        )
+        about = {"headers": self.headers, "proxy": self.proxy, "verify": self.settings.verify}
+        return ask(self.world, self.url, path, body=body, timeout_s=timeout_s, **about)
 
     def probe_at(self, url: str, *, headers: dict[str, str] | None = None) -> Answer:
         """A direct request without any credentials."""
@@ -82,26 +75,40 @@ class Scene:
 
 
 def check_here(scene: Scene) -> Check:
-    """Where this program runs."""
-    place = scene.place
-    names = {"kubernetes": "Kubernetes", "lxc": "LXC", None: ""}
-    if place.container is not None:
-        kind = names.get(place.container, place.container.capitalize())
+    """Where this program runs: the marks of containers and WSL2, and the gateway of the default route."""
+    world = scene.world
+    scene.container = container_kind(world.read_text, world.environ)
+    scene.is_wsl = "microsoft" in (text_of(world.read_text, "/proc/sys/kernel/osrelease") or "").lower()
+    scene.gateway = _gateway(text_of(world.read_text, "/proc/net/route") or "")
+    if scene.container is not None:
+        names = {"kubernetes": "Kubernetes", "lxc": "LXC"}
+        kind = names.get(scene.container, scene.container.capitalize())
         fact = _("{kind} container").format(kind=kind)
-    elif place.is_wsl:
+    elif scene.is_wsl:
         fact = _("WSL on Windows")
     else:
-        system = {"macos": "macOS", "linux": "Linux", "windows": "Windows"}[platform_name(place.platform)]
+        system = {"macos": "macOS", "linux": "Linux", "windows": "Windows"}[platform_name(world.platform)]
         fact = _("{system}, no container").format(system=system)
-    if place.gateway is not None and (place.container is not None or place.is_wsl):
-        fact += _(", gateway {gateway}").format(gateway=place.gateway)
-    data = {"container": place.container, "gateway": place.gateway, "wsl": place.is_wsl}
+    if scene.gateway is not None and (scene.container is not None or scene.is_wsl):
+        fact += _(", gateway {gateway}").format(gateway=scene.gateway)
+    data = {"container": scene.container, "gateway": scene.gateway, "wsl": scene.is_wsl}
     return Check("here", "ok", fact, data=data)
+
+
+def _gateway(routes: str) -> str | None:
+    for line in routes.splitlines():
+        fields = line.split()
+        if len(fields) > 2 and fields[1] == "00000000" and fields[2] != "00000000":
+            try:
+                return str(ipaddress.IPv4Address(bytes.fromhex(fields[2])[::-1]))
+            except ValueError:
+                continue
+    return None
 
 
 def check_way(scene: Scene) -> list[Check]:
     """The proxy and the server; with a problem only as much as one remedy needs."""
-    settings = scene.settings
+    settings, environ = scene.settings, scene.world.environ
     try:
         scene.headers = settings.sent_headers()
     except ConfigurationError as error:
@@ -113,67 +120,57 @@ def check_way(scene: Scene) -> list[Check]:
     used = None if proxy is None else ("proxy", proxy)
     if used is None and settings.trust_env:
         used = proxy_for(scene.world, scene.url)
-    if used is None or not used[1].startswith("http"):
-        known = [name for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") if _is_set(scene.world, name)]
-        fact = _("none")
-        if used is not None:
-            fact = _("{name} names a proxy of a kind that is not looked into").format(name=used[0])
-        elif known:
-            fact = _("{names} set, not used for this address").format(names=", ".join(known))
-        return [Check("proxy", "ok", fact), _check_server(scene)]
-    variable, scene.proxy = used
-    return _check_proxied(scene, variable)
-
-
-def _is_set(world: World, name: str) -> bool:
-    return bool(world.environ.get(name) or world.environ.get(name.lower()))
+    if used is not None and used[1].startswith("http://"):
+        scene.proxy = used[1]
+        return _check_proxied(scene, used[0])
+    known = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    known_here = [name for name in known if environ.get(name) or environ.get(name.lower())]
+    fact = _("none")
+    if used is not None:
+        fact = _("{name} names a proxy of a kind that is not looked into").format(name=used[0])
+    elif known_here:
+        fact = _("{names} set, not used for this address").format(names=", ".join(known_here))
+    answer = scene.ask()
+    return [
+        Check("proxy", "ok", fact),
+        _answered(scene, answer) if answer.problem is None else _unanswered(scene, answer),
+    ]
 
 
 def _check_proxied(scene: Scene, variable: str) -> list[Check]:
     """Through the proxy and direct at the same time: the difference tells whose fault it is."""
     proxy, host = without_credentials(scene.proxy or ""), urlsplit(scene.url).hostname or ""
-    tasks = [partial(scene.ask, "/api/version", timeout_s=2 * PROBE_S)]
-    if scene.probe:
-        tasks.append(partial(scene.probe_at, scene.url))
-    found = together(tasks, 2 * PROBE_S + 0.5)
-    proxied = found[0] or Answer(scene.url, "timeout")
-    direct = found[1] if len(found) > 1 else None
+    tasks: list[Callable[[], Answer]] = [scene.ask, partial(scene.probe_at, scene.url)]
+    found = together(tasks if scene.probe else tasks[:1], 2 * PROBE_S + 0.5)
+    proxied, direct = found[0] or Answer(scene.url, "timeout"), found[1] if scene.probe else None
     data = {"variable": variable, "proxy": proxy}
-    if proxied.version is not None:
-        fact = _("{proxy} ({variable})").format(proxy=proxy, variable=variable)
-        return [Check("proxy", "ok", fact, data=data), _answered(scene, proxied)]
     at_fault = proxied.problem is not None or proxied.status in (403, 407) or proxied.status >= 500
-    if not at_fault and (direct is None or direct.version is None):
-        return [Check("proxy", "ok", f"{proxy} ({variable})", data=data), _answered(scene, proxied)]
-    told = ", ".join(
-        f"{name}: {printable(proxied.headers[name.lower()], 60)}"
-        for name in ("Server", "Via")
-        if name.lower() in proxied.headers
-    )
-    fact = _("{proxy} ({variable}): {problem}").format(
-        proxy=proxy, variable=variable, problem=_problem(proxied) + (f" ({told})" if told else "")
-    )
+    is_answered = direct is not None and direct.version is not None
+    if proxied.version is not None or not (at_fault or is_answered):
+        return [Check("proxy", "ok", _named(proxy, variable), data=data), _answered(scene, proxied)]
+    headers = {name: proxied.headers.get(name.lower()) for name in ("Server", "Via")}
+    told = ", ".join(f"{name}: {printable(value, 60)}" for name, value in headers.items() if value)
+    problem = _problem(proxied) + (f" ({told})" if told else "")
     remedy = proxy_advice(proxy, host)
-    trials: tuple[Trial, ...] = ()
-    if direct is not None:
-        trials = (_trial(_("direct"), direct),)
-        if direct.version is not None:
-            remedy = _("Go past the proxy: set NO_PROXY={host}").format(host=host)
+    if is_answered:
+        remedy = _("Go past the proxy: set NO_PROXY={host}").format(host=host)
+    trials = () if direct is None else (_trial(_("direct"), direct),)
     return [
-        Check("proxy", "fail", fact, remedy, "proxy", trials, data),
+        Check("proxy", "fail", _failed(_named(proxy, variable), problem), remedy, "proxy", trials, data),
         Check("server", "skip", _("not checked")),
     ]
 
 
-def _check_server(scene: Scene) -> Check:
-    answer = scene.ask("/api/version", timeout_s=2 * PROBE_S)
-    if answer.problem is None:
-        return _answered(scene, answer)
-    return _unanswered(scene, answer)
+def _named(url: str, source: str) -> str:
+    return _("{url} ({source})").format(url=url, source=source)
 
 
 def _where(scene: Scene) -> str:
-    return _("{url} ({source})").format(url=scene.url, source=source_text(scene.settings.address.source))
+    return _named(scene.url, source_text(scene.settings.address.source))
+
+
+def _failed(where: str, problem: str) -> str:
+    return _("{where}: {problem}").format(where=where, problem=problem)
 
 
 def _problem(answer: Answer) -> str:
@@ -186,15 +183,14 @@ def _trial(address: str, answer: Answer) -> Trial:
     version = answer.version
     if version is not None:
         return Trial(address, f"Ollama {version}", version)
-    if answer.problem is None:
-        not_ollama = _("answers, but is not Ollama")
-        return Trial(address, not_ollama if answer.status == 200 else _problem(answer))
-    return Trial(address, _(_PROBLEMS[answer.problem]))
+    if answer.problem is not None:
+        return Trial(address, _(_PROBLEMS[answer.problem]))
+    return Trial(address, _("answers, but is not Ollama") if answer.status == 200 else _problem(answer))
 
 
 def _answered(scene: Scene, answer: Answer) -> Check:
     """Something answered: Ollama, or what stands in its place."""
-    version, where = answer.version, _where(scene)
+    version, where, status = answer.version, _where(scene), answer.status
     if version is not None:
         fact = _("Ollama {version} at {where}, {ms} ms").format(version=version, where=where, ms=answer.ms)
         data = {"version": version, "url": scene.url, "ms": answer.ms}
@@ -205,10 +201,10 @@ def _answered(scene: Scene, answer: Answer) -> Check:
             )
             return Check("server", "warn", fact, remedy, "old-version", data=data)
         return Check("server", "ok", fact, data=data)
-    status = answer.status
-    fact = _("{where}: {problem}").format(where=where, problem=_problem(answer))
+    fact = _failed(where, _problem(answer))
+    failed = partial(Check, "server", "fail")
     if status == 401:
-        return Check("server", "fail", fact, auth_advice(scene.url), "credentials")
+        return failed(fact, auth_advice(scene.url), "credentials")
     if status == 403:
         return _forbidden(scene, answer, fact)
     parts = urlsplit(scene.url)
@@ -216,84 +212,60 @@ def _answered(scene: Scene, answer: Answer) -> Check:
     if parts.path and scene.probe:
         there = scene.probe_at(root)
         if there.version is not None:
-            return Check("server", "fail", fact, _use(scene, root), "wrong-path", (_trial(root, there),))
+            return failed(fact, _use(scene, root), "wrong-path", (_trial(root, there),))
     if status == 400 and b"HTTPS" in answer.body.upper() and parts.scheme == "http":
-        return Check("server", "fail", fact, _use(scene, "https" + scene.url[4:]), "http-on-tls-port")
-    if answer.is_json:
+        return failed(fact, _use(scene, "https" + scene.url[4:]), "http-on-tls-port")
+    if "json" in answer.headers.get("content-type", ""):
         fact += f": {printable(answer.body.decode('utf-8', 'replace'), 80)}"
     remedy = _(
         "This is not Ollama: check host and port of the address (Ollama's own port is 11434, without a path)."
     )
-    return Check("server", "fail", fact, remedy, "not-ollama", data={"status": status})
+    return failed(fact, remedy, "not-ollama", data={"status": status})
 
 
 def _forbidden(scene: Scene, answer: Answer, fact: str) -> Check:
-    if answer.body.strip() or not scene.probe:
-        remedy = permission_advice(has_body=bool(answer.body.strip()))
-        return Check("server", "fail", fact, remedy, "forbidden")
-    repeated = scene.probe_at(scene.url, headers={"Host": "localhost"})
-    remedy = permission_advice(has_body=False)
-    if repeated.version is None:
-        return Check("server", "fail", fact, remedy, "forbidden")
-    trials = (Trial("Host: localhost", f"Ollama {repeated.version}", repeated.version),)
-    host = urlsplit(scene.url).netloc
-    fact = _("{where}: Ollama refuses the host name {host}").format(where=_where(scene), host=host)
-    return Check("server", "fail", fact, remedy, "host-refused", trials)
+    """A 403; an empty one is tried once more with a Host that Ollama always accepts."""
+    has_body = bool(answer.body.strip())
+    check = partial(Check, "server", "fail", remedy=permission_advice(has_body=has_body))
+    if not has_body and scene.probe:
+        repeated = scene.probe_at(scene.url, headers={"Host": "localhost"})
+        if repeated.version is not None:
+            fact = _("{where}: Ollama refuses the host name {host}").format(
+                where=_where(scene), host=urlsplit(scene.url).netloc
+            )
+            return check(fact, cause="host-refused", trials=(_trial("Host: localhost", repeated),))
+    return check(fact, cause="forbidden")
 
 
 def _unanswered(scene: Scene, answer: Answer) -> Check:
     """Nothing answered: look where else Ollama may be, and name one remedy."""
-    fact = _("{where}: {problem}").format(where=_where(scene), problem=_problem(answer))
-    cause = _cause(scene, answer)
-    if cause == "certificate":
-        remedy = _("Name the CA of this certificate in `verify`, or have the server send its whole chain.")
-        return Check("server", "fail", fact, remedy, cause)
-    urls = _candidates(scene) if scene.probe else []
+    cause = connection_cause(scene.url, answer.problem or "", scene.container, is_wsl=scene.is_wsl)
+    urls = _candidates(scene) if scene.probe and cause != "certificate" else []
     found = together([partial(scene.probe_at, url) for url in urls], PROBE_S + 0.5)
     answers = [answer or Answer(url, "timeout") for url, answer in zip(urls, found, strict=True)]
-    trials = tuple(_trial(urlsplit(url).netloc, one) for url, one in zip(urls, answers, strict=True))
     there = next((one.url for one in answers if one.version is not None), None)
+    listens = cause == "container-loopback" and any(one.problem == "refused" for one in answers)
+    known = "listens-on-loopback" if listens else cause
+    remedy = "\n".join(connection_remedy(known, scene.url, scene.world.platform))
     if there is not None:
         remedy = _use(scene, there)
-    else:
-        if cause == "container-loopback" and any(one.problem == "refused" for one in answers):
-            cause = "container-loopback-listen"
-        remedy = _remedy(scene, cause)
-    return Check("server", "fail", fact, remedy, cause.removesuffix("-listen"), trials)
-
-
-def _cause(scene: Scene, answer: Answer) -> str:
-    host = urlsplit(scene.url).hostname or ""
-    if answer.problem == "dns":
-        if host == DOCKER_HOST:
-            return "docker-host-unknown"
-        return "name-unknown" if "." in host else "service-unknown"
-    if answer.problem == "certificate":
-        return "certificate"
-    if answer.problem == "tls":
-        return "https-on-plain-port"
-    if answer.problem in ("timeout", "unreachable"):
-        return "firewall" if not is_loopback(host) else "not-running"
-    if is_loopback(host):
-        if scene.place.container is not None:
-            return "container-loopback"
-        return "wsl-loopback" if scene.place.is_wsl else "not-running"
-    return "listens-on-loopback" if answer.problem == "refused" else "broken"
+    fact = _failed(_where(scene), _problem(answer))
+    trials = tuple(_trial(urlsplit(one.url).netloc, one) for one in answers)
+    return Check("server", "fail", fact, remedy, cause, trials)
 
 
 def _candidates(scene: Scene) -> list[str]:
     """Addresses where Ollama may be, seen from here; the settings' own is not among them."""
-    parts, place = urlsplit(scene.url), scene.place
-    hosts = []
-    if place.container is not None:
-        hosts += [DOCKER_HOST, *([place.gateway] if place.gateway else []), _BRIDGE, "ollama"]
-        if place.container == "podman":
-            hosts.insert(0, "host.containers.internal")
-        if place.container == "kubernetes":
-            hosts = ["ollama", "ollama.default.svc"]
-    elif place.is_wsl and place.gateway is not None:
-        hosts.append(place.gateway)
+    parts = urlsplit(scene.url)
     own = parts.hostname or ""
+    gateway = [] if scene.gateway is None else [scene.gateway]
+    hosts = gateway if scene.is_wsl else []
+    if scene.container is not None:
+        hosts = [DOCKER_HOST, *gateway, _BRIDGE, "ollama"]
+    if scene.container == "podman":
+        hosts.insert(0, "host.containers.internal")
+    if scene.container == "kubernetes":
+        hosts = ["ollama", "ollama.default.svc"]
     hosts = [own, *hosts, *([] if is_loopback(own) else ["localhost"])]
     ports = dict.fromkeys((parts.port or 11434, 11434))
     urls = [f"http://{f'[{host}]' if ':' in host else host}:{port}" for host in hosts for port in ports]
@@ -305,54 +277,3 @@ def _use(scene: Scene, url: str) -> str:
     if scene.settings.address.source == "base_url":
         return _("Use: base_url={url}").format(url=url)
     return _("Use: {assignment}").format(assignment=f"OLLAMA_HOST={url}")
-
-
-def _listen(scene: Scene) -> str:
-    """Every system's commands: the server's is not known from here, so this machine's comes first."""
-    first = _("Let Ollama listen beyond 127.0.0.1 on the machine where it runs:")
-    last = _("It then answers everybody who reaches its port, without a password: see {page}").format(
-        page=FAQ
-    )
-    return "\n".join([first, *(f"  {line}" for line in listen_commands(scene.place.platform)), last])
-
-
-def _remedy(scene: Scene, cause: str) -> str:
-    """What to do when no other address answered either."""
-    parts = urlsplit(scene.url)
-    host, port = parts.hostname or "", parts.port or 11434
-    if cause in ("container-loopback-listen", "listens-on-loopback", "wsl-loopback"):
-        return _listen(scene)
-    if cause == "docker-host-unknown" and scene.place.container is None:
-        return _("host.docker.internal exists only inside containers: on the host itself use localhost.")
-    if scene.place.container == "kubernetes" and cause == "container-loopback":
-        service = f"http://ollama.default.svc:{port}"
-        return _("If Ollama runs outside this pod, use the name of its Service, such as {url}").format(
-            url=service
-        )
-    if cause in ("container-loopback", "docker-host-unknown"):
-        lines = [
-            _("If Ollama runs outside this container, let the container reach its host:"),
-            "  docker run --add-host=host.docker.internal:host-gateway …",
-            '  Compose: extra_hosts: ["host.docker.internal:host-gateway"]',
-            _("and then use {url}").format(url=f"http://{DOCKER_HOST}:{port}"),
-            _("If it runs in here, start it: `ollama serve`."),
-        ]
-        return "\n".join(lines)
-    texts = {
-        "service-unknown": _(
-            "If {host} is a Compose service, put both services into the same network; else use the machine's "
-            "IP address."
-        ),
-        "name-unknown": _("Check the spelling of {host}, or use the machine's IP address."),
-        "firewall": _(
-            "A firewall may drop port {port}: allow it on {host} (Linux: sudo ufw allow {port}/tcp), and "
-            "check that the machine is on."
-        ),
-        "https-on-plain-port": _("Ollama itself speaks plain HTTP: try {http_url}"),
-        "not-running": _("Start Ollama on this machine: `ollama serve`, or its app."),
-    }
-    text = texts.get(
-        cause, _("See the server's log; a proxy or another program may answer at {host}:{port}.")
-    )
-    http_url = f"http://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    return text.format(host=host, port=port, http_url=http_url)

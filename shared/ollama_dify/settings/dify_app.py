@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigurationError, DifyAppError
 from ..language import _
-from .completion_params import settings_from_completion_params
+from .dify_form import settings_from_completion_params
 from .dify_prompt import DifyMessage, Prompt, read_prompt
 from .model import ChatSettings
 

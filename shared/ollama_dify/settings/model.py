@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from typing_extensions import Self
 
-from ..address import with_credentials
 from .answer_format import answer_format
 from .connection import ConnectionSettings, Timeouts
+from .dify_form import ModelType, form_from_values, values_from_form
 
 __all__ = [
     "ChatSettings",
@@ -99,6 +100,33 @@ class ModelSettings(ConnectionSettings):
 
     # Fields that travel inside the request's `options`.
     option_fields: ClassVar[tuple[str, ...]] = LOAD_OPTIONS
+    # What Dify calls models of this kind.
+    _model_type: ClassVar[ModelType]
+
+    @classmethod
+    def from_dify(
+        cls,
+        model: str,
+        credentials: Mapping[str, Any],
+        completion_params: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> Self:
+        """Settings from Dify's credentials form, whose values are strings; missing keys take its defaults.
+
+        completion_params: an app's parameters for this model. Raises ConfigurationError for names that are
+        neither on the form nor among the parameters.
+        """
+        return cls(**{**values_from_form(model, credentials, cls._model_type, completion_params), **changes})
+
+    def to_dify(self, *, secrets: bool = True) -> dict[str, str]:
+        """The credentials form as Dify stores it; what is unset here is left out.
+
+        It holds the key, and the password of an address, as plain text. secrets: False leaves both out. What
+        the form has no field for (`headers`, a key in the environment) is never in it.
+        """
+        url = self.address.url_with_password if secrets else self.address.url
+        key = self.secret("api_key") if secrets else None
+        return form_from_values({**vars(self), "base_url": url, "api_key": key}, self._model_type)
 
     @field_validator("options")
     @classmethod
@@ -203,22 +231,19 @@ class ChatSettings(ModelSettings):
     )
 
     option_fields: ClassVar[tuple[str, ...]] = LOAD_OPTIONS + SAMPLING_OPTIONS
+    _model_type: ClassVar[ModelType] = "llm"
     _instead_of_others: ClassVar[str | None] = (
         "Make ChatSettings for the chat model: ChatSettings(model=…, base_url=…)."
     )
 
     @model_validator(mode="after")
-    def _check_num_predict(self) -> ChatSettings:
+    def _check_together(self) -> Self:
         bound = self.token_bound
         if self.num_predict is not None and bound is not None and self.num_predict > bound:
             raise ValueError(
                 f"num_predict={self.num_predict} asks for more than the upper bound max_tokens={bound}; "
                 "ask for less, or raise max_tokens"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_image_edge(self) -> ChatSettings:
         if self.max_image_edge is not None and not self.convert_images:
             raise ValueError(
                 f"max_image_edge={self.max_image_edge} needs convert_images=True: images that are not "
@@ -245,33 +270,6 @@ class ChatSettings(ModelSettings):
             return None
         return min(self.token_bound or self.context_size, self.context_size // 4)
 
-    @classmethod
-    def from_dify(
-        cls,
-        model: str,
-        credentials: Mapping[str, Any],
-        completion_params: Mapping[str, Any] | None = None,
-        **changes: Any,
-    ) -> ChatSettings:
-        """Settings from Dify's credentials form, whose values are strings; missing keys take its defaults.
-
-        completion_params: an app's parameters for this model. Raises ConfigurationError for names that are
-        neither on the form nor among the parameters.
-        """
-        from . import dify_form as form
-
-        return cls(**{**form.chat_values_from_form(model, credentials, completion_params), **changes})
-
-    def to_dify(self, *, secrets: bool = True) -> dict[str, str]:
-        """The credentials form as Dify stores it; what is unset here is left out.
-
-        It holds the key, and the password of an address, as plain text. secrets: False leaves both out. What
-        the form has no field for (`headers`, a key in the environment) is never in it.
-        """
-        from . import dify_form as form
-
-        return form.chat_form(_form_values(self, secrets))
-
 
 class EmbeddingSettings(ModelSettings):
     """The form for a model of type Text Embedding."""
@@ -295,26 +293,15 @@ class EmbeddingSettings(ModelSettings):
         description="Put in front of queries, as it is; unset: the family's with prefixes=True, else none.",
     )
     document_prefix: str | None = Field(default=None, description="The same for documents.")
-    _instead_of_others: ClassVar[str | None] = (
-        'Use settings.for_embedding("nomic-embed-text"): the same server, an embedding model.'
-    )
     on_empty: Literal["embed", "error"] = Field(
         default="embed",
         description="A text without a word: embedded as the server does, or an error naming it.",
     )
 
-    @classmethod
-    def from_dify(cls, model: str, credentials: Mapping[str, Any], **changes: Any) -> EmbeddingSettings:
-        """Settings from Dify's credentials form for a Text Embedding model."""
-        from . import dify_form as form
-
-        return cls(**{**form.embedding_values_from_form(model, credentials), **changes})
-
-    def to_dify(self, *, secrets: bool = True) -> dict[str, str]:
-        """The credentials form as Dify stores it, with the key as plain text; secrets=False leaves it out."""
-        from . import dify_form as form
-
-        return form.embedding_form(_form_values(self, secrets))
+    _model_type: ClassVar[ModelType] = "text-embedding"
+    _instead_of_others: ClassVar[str | None] = (
+        'Use settings.for_embedding("nomic-embed-text"): the same server, an embedding model.'
+    )
 
 
 class RerankSettings(ModelSettings):
@@ -332,6 +319,8 @@ class RerankSettings(ModelSettings):
         description="A document that does not fit: an error naming it, cut at its end, or split; then its "
         "best piece counts.",
     )
+
+    _model_type: ClassVar[ModelType] = "rerank"
     _instead_of_others: ClassVar[str | None] = (
         'Use settings.for_rerank("qwen3-reranker"): the same server, a model that reranks.'
     )
@@ -343,28 +332,3 @@ class RerankSettings(ModelSettings):
             if name in options:
                 raise ValueError(f"{name!r} is fixed here: one token is read, the likeliest; leave it out")
         return options
-
-    @classmethod
-    def from_dify(cls, model: str, credentials: Mapping[str, Any], **changes: Any) -> RerankSettings:
-        """Settings from Dify's credentials form for a Rerank model."""
-        from . import dify_form as form
-
-        return cls(**{**form.rerank_values_from_form(model, credentials), **changes})
-
-    def to_dify(self, *, secrets: bool = True) -> dict[str, str]:
-        """The credentials form as Dify stores it, with the key as plain text; secrets=False leaves it out."""
-        from . import dify_form as form
-
-        return form.rerank_form(_form_values(self, secrets))
-
-
-def _form_values(settings: ModelSettings, secrets: bool) -> dict[str, Any]:
-    address = settings.address
-    url = address.url
-    if secrets and address.authorization is not None:
-        url = with_credentials(url, address.authorization)
-    return {
-        **{name: getattr(settings, name) for name in type(settings).model_fields},
-        "base_url": url,
-        "api_key": settings.secret("api_key") if secrets else None,
-    }

@@ -6,31 +6,25 @@ llama.cpp's tokenizer. The `tokenizers` library is imported when a byte-pair or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .vocabulary.byte_level import BytePairModel
-from .vocabulary.sentencepiece import SentencePieceModel
-from .vocabulary.special_tokens import SpecialTokens
-from .vocabulary.unigram import UnigramModel
-from .vocabulary.vocabulary import Kind, UnsupportedTokenizerError, Vocabulary
-from .vocabulary.wordpiece import WordPieceModel
+from .vocabulary.byte_level import byte_pair_encoder
+from .vocabulary.sentencepiece import sentencepiece_encoder
+from .vocabulary.special_tokens import special_token_cutter
+from .vocabulary.unigram import unigram_encoder
+from .vocabulary.vocabulary import Encode, Vocabulary
+from .vocabulary.wordpiece import wordpiece_encoder
 
-__all__ = [
-    "ModelTokenizer",
-    "TokenCount",
-    "TokenEstimator",
-    "UnsupportedTokenizerError",
-    "tokenizer_from_show",
-    "tokenizer_part_of_show",
-]
+__all__ = ["ModelTokenizer", "TokenCount", "TokenEstimator", "tokenizer_from_show", "tokenizer_part_of_show"]
 
-_MODELS: dict[Kind, type[BytePairModel | SentencePieceModel | UnigramModel | WordPieceModel]] = {
-    "bpe": BytePairModel,
-    "sentencepiece": SentencePieceModel,
-    "wordpiece": WordPieceModel,
-    "unigram": UnigramModel,
+_ENCODERS: dict[str, Callable[[Vocabulary], Encode]] = {
+    "gpt2": byte_pair_encoder,
+    "gemma4": byte_pair_encoder,
+    "llama": sentencepiece_encoder,
+    "bert": wordpiece_encoder,
+    "t5": unigram_encoder,
 }
 _TRIAL = "".join(map(chr, range(256))) + "Ԁ東京 \U0001f642 hello"
 """A text that a vocabulary must be able to cut before it is used."""
@@ -48,48 +42,33 @@ class ModelTokenizer:
     """The tokenizer of one model. Safe to share between threads; texts are cut at special tokens first."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._special = SpecialTokens(vocabulary)
-        self._model = _MODELS[vocabulary.kind](vocabulary)
+        self._before, self._after = vocabulary.around
+        self._strips_bos = bool(vocabulary.add_bos_token)
+        self._cut = special_token_cutter(vocabulary)
+        self._encode = _ENCODERS[vocabulary.model](vocabulary)
+        self.exact = vocabulary.exact
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any]) -> ModelTokenizer:
-        """Build from a verbose `/api/show` answer. Raises `UnsupportedTokenizerError`."""
+        """Build from a verbose `/api/show` answer; what cannot be counted with raises anything."""
         return cls(Vocabulary.from_show(show))
-
-    def __repr__(self) -> str:
-        known = self._vocabulary
-        return f"ModelTokenizer(kind={known.kind!r}, pre={known.pre!r}, size={len(known.tokens)})"
-
-    @property
-    def exact(self) -> bool:
-        """False where the server may apply a rule that `/api/show` does not tell."""
-        return self._vocabulary.exact
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids; with `special`, those that the server puts before and after a prompt are included.
 
         Special tokens written in the text are recognised either way, as the server does.
         """
-        ids = self._model.encode(self._special.cut(_valid(text)))
-        if not special:
-            return ids
-        vocabulary = self._vocabulary
-        if vocabulary.add_bos and vocabulary.bos is not None:
-            ids = [vocabulary.bos, *ids]
-        if vocabulary.kind == "wordpiece" and vocabulary.separator is not None:
-            ids = [*ids, vocabulary.separator]
-        elif vocabulary.kind != "wordpiece" and vocabulary.add_eos and vocabulary.eos is not None:
-            ids = [*ids, vocabulary.eos]
-        return ids
+        ids = list(self._before) if special else []
+        for part in self._cut(_valid(text)):
+            ids.extend((part,) if isinstance(part, int) else self._encode(part))
+        return ids + self._after if special else ids
 
     def count(self, text: str) -> int:
         """The `prompt_eval_count` of this prompt, sent raw; an empty prompt has none: 0."""
         if not text:
             return 0
-        if self._vocabulary.strip_bos_text:
-            text = text.removeprefix("<bos>")
-        return len(self.encode(text))
+        # The server does so where the model itself declares `add_bos_token`.
+        return len(self.encode(text.removeprefix("<bos>") if self._strips_bos else text))
 
     def count_embedding(self, text: str) -> int:
         """The `prompt_eval_count` of one embedding input; an empty one has none: 0."""
@@ -126,8 +105,6 @@ def tokenizer_from_show(show: Mapping[str, Any]) -> ModelTokenizer | TokenEstima
             return TokenEstimator()
         tokenizer = ModelTokenizer(vocabulary)
         tokenizer.count(_TRIAL)
-    except UnsupportedTokenizerError:
-        return TokenEstimator()
     except BaseException as error:
         # What a server says can be anything, and the tokenizers library raises bare Exception for what it
         # refuses, and a panic, which is no Exception, where it did not expect such a vocabulary.

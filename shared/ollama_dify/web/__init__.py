@@ -175,12 +175,11 @@ async def model(body: Body) -> dict[str, Any]:
     settings = _settings({**body, "context_size": "", "max_tokens": ""})
     async with AsyncOllamaClient(settings) as client:
         info = await client.model_info()
-    filled = fill_form(info, settings.address.url, None)
-    notes = dict(filled.notes)
+    values, notes = fill_form(info, settings.address.url, None)
     if info.capabilities is not None:
         notes["model"] = ", ".join(sorted(info.capabilities))
-    kept = ("model", "base_url", "api_key")
-    values = {name: value for name, value in filled.values.items() if name not in kept}
+    for name in ("model", "base_url", "api_key"):  # as typed
+        del values[name]
     return {"values": values, "notes": notes}
 
 

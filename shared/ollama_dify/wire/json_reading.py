@@ -9,7 +9,7 @@ import orjson
 
 from ..errors import EmptyResponseError, ProtocolError
 
-__all__ = ["load_json", "objects", "printable", "wrong"]
+NOT_OLLAMA = "Is this an Ollama server? A proxy or another program may be answering."
 
 
 def load_json(data: bytes, what: str = "answer") -> Any:
@@ -26,7 +26,7 @@ def load_json(data: bytes, what: str = "answer") -> Any:
         start = printable(data[:80].decode("utf-8", "replace"))
         raise ProtocolError(
             f"The server's {what} is not JSON: {start!r} ({error.msg}).",
-            hint="Is this an Ollama server? A proxy or another program may be answering.",
+            hint=NOT_OLLAMA,
         ) from error
 
 
@@ -38,10 +38,8 @@ def printable(text: str, limit: int = 500) -> str:
 
 
 def wrong(what: str, value: Any) -> ProtocolError:
-    return ProtocolError(
-        f"The server's answer has {what} of type {type(value).__name__}.",
-        hint="Is this an Ollama server? A proxy or another program may be changing the answer.",
-    )
+    """The error for a value of the answer that is of another type than Ollama's."""
+    return ProtocolError(f"The server's answer has {what} of type {type(value).__name__}.", hint=NOT_OLLAMA)
 
 
 def objects(value: Any, what: str) -> Sequence[Mapping[str, Any]]:

@@ -7,8 +7,6 @@ from typing import Any
 
 from ..errors import UnsupportedContentError
 
-__all__ = ["inline_refs", "tool_parameters"]
-
 # Pydantic repeats each name as a title, which the server drops.
 _SAYS_NOTHING = ("title",)
 _FIRST = ("type", "description", "enum", "items", "properties", "required")

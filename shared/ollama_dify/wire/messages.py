@@ -16,21 +16,6 @@ import orjson
 from ..errors import UnsupportedContentError
 from ..media.image import Audio, Image, ImageUrl
 
-__all__ = [
-    "Content",
-    "ImageUrl",
-    "Message",
-    "Role",
-    "TextPart",
-    "Tool",
-    "ToolCall",
-    "assistant",
-    "placed_text",
-    "read_arguments",
-    "system",
-    "user",
-]
-
 Role = Literal["system", "user", "assistant", "tool"]
 
 

@@ -8,16 +8,6 @@ from typing import Any
 
 from .json_reading import objects, wrong
 
-__all__ = [
-    "LocalModel",
-    "ModelInfo",
-    "RunningModel",
-    "read_local_models",
-    "read_model_info",
-    "read_running_models",
-    "read_version",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -63,67 +53,34 @@ def read_model_info(data: Any, name: str, digest: str | None = None) -> ModelInf
     """What /api/show says; a server that tells no capabilities leaves them None."""
     if not isinstance(data, dict):
         raise wrong("a model description", data)
-    facts = data.get("model_info")
-    facts = facts if isinstance(facts, dict) else {}
-    details = data.get("details")
-    details = details if isinstance(details, dict) else {}
+    facts = _part(data, "model_info")
     architecture = str(facts.get("general.architecture", ""))
     capabilities = data.get("capabilities")
-
-    def number(key: str) -> int | None:
-        value = facts.get(f"{architecture}.{key}")
-        return value if type(value) is int and value > 0 else None
-
     return ModelInfo(
         name=name,
         capabilities=frozenset(map(str, capabilities)) if isinstance(capabilities, list) else None,
-        context_length=number("context_length"),
-        embedding_length=number("embedding_length"),
-        family=str(details.get("family") or architecture),
-        template=str(data.get("template") or ""),
+        context_length=_number(facts, f"{architecture}.context_length"),
+        embedding_length=_number(facts, f"{architecture}.embedding_length"),
+        family=_text(_part(data, "details"), "family") or architecture,
+        template=_text(data, "template"),
         digest=digest,
         raw=data,
     )
 
 
-def _rows(data: Any) -> Sequence[Mapping[str, Any]]:
-    if not isinstance(data, dict):
-        raise wrong("a list of models", data)
-    return objects(data.get("models"), "`models`")
-
-
-def _number(row: Mapping[str, Any], key: str) -> int:
-    value = row.get(key)
-    return value if type(value) is int else 0
-
-
-def _family(details: Any) -> str:
-    return str(details.get("family") or "") if isinstance(details, dict) else ""
-
-
 def read_local_models(data: Any) -> list[LocalModel]:
     """The rows of /api/tags."""
-    return [
-        LocalModel(
-            str(row.get("name", "")),
-            str(row.get("digest", "")),
-            _number(row, "size"),
-            _family(row.get("details")),
-        )
-        for row in _rows(data)
-    ]
+    return [LocalModel(*_file(row), family=_text(_part(row, "details"), "family")) for row in _rows(data)]
 
 
 def read_running_models(data: Any) -> list[RunningModel]:
     """The rows of /api/ps."""
     return [
         RunningModel(
-            str(row.get("name", "")),
-            str(row.get("digest", "")),
-            _number(row, "size"),
-            _number(row, "size_vram"),
-            _number(row, "context_length") or None,
-            str(row.get("expires_at", "")),
+            *_file(row),
+            size_vram=_number(row, "size_vram") or 0,
+            context_length=_number(row, "context_length"),
+            expires_at=_text(row, "expires_at"),
         )
         for row in _rows(data)
     ]
@@ -135,3 +92,27 @@ def read_version(data: Any) -> str:
     if not isinstance(version, str):
         raise wrong("`version`", version)
     return version
+
+
+def _rows(data: Any) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(data, dict):
+        raise wrong("a list of models", data)
+    return objects(data.get("models"), "`models`")
+
+
+def _file(row: Mapping[str, Any]) -> tuple[str, str, int]:
+    return _text(row, "name"), _text(row, "digest"), _number(row, "size") or 0
+
+
+def _part(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = row.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    return str(row.get(key) or "")
+
+
+def _number(row: Mapping[str, Any], key: str) -> int | None:
+    value = row.get(key)
+    return value if type(value) is int and value > 0 else None

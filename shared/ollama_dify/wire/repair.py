@@ -9,8 +9,6 @@ from typing import Any
 
 import orjson
 
-__all__ = ["correction", "read_json", "schema_request"]
-
 _MOST_PROBLEMS = 10
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)(?:\n[ \t]*)?```", re.DOTALL | re.IGNORECASE)
 

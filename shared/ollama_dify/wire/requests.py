@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,20 +29,6 @@ from ..settings.names import unknown_name
 from .json_schema import tool_parameters
 from .messages import Content, Message, TextPart, Tool, placed_text
 from .think_tags import thinking_apart
-
-__all__ = [
-    "Prompt",
-    "StreamedBody",
-    "WireRequest",
-    "chat_request",
-    "check_call",
-    "embed_request",
-    "encode",
-    "generate_request",
-    "load_request",
-    "rerank_request",
-    "show_request",
-]
 
 # Settings of the object, not of a call: name → why.
 _CONNECTION = ConnectionSettings.model_fields.keys() - {"timeout", "max_retries"}
@@ -98,25 +84,8 @@ class Prompt:
         return prompt if isinstance(prompt, Prompt) else cls(prompt)
 
 
-class StreamedBody:
-    """A body with images, encoded while it is sent: holds a reference to each image, no copy."""
-
-    __slots__ = ("_pieces", "length")
-
-    def __init__(self, pieces: Sequence[bytes | MediaFile]) -> None:
-        self._pieces = pieces
-        self.length = sum(len(piece) if isinstance(piece, bytes) else piece.base64_length for piece in pieces)
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._pieces:
-            if isinstance(piece, bytes):
-                yield piece
-            else:
-                yield from piece.base64_pieces()
-
-
-def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
-    """JSON bytes of a body; with images, a `StreamedBody` of known length.
+def encode(body: Mapping[str, Any]) -> bytes | list[bytes | MediaFile]:
+    """JSON bytes of a body; with images, the pieces around them and the images, whose base64 text goes there.
 
     Raises UnsupportedContentError for text that is not valid Unicode, and for values that are no JSON.
     """
@@ -143,11 +112,11 @@ def encode(body: Mapping[str, Any]) -> bytes | StreamedBody:
         raise UnsupportedContentError(found)
     if not images:
         return text
-    literals = text.split(mark.encode())
-    pieces: list[bytes | MediaFile] = [literals[0]]
-    for image, literal in zip(images, literals[1:], strict=True):
+    first, *literals = text.split(mark.encode())
+    pieces: list[bytes | MediaFile] = [first]
+    for image, literal in zip(images, literals, strict=True):
         pieces += (image, literal)
-    return StreamedBody(pieces)
+    return pieces
 
 
 def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:

@@ -5,44 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from ..errors import EmptyResponseError, IncompleteResponseError, ProtocolError
-from .json_reading import load_json, objects, printable, wrong
+from ..errors import ProtocolError
+from .json_reading import NOT_OLLAMA, objects, wrong
 from .messages import ToolCall
-from .models import (
-    LocalModel,
-    ModelInfo,
-    RunningModel,
-    read_local_models,
-    read_model_info,
-    read_running_models,
-    read_version,
-)
 
-__all__ = [
-    "ChatChunk",
-    "ChatResult",
-    "EmbedResult",
-    "Finish",
-    "LocalModel",
-    "ModelInfo",
-    "RerankResult",
-    "RunningModel",
-    "Usage",
-    "load_json",
-    "printable",
-    "read_chunk",
-    "read_embed_answer",
-    "read_local_models",
-    "read_model_info",
-    "read_running_models",
-    "read_version",
-]
-
-
+_T = TypeVar("_T")
 CutBy = Literal["max_tokens", "context_size"]
-
 # Calls of tools in one answer: far more than any model means, far fewer than would fill the memory.
 MAX_TOOL_CALLS = 1000
 
@@ -191,7 +161,7 @@ def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:
     except (KeyError, TypeError, IndexError) as error:
         raise ProtocolError(
             f"The server's answer lacks a part that Ollama always sends ({error}).",
-            hint="Is this an Ollama server? A proxy or another program may be answering.",
+            hint=NOT_OLLAMA,
         ) from error
     if type(text) is not str:
         raise wrong("content", text)
@@ -221,9 +191,13 @@ def check_call_count(count: int) -> None:
         )
 
 
+def new_call_id() -> str:
+    """An id for a call that came without one, unique among all calls."""
+    return f"call_{uuid.uuid4().hex[:12]}"
+
+
 def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
-    calls = []
-    items = objects(value, "`tool_calls`")
+    calls, items = [], objects(value, "`tool_calls`")
     check_call_count(len(items))
     for item in items:
         function = item.get("function")
@@ -234,62 +208,36 @@ def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
         if not isinstance(arguments, dict | None):
             raise wrong("a tool call's `arguments`", arguments)
         call_id = item.get("id")
-        if not isinstance(call_id, str) or not call_id:
-            call_id = f"call_{uuid.uuid4().hex[:12]}"
-        calls.append(ToolCall(name, {} if arguments is None else arguments, call_id))
+        known = isinstance(call_id, str) and call_id
+        calls.append(
+            ToolCall(name, {} if arguments is None else arguments, call_id if known else new_call_id())
+        )
     return tuple(calls)
 
 
 def _finish(data: Mapping[str, Any]) -> Finish:
-    def text(name: str) -> str:
+    def read(name: str, kind: type[_T]) -> _T | None:
         value = data.get(name)
-        if not isinstance(value, str | None):
-            raise wrong(f"`{name}`", value)
-        return value or ""
-
-    def count(name: str) -> int | None:
-        value = data.get(name)
-        if value is not None and type(value) is not int:
+        if value is not None and type(value) is not kind:
             raise wrong(f"`{name}`", value)
         return value
 
     return Finish(
-        reason=text("done_reason"),
-        model=text("model"),
-        created_at=text("created_at"),
+        reason=read("done_reason", str) or "",
+        model=read("model", str) or "",
+        created_at=read("created_at", str) or "",
         usage=Usage(
-            count("prompt_eval_count") or 0, count("eval_count") or 0, count("prompt_eval_cached_count")
+            read("prompt_eval_count", int) or 0,
+            read("eval_count", int) or 0,
+            read("prompt_eval_cached_count", int),
         ),
-        total_duration=count("total_duration"),
-        load_duration=count("load_duration"),
-        prompt_eval_duration=count("prompt_eval_duration"),
-        eval_duration=count("eval_duration"),
-        remote_model=text("remote_model") or None,
-        remote_host=text("remote_host") or None,
+        total_duration=read("total_duration", int),
+        load_duration=read("load_duration", int),
+        prompt_eval_duration=read("prompt_eval_duration", int),
+        eval_duration=read("eval_duration", int),
+        remote_model=read("remote_model", str) or None,
+        remote_host=read("remote_host", str) or None,
     )
-
-
-def incomplete(partial: ChatResult) -> IncompleteResponseError:
-    """The error for an answer without `done:true`."""
-    return IncompleteResponseError(
-        f"The answer ended before the server said it was done; {len(partial.text)} characters had arrived.",
-        partial=partial,
-        hint="The model may repeat itself, run out of memory or have been stopped: see the server's log. "
-        "What had arrived is in the error's `partial`.",
-    )
-
-
-def check_answered(result: ChatResult) -> None:
-    """Raise EmptyResponseError for an answer that only says the model was loaded or unloaded."""
-    finish = result.finish
-    empty = not (result.text or result.thinking or result.tool_calls)
-    if finish and empty and finish.reason in ("load", "unload"):
-        raise EmptyResponseError(
-            f"The server {finish.reason}ed the model {finish.model!r} and answered nothing.",
-            retryable=finish.reason == "load",
-            retry_once=True,
-            hint="The conversation may lack a user message, or the server restarted the model; try again.",
-        )
 
 
 def read_embed_answer(data: Any) -> EmbedResult:

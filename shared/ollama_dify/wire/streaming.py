@@ -5,91 +5,45 @@ Lines end at `\\n` alone: U+0085 and U+2028 are legal inside JSON text.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from ..errors import OllamaError, ProtocolError
+from ..errors import EmptyResponseError, IncompleteResponseError, OllamaError, ProtocolError
+from .json_reading import load_json
 from .messages import ToolCall
-from .responses import (
-    ChatChunk,
-    ChatResult,
-    Finish,
-    check_answered,
-    check_call_count,
-    incomplete,
-    load_json,
-    read_chunk,
-)
-from .server_errors import error_in_stream, server_message
-
-__all__ = ["ChatDecoder", "ChunkFilter", "LineSplitter"]
+from .responses import ChatChunk, ChatResult, Finish, check_call_count, read_chunk
+from .server_errors import error_in_stream
+from .think_tags import ThinkTags
+from .tool_choice import SpelledCalls
 
 MAX_LINE = 16 * 1024 * 1024
 
 
-class ChunkFilter(Protocol):
-    """Changes each chunk of one answer; dropped once it is `done`. held: text that it keeps back."""
-
-    done: bool
-
-    @property
-    def held(self) -> str: ...
-
-    def feed(self, chunk: ChatChunk) -> ChatChunk: ...
-
-
 class LineSplitter:
-    """Cuts bytes at newlines; a line over `limit` bytes is a ProtocolError before it is held.
+    """Cuts bytes at newlines; what is over MAX_LINE is given at once, as a line that its reader refuses."""
 
-    Lines before it are given first; the error then waits in `error`, and the next call raises it.
-    """
-
-    __slots__ = ("_limit", "_rest", "_size", "error")
-
-    def __init__(self, limit: int = MAX_LINE) -> None:
+    def __init__(self) -> None:
         self._rest: list[bytes] = []
         self._size = 0
-        self._limit = limit
-        self.error: ProtocolError | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
         """Complete lines, without their newline; blank ones left out."""
-        if self.error is not None:
-            raise self.error
-        may_exceed = self._size + len(data) > self._limit
         lines = data.split(b"\n")
         rest = lines.pop()
         if lines and self._rest:
-            self._rest.append(lines[0])
-            lines[0] = b"".join(self._rest)
-            self._rest = []
-            self._size = 0
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest, self._size = [], 0
         if rest:
             self._rest.append(rest)
             self._size += len(rest)
-        if may_exceed and (self._size > self._limit or any(len(line) > self._limit for line in lines)):
-            lines = self._refuse(lines)
-        return [line for line in lines if line and not line.isspace()]
-
-    def _refuse(self, lines: list[bytes]) -> list[bytes]:
-        """The lines before the one that is too long."""
-        self._rest = []
-        self.error = ProtocolError(
-            f"The server sent a line of over {self._limit} bytes.",
-            hint="An answer's line is far shorter; is this an Ollama server?",
-        )
-        before = list(itertools.takewhile(lambda line: len(line) <= self._limit, lines))
-        if not any(line and not line.isspace() for line in before):
-            raise self.error
-        return before
+            if self._size > MAX_LINE:
+                lines.append(b"".join(self._rest))
+                self._rest, self._size = [], 0
+        return [line for line in lines if line and (not line.isspace() or len(line) > MAX_LINE)]
 
     def flush(self) -> list[bytes]:
         """What follows the last newline."""
-        if self.error is not None:
-            raise self.error
-        rest, self._rest, self._size = b"".join(self._rest), [], 0
-        return [rest] if rest.strip() else []
+        return self.feed(b"\n")
 
 
 class ChatDecoder:
@@ -105,17 +59,17 @@ class ChatDecoder:
         *,
         generated: bool = False,
         model: str | None = None,
-        filters: Sequence[ChunkFilter] = (),
+        step: ThinkTags | SpelledCalls | None = None,
         last: Callable[[ChatChunk], ChatChunk] | None = None,
         check: Callable[[ChatResult], None] | None = None,
     ) -> None:
-        """filters: change every chunk, in this order. last: changes the last chunk, after them.
+        """step: changes every chunk until it is done. last: changes the last chunk, after it.
         check: sees the whole answer, and may raise."""
         self._generated = generated
         self._last = last
         self._check = check
         self._model = model
-        self._filters = list(filters)
+        self._step = step
         self._lines = LineSplitter()
         self._texts: list[str] = []
         self._thoughts: list[str] = []
@@ -130,20 +84,16 @@ class ChatDecoder:
         Chunks before a faulty line are given first; its error then waits in `error`, and the next call
         raises it.
         """
-        if self.error is not None:
-            raise self.error
-        return self._read(lambda: self._lines.feed(data))
+        return self._read(self._lines.feed(data))
 
     def close(self) -> list[ChatChunk]:
         """The end of the body: chunks of a last line without newline.
 
         Raises IncompleteResponseError, or EmptyResponseError when the model was only loaded.
         """
-        if self.error is not None:
-            raise self.error
-        chunks = self._read(self._lines.flush)
+        chunks = self._read(self._lines.flush())
         if self._finish is None and self.error is None:
-            raise incomplete(self.result())
+            raise self._incomplete()
         return chunks
 
     def whole(self, body: bytes) -> ChatResult:
@@ -151,18 +101,14 @@ class ChatDecoder:
 
         Raises IncompleteResponseError when the server gave up half-way (`done:false`).
         """
-        try:
-            self._keep(self._chunk(body))
-        except OllamaError as error:
-            error.partial = error.partial or self.result()
-            raise
+        self._read([body])
         if self._finish is None:
-            raise incomplete(self.result())
+            raise self._incomplete()
         return self.result()
 
     def result(self) -> ChatResult:
         """What has arrived so far; whole once the last chunk did."""
-        held = "" if self._finish else "".join(step.held for step in self._filters)
+        held = "" if self._finish or self._step is None else self._step.held
         return ChatResult(
             "".join(self._texts) + held,
             "".join(self._thoughts),
@@ -175,10 +121,12 @@ class ChatDecoder:
     def finished(self) -> bool:
         return self._finish is not None
 
-    def _read(self, read_lines: Callable[[], list[bytes]]) -> list[ChatChunk]:
+    def _read(self, lines: Sequence[bytes]) -> list[ChatChunk]:
+        if self.error is not None:
+            raise self.error
         chunks: list[ChatChunk] = []
         try:
-            for line in read_lines():
+            for line in lines:
                 chunk = self._chunk(line)
                 self._keep(chunk)
                 chunks.append(chunk)
@@ -190,16 +138,21 @@ class ChatDecoder:
         return chunks
 
     def _chunk(self, line: bytes) -> ChatChunk:
+        if len(line) > MAX_LINE:
+            raise ProtocolError(
+                f"The server sent a line of over {MAX_LINE} bytes.",
+                hint="An answer's line is far shorter; is this an Ollama server?",
+            )
         data = load_json(line)
         if isinstance(data, dict) and "error" in data:
-            raise error_in_stream(server_message(line), model=self._model)
+            raise error_in_stream(line, model=self._model)
         if self._finish is not None:
             raise ProtocolError("The server went on after it had said it was done.")
         chunk = read_chunk(data, generated=self._generated)
-        for step in self._filters:
-            chunk = step.feed(chunk)
-            if step.done:
-                self._filters = [other for other in self._filters if other is not step]
+        if self._step is not None:
+            chunk = self._step.feed(chunk)
+            if self._step.done:
+                self._step = None
         if chunk.finish is not None and self._last is not None:
             return self._last(chunk)
         return chunk
@@ -218,6 +171,24 @@ class ChatDecoder:
         if finish is not None:
             self._finish = finish
             result = self.result()
-            check_answered(result)
+            if finish.reason in ("load", "unload") and not (self._texts or self._thoughts or self._calls):
+                raise EmptyResponseError(
+                    f"The server {finish.reason}ed the model {finish.model!r} and answered nothing.",
+                    retryable=finish.reason == "load",
+                    retry_once=True,
+                    hint="The conversation may lack a user message, or the server restarted the model; "
+                    "try again.",
+                )
             if self._check is not None:
                 self._check(result)
+
+    def _incomplete(self) -> IncompleteResponseError:
+        """The error for an answer without `done:true`."""
+        partial = self.result()
+        arrived = f"{len(partial.text)} characters had arrived"
+        return IncompleteResponseError(
+            f"The answer ended before the server said it was done; {arrived}.",
+            partial=partial,
+            hint="The model may repeat itself, run out of memory or have been stopped: see the server's log. "
+            "What had arrived is in the error's `partial`.",
+        )

@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from .pretokenizers import PRE_TOKENIZERS, PreTokenizer
 
-Kind = Literal["bpe", "sentencepiece", "wordpiece", "unigram"]
+Encode = Callable[[str], Sequence[int]]
+"""Token ids of a text without special tokens; each family's file builds one from a `Vocabulary`."""
 
-UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5
-NORMAL = 1
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 
 MAX_ENTRIES = 600_000
 """Tokens, and merges, that a vocabulary may have; the largest in use have 262,144 and 514,906."""
 _MAX_CHARACTERS = 1024
 """Characters of one token; a merge may have twice as many and the space between."""
 _MAX_SPECIAL = 50_000
-"""Control, unknown and user-defined tokens: each is looked for in every text."""
-_MAX_CHARSMAP = 8 * 1024 * 1024
+"""Control, unknown and user-defined tokens: each is searched for in every text."""
+_MAX_CHARSMAP = 2 * 1024 * 1024
 _LARGEST_SCORE = 1e30
+"""The server holds scores as 32-bit floats, which end at about 3e38."""
 
-_KINDS: dict[str, Kind] = {
-    "gpt2": "bpe",
-    "gemma4": "bpe",
-    "llama": "sentencepiece",
-    "bert": "wordpiece",
-    "t5": "unigram",
-}
 # Ids that llama.cpp assumes where the model names none: (bos, eos, unknown, separator).
-_DEFAULT_IDS: dict[Kind, tuple[int | None, int | None, int | None, int | None]] = {
-    "bpe": (11, 11, None, None),
-    "sentencepiece": (1, 2, 0, None),
-    "wordpiece": (101, None, 100, 102),
-    "unigram": (None, 1, 2, None),
+_DEFAULT_IDS = {
+    "gpt2": (11, 11, None, None),
+    "gemma4": (None, 11, None, None),
+    "llama": (1, 2, 0, None),
+    "bert": (101, None, 100, 102),
+    "t5": (None, 1, 2, None),
 }
 # llama.cpp treats these texts as control tokens whatever type the model gives them.
 _CONTROL_WORDS = (
@@ -51,153 +48,158 @@ _CONTROL_WORDS = (
 _CONTROL_TEXTS = frozenset(_CONTROL_WORDS.split())
 _USER_DEFINED_TEXTS = frozenset(("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"))
 
+_ENTRIES = Field(max_length=MAX_ENTRIES, fail_fast=True)  # one wrong entry makes one error, not 600,000
+_Token = Annotated[str, Field(max_length=_MAX_CHARACTERS)]
+_Merge = Annotated[str, Field(max_length=2 * _MAX_CHARACTERS + 1)]
+_Score = Annotated[float, Field(gt=-_LARGEST_SCORE, lt=_LARGEST_SCORE)]
 
-class UnsupportedTokenizerError(ValueError):
-    """The answer of `/api/show` holds no vocabulary that can be counted with; the text says what to do."""
 
+class Vocabulary(BaseModel):
+    """The keys of `model_info` that counting needs, and what follows from them.
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """Tokens by id with their types and scores, and the rules that apply before and after the text."""
+    A server may send anything, so types and sizes are checked strictly. Raises ValueError or KeyError for
+    what cannot be counted with, at once or when a derived value is first read.
+    """
 
-    kind: Kind
-    pre: str
-    rules: PreTokenizer
-    tokens: Sequence[str]
-    types: Sequence[int]
-    scores: Sequence[float]
-    merges: Sequence[str]
-    charsmap: bytes
-    bos: int | None
-    eos: int | None
-    unknown: int | None
-    separator: int | None
-    add_bos: bool
-    strip_bos_text: bool
-    """The server removes a leading `<bos>` where the model itself declares `add_bos_token`."""
-    add_eos: bool
-    space_prefix: bool
-    merge_spaces: bool
-    lowercase: bool
-    strip_accents: bool
-    strips_left: frozenset[int]
-    """Special tokens that swallow the ASCII spaces before them."""
-    strips_right: frozenset[int]
-    exact: bool
-    """False where the server may apply a rule that `/api/show` does not tell."""
+    model_config = ConfigDict(strict=True, frozen=True, alias_generator="tokenizer.ggml.{}".format)
+
+    model: Literal["gpt2", "gemma4", "llama", "bert", "t5"]
+    pre: str = "default"
+    tokens: Annotated[list[_Token], Field(min_length=1), _ENTRIES]
+    token_type: Annotated[list[int], _ENTRIES] = []
+    scores: Annotated[list[_Score], _ENTRIES] = []
+    merges: Annotated[list[_Merge], _ENTRIES] = []
+    precompiled_charsmap: Annotated[str | list[int], Field(max_length=_MAX_CHARSMAP)] = ""
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    unknown_token_id: int | None = None
+    seperator_token_id: int | None = None  # the format's spelling
+    add_bos_token: bool | None = None
+    add_eos_token: bool | None = None
+    add_space_prefix: bool | None = None
+    remove_extra_whitespaces: bool = False
+    lowercase: bool = Field(default=True, alias="tokenizer.ggml.normalizer.lowercase")
+    strip_accents: bool | None = Field(default=None, alias="tokenizer.ggml.normalizer.strip_accents")
+    architecture: str = Field(default="", alias="general.architecture")
+    name: str = Field(default="", alias="general.name")
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any]) -> Vocabulary:
-        """Read a verbose show answer. Raises `UnsupportedTokenizerError`.
+        """Read a verbose show answer; what is null counts as absent."""
+        return cls.model_validate(
+            {key: value for key, value in show["model_info"].items() if value is not None}
+        )
 
-        A server may say anything, so types and sizes are checked first: at most 600,000 tokens, and as many
-        merges, of at most 1,024 characters a token.
-        """
-        info = show.get("model_info")
-        if not isinstance(info, Mapping):
-            raise UnsupportedTokenizerError(
-                "The show answer has no model_info; ask the server's /api/show again."
-            )
-        return _read(info)
+    @cached_property
+    def rules(self) -> PreTokenizer:
+        """How words are cut; a name that is not in the table makes the server refuse the model."""
+        name = self.pre if self.model == "gpt2" else "gemma4" if self.model == "gemma4" else "default"
+        return PRE_TOKENIZERS[name or "default"]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The tokens by id; the server names empty ones."""
+        return [token or f"[EMPTY_{id}]" for id, token in enumerate(self.tokens)]
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """The id of each token; the last of equal ones."""
+        return {text: id for id, text in enumerate(self.texts)}
+
+    @cached_property
+    def types(self) -> list[int]:
+        """The type of each token, as llama.cpp corrects it by the token's text."""
+        types = self.token_type[: len(self.tokens)]
+        types += [NORMAL] * (len(self.tokens) - len(types))
+        control = _CONTROL_TEXTS & self.ids.keys()
+        for text in control:
+            types[self.ids[text]] = CONTROL
+        for text in _USER_DEFINED_TEXTS & self.ids.keys():
+            types[self.ids[text]] = USER_DEFINED
+        if {"<|tool_response>", "</s>"} <= control:
+            types[self.ids["</s>"]] = NORMAL
+        return types
+
+    @cached_property
+    def special(self) -> list[int]:
+        """Ids of the tokens that are found in a text before any model sees it."""
+        special = [id for id, type in enumerate(self.types) if type in (UNKNOWN, CONTROL, USER_DEFINED)]
+        if len(special) > _MAX_SPECIAL:
+            raise ValueError(f"more than {_MAX_SPECIAL} special tokens")
+        return special
+
+    @property
+    def score_of_each(self) -> Sequence[float]:
+        """The scores by id; zeros where some are missing."""
+        return self.scores if len(self.scores) >= len(self.tokens) else [0.0] * len(self.tokens)
+
+    @property
+    def space_prefix(self) -> bool:
+        return self.model in ("llama", "t5") if self.add_space_prefix is None else self.add_space_prefix
+
+    @property
+    def charsmap(self) -> bytes:
+        """SentencePiece's character map, which arrives as base64 or as numbers."""
+        given = self.precompiled_charsmap
+        if isinstance(given, str):
+            return base64.b64decode(given, validate=True)
+        return bytes(number & 0xFF for number in given)
+
+    @property
+    def unknown(self) -> int:
+        """The id for what no token spells."""
+        return self._id(self.unknown_token_id, 2) or 0
+
+    @cached_property
+    def around(self) -> tuple[list[int], list[int]]:
+        """The ids that the server puts before and after a prompt."""
+        bos = self._id(self.bos_token_id, 0)
+        if self.model == "bert":  # framed by [CLS] and [SEP] whatever the flags say
+            before, last = True, self._id(self.seperator_token_id, 3)
+        else:
+            default = self.model == "llama" or self.rules.add_bos
+            before = self.rules.as_gemma4 or (default if self.add_bos_token is None else self.add_bos_token)
+            ends = self.model == "t5" if self.add_eos_token is None else self.add_eos_token
+            last = self._id(self.eos_token_id, 1) if ends else None
+        return [bos] if before and bos is not None else [], [] if last is None else [last]
+
+    def _id(self, given: int | None, place: int) -> int | None:
+        """The id given, else the default at that place of `_DEFAULT_IDS`; None where no token has it."""
+        default = _DEFAULT_IDS[self.model][place]
+        if place == 0 and self.model == "gpt2":
+            default = self.rules.bos_id
+        size = len(self.tokens)
+        if given is not None and 0 <= given < size:
+            return given
+        return default if default is not None and default < size else None
+
+    @cached_property
+    def strips(self) -> tuple[set[int], set[int]]:
+        """Special tokens that remove the ASCII spaces before and after them, as llama.cpp tells by names."""
+        name, mask = self.name.lower(), ""
+        if self.pre in ("jina-v2-de", "jina-v2-es", "jina-v2-code") or self.architecture in (
+            "nomic-bert-moe",
+            "jina-bert-v3",
+        ):
+            mask = "<mask>"
+        elif "phi-3" in name or "phi3" in name:
+            kept = ("<unk>", "<s>", "<|endoftext|>")
+            return set(), {id for id in self.special if self.texts[id] not in kept}
+        elif "modern-bert" in name:
+            mask = "[MASK]"
+        return {id for text, id in self.ids.items() if text == mask}, set()
+
+    @property
+    def exact(self) -> bool:
+        """False for Phi-3 without a name: the server may apply the rule of `strips` and not tell."""
+        return self.name != "" or self.architecture != "phi3" or self.model != "llama"
 
     def spells_all(self) -> bool:
         """Whether every text has tokens: byte pairs without some byte count it as nothing."""
+        if self.model not in ("gpt2", "gemma4"):
+            return True
         written = (f"<0x{byte:02X}>" for byte in range(256))
-        spelled = byte_characters().values() if self.rules.byte_level else written
-        return self.kind != "bpe" or set(self.tokens).issuperset(spelled)
-
-
-def _read(info: Mapping[str, Any]) -> Vocabulary:
-    def setting(name: str) -> Any:
-        return info.get(f"tokenizer.ggml.{name}")
-
-    def flag(name: str, default: bool) -> bool:
-        value = setting(name)
-        return value if isinstance(value, bool) else default
-
-    kind, pre, rules = _kind_of(setting("model"), setting("pre"))
-    texts = _strings(setting("tokens"), "tokens", _MAX_CHARACTERS)
-    tokens = [token if token else f"[EMPTY_{id}]" for id, token in enumerate(texts)]
-    architecture = str(info.get("general.architecture", ""))
-    bos, eos, unknown, separator = _special_ids(setting, kind, rules, len(tokens))
-    types = _types(tokens, setting("token_type"))
-    strips_left, strips_right = _strips(tokens, types, pre, architecture, str(info.get("general.name", "")))
-    lowercase = flag("normalizer.lowercase", True)
-    always_bos = pre in ("gemma4", "granite-embed-multi-311m")
-    default_bos = kind in ("sentencepiece", "wordpiece") or (kind == "bpe" and rules.add_bos)
-    return Vocabulary(
-        kind=kind,
-        pre=pre,
-        rules=rules,
-        tokens=tokens,
-        types=types,
-        scores=_scores(setting("scores"), len(tokens)),
-        merges=_strings(setting("merges"), "merges", 2 * _MAX_CHARACTERS + 1, empty=True)
-        if kind == "bpe"
-        else (),
-        charsmap=_bytes(setting("precompiled_charsmap")),
-        bos=bos,
-        eos=eos,
-        unknown=unknown,
-        separator=separator,
-        # WordPiece is framed by [CLS] and [SEP] whatever the flags say.
-        add_bos=kind == "wordpiece" or always_bos or flag("add_bos_token", default_bos),
-        strip_bos_text=flag("add_bos_token", False),
-        add_eos=flag("add_eos_token", kind == "unigram"),
-        space_prefix=flag("add_space_prefix", kind in ("sentencepiece", "unigram")),
-        merge_spaces=flag("remove_extra_whitespaces", False),
-        lowercase=lowercase,
-        strip_accents=flag("normalizer.strip_accents", lowercase),
-        strips_left=strips_left,
-        strips_right=strips_right,
-        # Phi-3 swallows spaces after special tokens when its general.name says so, and /api/show hides that.
-        exact=not (architecture == "phi3" and kind == "sentencepiece" and not info.get("general.name")),
-    )
-
-
-def _kind_of(model: Any, pre: Any) -> tuple[Kind, str, PreTokenizer]:
-    kind = _KINDS.get(model) if isinstance(model, str) else None
-    if kind is None:
-        raise UnsupportedTokenizerError(
-            f"Tokenizers of kind {model!r} are not supported for counting (only {', '.join(sorted(_KINDS))})."
-        )
-    if kind != "bpe":
-        return kind, "default", PRE_TOKENIZERS["default"]
-    name = "gemma4" if model == "gemma4" else str(pre) if pre else "default"
-    rules = PRE_TOKENIZERS.get(name)
-    if rules is None:
-        raise UnsupportedTokenizerError(
-            f"Unknown pre-tokenizer {name!r}; the server refuses to load such a model."
-        )
-    return kind, name, rules
-
-
-def _strings(value: Any, name: str, longest: int, *, empty: bool = False) -> Sequence[str]:
-    if value is None and empty:
-        return ()
-    if not isinstance(value, list) or not (value or empty):
-        raise UnsupportedTokenizerError(f"The show answer has no {name}; ask /api/show with verbose: true.")
-    _check_size(value, name)
-    if value and (set(map(type, value)) != {str} or max(map(len, value)) > longest):
-        raise UnsupportedTokenizerError(f"The {name} of the show answer are no texts of a usual length.")
-    return value
-
-
-def _numbers(value: Any, name: str, kinds: set[type]) -> Sequence[Any]:
-    """A list of numbers; none where there is nothing."""
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not set(map(type, value)) <= kinds:
-        raise UnsupportedTokenizerError(f"The {name} of the show answer are no numbers.")
-    _check_size(value, name)
-    return value
-
-
-def _check_size(value: Sequence[Any], name: str) -> None:
-    if len(value) > MAX_ENTRIES:
-        raise UnsupportedTokenizerError(
-            f"The show answer has {len(value)} {name}; at most {MAX_ENTRIES} are read."
-        )
+        return self.ids.keys() >= set(byte_characters().values() if self.rules.byte_level else written)
 
 
 def byte_characters() -> dict[int, str]:
@@ -205,87 +207,3 @@ def byte_characters() -> dict[int, str]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + at) for at, byte in enumerate(others)}
-
-
-def _special_ids(
-    setting: Callable[[str], Any], kind: Kind, rules: PreTokenizer, size: int
-) -> tuple[int | None, ...]:
-    """The ids of bos, eos, unknown and separator."""
-    defaults = _DEFAULT_IDS[kind]
-    if kind == "bpe":
-        defaults = (None if setting("model") == "gemma4" else rules.bos_id, *defaults[1:])
-    names = (
-        "bos_token_id",
-        "eos_token_id",
-        "unknown_token_id",
-        "seperator_token_id",
-    )  # the format's spelling
-    pairs = zip(names, defaults, strict=True)
-    return tuple(_token_id(setting(name), default, size) for name, default in pairs)
-
-
-def _token_id(value: Any, default: int | None, size: int) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < size:
-        return value
-    return default if default is not None and default < size else None
-
-
-def _types(tokens: Sequence[str], declared: Any) -> list[int]:
-    """Token types as llama.cpp corrects them by text."""
-    types = list(_numbers(declared, "token types", {int}))[: len(tokens)]
-    types += [NORMAL] * (len(tokens) - len(types))
-    if sum(map(types.count, (UNKNOWN, CONTROL, USER_DEFINED))) > _MAX_SPECIAL:
-        raise UnsupportedTokenizerError(f"The show answer has more than {_MAX_SPECIAL} special tokens.")
-    texts = {text: id for id, text in enumerate(tokens)}
-    control = _CONTROL_TEXTS & texts.keys()
-    for text in control:
-        types[texts[text]] = CONTROL
-    for text in _USER_DEFINED_TEXTS & texts.keys():
-        types[texts[text]] = USER_DEFINED
-    if {"<|tool_response>", "</s>"} <= control:
-        types[texts["</s>"]] = NORMAL
-    return types
-
-
-def _scores(value: Any, size: int) -> Sequence[float]:
-    scores = _numbers(value, "scores", {int, float})
-    # A number beyond 32-bit floats, in which the server holds them, cannot come from a server.
-    if scores and not -_LARGEST_SCORE < min(scores) <= max(scores) < _LARGEST_SCORE:
-        raise UnsupportedTokenizerError("The scores of the show answer are no 32-bit numbers.")
-    return scores if len(scores) >= size else [0.0] * size
-
-
-def _bytes(value: Any) -> bytes:
-    if isinstance(value, str):
-        try:
-            data = base64.b64decode(value, validate=True)
-        except ValueError as exc:
-            raise UnsupportedTokenizerError("The character map of the vocabulary is not base64.") from exc
-    else:
-        data = bytes(number & 0xFF for number in _numbers(value, "bytes of the character map", {int}))
-    if len(data) > _MAX_CHARSMAP:
-        raise UnsupportedTokenizerError("The character map of the vocabulary is too large.")
-    return data
-
-
-def _strips(
-    tokens: Sequence[str], types: Sequence[int], pre: str, architecture: str, name: str
-) -> tuple[frozenset[int], frozenset[int]]:
-    """Which special tokens swallow neighbouring spaces, a rule llama.cpp derives from names."""
-    left: set[int] = set()
-    right: set[int] = set()
-    if pre in ("jina-v2-de", "jina-v2-es", "jina-v2-code") or architecture in (
-        "nomic-bert-moe",
-        "jina-bert-v3",
-    ):
-        left = {id for id, text in enumerate(tokens) if text == "<mask>"}
-    elif "phi-3" in name.lower() or "phi3" in name.lower():
-        kept = {"<unk>", "<s>", "<|endoftext|>"}
-        right = {
-            id
-            for id, type in enumerate(types)
-            if type in (UNKNOWN, CONTROL, USER_DEFINED) and tokens[id] not in kept
-        }
-    elif "modern-bert" in name.lower():
-        left = {id for id, text in enumerate(tokens) if text == "[MASK]"}
-    return frozenset(left), frozenset(right)
