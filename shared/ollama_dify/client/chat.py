@@ -48,9 +48,9 @@ async def ask(session: Session, request: Request, run: Callable[[WireRequest, De
                         counted = await _tokens(session, request, 0, probed=False)
                 add_numbers(error, request.settings.context_size, counted)
                 if request.settings.context_overflow == "trim":
-                    from ..advice import context_advice
+                    from ..advice import advice
 
-                    error.hint = context_advice(trimmed=True)
+                    error.hint = advice("trimmed")
                 raise
             request = smaller
 

@@ -17,10 +17,10 @@ from ..tokens import cache
 from ..tokens.counter import TokenCounter
 from ..tokens.probes import PROBES, PROBES_NAME
 from ..tokens.tokenizer import TokenCount, tokenizer_part_of_show
-from ..wire.json_reading import load_json
 from ..wire.messages import Message, Tool
 from ..wire.models import ModelInfo
-from ..wire.requests import chat_request, show_request
+from ..wire.requests import WireRequest, chat_request
+from ..wire.responses import load_json
 from .session import Session, chat_settings, think_name
 
 __all__ = ["count_conversation", "count_tokens", "load_counter"]
@@ -74,7 +74,8 @@ async def _kept(
 
 
 async def _vocabulary(session: Session, model: str) -> dict[str, Any]:
-    body = await session.fetch(show_request(model, verbose=True), bytes, _MAX_SHOW_BYTES)
+    request = WireRequest("POST", "/api/show", {"model": model, "verbose": True}, model)
+    body = await session.fetch(request, bytes, _MAX_SHOW_BYTES)
     return await session.network.compute(partial(_read_show, body, model))
 
 

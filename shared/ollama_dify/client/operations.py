@@ -13,11 +13,10 @@ from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundE
 from ..language import _
 from ..settings.model import ConnectionSettings, EmbeddingSettings, ModelSettings
 from ..transport.network import CancelToken
-from ..wire.json_reading import load_json
 from ..wire.messages import Message
 from ..wire.models import ModelInfo
 from ..wire.requests import Prompt, WireRequest, load_request
-from ..wire.responses import ChatChunk, ChatResult
+from ..wire.responses import ChatChunk, ChatResult, load_json
 from ..wire.server_errors import error_in_stream
 from ..wire.streaming import ChatDecoder, LineSplitter
 from .chat import ask

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..settings.model import RerankSettings
-from ..wire.json_reading import objects, wrong
 from ..wire.requests import Prompt
+from ..wire.responses import objects, wrong
 from .prefixes import name_to_search
 
 __all__ = ["RerankFormat", "format_of", "yes_share"]

@@ -16,7 +16,6 @@ from ..errors import (
 )
 from ..settings.model import ChatSettings, ConnectionSettings
 from ..transport.network import ANSWER_LIMIT, Network, ResponseStream
-from ..wire.json_reading import load_json
 from ..wire.models import (
     LocalModel,
     ModelInfo,
@@ -26,8 +25,8 @@ from ..wire.models import (
     read_running_models,
     read_version,
 )
-from ..wire.requests import WireRequest, show_request
-from ..wire.responses import ChatChunk, ChatResult
+from ..wire.requests import WireRequest
+from ..wire.responses import ChatChunk, ChatResult, load_json
 from ..wire.streaming import MAX_LINE, ChatDecoder
 from .retry import RetryBudget, retry_delay
 
@@ -185,7 +184,7 @@ class Session:
         digest = known.digests.get(full)
         if digest is not None and digest in known.models:
             return known.models[digest]
-        shown = await self.fetch(show_request(name))
+        shown = await self.fetch(WireRequest("POST", "/api/show", {"model": name}, name))
         digest = known.digests.get(full)  # it may have been pulled
         info = read_model_info(shown, name, digest)
         if digest is not None:
@@ -195,7 +194,8 @@ class Session:
     async def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
         """The server's own description of a model."""
         name = self.model_name(model)
-        shown: dict[str, Any] = await self.fetch(show_request(name, verbose=verbose))
+        body = {"model": name, "verbose": True} if verbose else {"model": name}
+        shown: dict[str, Any] = await self.fetch(WireRequest("POST", "/api/show", body, name))
         read_model_info(shown, name)  # raises for what is no description
         return shown
 

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from ..doctor.report import width
-from ..language import _
+from .doctor.report import width
+from .language import _
 
 __all__ = ["Terminal", "can_show", "size_text"]
 
-_PAINT = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33"}
+_PAINT = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _MARKS = {"✓": "green", "!": "yellow", "✗": "red", "–": "dim"}
 
 
@@ -54,7 +54,7 @@ class Terminal:
 
     def paint(self, text: str, look: str) -> str:
         """Text in a look (dim, bold, a colour), where the terminal has it."""
-        return f"\033[{_PAINT[look]}m{text}\033[0m" if self.has_colour and text else text
+        return f"\033[{_PAINT[look]}m{text}\033[0m" if self.has_colour and text and look else text
 
     def paint_marks(self, report: str) -> str:
         """A doctor's report with its marks in colour."""
