@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from ollama_dify import AsyncChatStream, AsyncOllamaClient, ChatStream, OllamaClient, errors
-from ollama_dify.transport.asynchronous import AsyncNetwork, AsyncTransport
-from ollama_dify.transport.blocking import BlockingNetwork, Transport
+from ollama_dify.transport.transports import AsyncNetwork, AsyncTransport, BlockingNetwork, Transport
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "shared").rglob("*.py"), *(ROOT / "packages").rglob("*.py")])

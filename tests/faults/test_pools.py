@@ -19,6 +19,7 @@ import ollama_dify as od
 from ollama_dify import Timeouts, user
 from ollama_dify.transport import addresses
 from ollama_dify.transport.endpoint import Slots
+from ollama_dify.transport.network import countdown
 from ollama_dify.transport.network import run as run_blocking
 from ollama_dify.transport.sockets import AsyncSocket, BlockingSocket
 
@@ -128,15 +129,12 @@ def test_a_dead_address_holds_up_the_next_one_shortly(
         taken.bind(("127.0.0.1", 0))
         places = {"closed": taken.getsockname(), "alive": ("127.0.0.1", server.port)}
     made: list[socket.socket] = []
-
-    async def resolve(*_: object) -> list[Any]:
-        return [(V4, socket.SOCK_STREAM, 6, "", places[kind]) for kind in kinds.split()]
-
     with silent_address() as places["silent"]:
+        found = [(V4, socket.SOCK_STREAM, 6, "", places[kind]) for kind in kinds.split()]
         if mode == "sync":
-            sock = run_blocking(addresses.connect("", 0, made, None, resolve, addresses.writable))
+            sock = run_blocking(addresses.connect(found, made, countdown(None), addresses.writable))
         else:
-            sock = run(mode, addresses.connect("", 0, made, None, resolve, addresses.writable_async))
+            sock = run(mode, addresses.connect(found, made, countdown(None), addresses.writable_async))
         assert sock.getpeername() == places["alive"]
     assert made == [sock]
     sock.close()

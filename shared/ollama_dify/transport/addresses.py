@@ -20,18 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from .network import countdown
-
-__all__ = [
-    "Address",
-    "connect",
-    "in_order",
-    "resolve",
-    "resolve_async",
-    "within",
-    "writable",
-    "writable_async",
-]
+__all__ = ["Resolver", "connect", "resolve", "resolve_async", "within", "writable", "writable_async"]
 
 T = TypeVar("T")
 Address = tuple[int, int, int, str, Any]  # as of socket.getaddrinfo
@@ -54,20 +43,14 @@ def in_order(found: Sequence[Address]) -> deque[Address]:
 
 
 async def connect(
-    host: str,
-    port: int,
-    made: list[socket.socket],
-    limit_s: float | None,
-    resolve: Resolver,
-    writable: Writable,
+    found: Sequence[Address], made: list[socket.socket], left: Callable[..., float | None], writable: Writable
 ) -> socket.socket:
     """A connected socket, which does not block.
 
     made: holds each socket from its making on, in the end this one alone; the caller closes what is in it.
-    Raises TimeoutError, or the OSError of the last attempt.
+    left: as of `countdown`. Raises TimeoutError, or the OSError of the last attempt.
     """
-    left = countdown(limit_s)
-    waiting = in_order(await resolve(host, port, limit_s))
+    waiting = in_order(found)
     under_way: list[socket.socket] = []
     error = OSError("the host has no address")
     while waiting or under_way:

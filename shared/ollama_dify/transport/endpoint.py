@@ -11,7 +11,7 @@ import os
 import ssl
 import urllib.request
 import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,7 +37,12 @@ _GOOD_PROXY = (
 
 
 class Endpoint:
-    """A server as the settings describe it, and the queue in front of its connections."""
+    """A server as the settings describe it, and the queue in front of its connections.
+
+    connected: gives the pool, where there is no client of the caller's.
+    """
+
+    connected: Callable[[], Awaitable[Pool]]
 
     def __init__(self, settings: ConnectionSettings, client: httpx.Client | httpx.AsyncClient | None) -> None:
         """client: the caller's own, whose headers are sent too."""
@@ -116,10 +121,6 @@ class Endpoint:
             return self.client.send(sent, stream=True, follow_redirects=False)
         # Past httpx.Client: no cookies kept from an answer, no authentication flow, no log line per call.
         return await (await self.connected()).handle_async_request(sent)
-
-    async def connected(self) -> Pool:
-        """The pool, where there is no client of the caller's."""
-        raise NotImplementedError
 
     def redirect(self, sent: httpx.Request, response: httpx.Response) -> httpx.Request | None:
         """The request to send instead, for a 307 or 308 within the same origin when that is wanted."""

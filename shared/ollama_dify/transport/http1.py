@@ -7,7 +7,7 @@ every token as a chunk. All chunks that one read brings are one piece here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import cast
 
@@ -16,6 +16,7 @@ import httpx
 
 __all__ = ["Http1"]
 
+Pairs = Sequence[tuple[bytes, bytes]]
 HEAD_LIMIT = 256 * 1024
 # What is handed to the socket at once.
 WRITE_SIZE = 64 * 1024
@@ -66,13 +67,7 @@ class Http1:
     keeps: the server lets the connection serve another exchange.
     """
 
-    def __init__(
-        self,
-        request: httpx.Request,
-        *,
-        target: bytes | None = None,
-        more_headers: Iterable[tuple[bytes, bytes]] = (),
-    ) -> None:
+    def __init__(self, request: httpx.Request, target: bytes | None = None, more_headers: Pairs = ()) -> None:
         """target: instead of the path, for a proxy. more_headers: for it alone. Raises LocalProtocolError."""
         self._method = request.method.encode("ascii")
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)

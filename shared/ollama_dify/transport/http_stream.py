@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
 import httpx
@@ -17,8 +17,8 @@ from .addresses import Resolver
 from .endpoint import Endpoint, system_tls
 from .errors import check, late, too_long, translate
 from .image_download import download
-from .network import ANSWER_LIMIT, Answer, CancelToken, Network, countdown, run
-from .pool import RequestState, nothing
+from .network import ANSWER_LIMIT, CancelToken, Network, countdown, run
+from .pool import RequestState
 from .sockets import AnySocket
 
 __all__ = ["HttpNetwork", "HttpStream"]
@@ -142,7 +142,7 @@ class HttpStream:
     async def aclose(self) -> None:
         """Give the connection back, or cut it when the answer is not at its end; leave the queue."""
         # Cutting late must not hit the connection's next request.
-        self._state.cut = nothing
+        self._state.cut = None
         self._network.token.under_way.discard(self._state)
         try:
             _end_span(self._span, self.response, self._failed)
@@ -248,27 +248,28 @@ def _end_span(span: Any, response: httpx.Response | None, failed: str) -> None:
 
 
 class HttpNetwork(Network):
-    """The network as one call sees it; `BlockingNetwork` and `AsyncNetwork` say how it waits."""
+    """The network as one call sees it; `BlockingNetwork` and `AsyncNetwork` say how it waits.
+
+    wait_for: waits until there is something in a queue of `new_queue`, or the time is over.
+    """
 
     awaits: bool
     new_queue: type[Any]
     new_socket: type[AnySocket]
     resolve: Resolver
+    wait_for: Callable[[Any, float | None], Awaitable[None]]
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts, token: CancelToken) -> None:
         self.token = token
         self.endpoint = endpoint
         self._timeouts = timeouts
 
-    async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> Answer:
+    async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> bytes:
         stream = await self.open(request, limit, line=False)
-        try:
-            if len(stream.first) > limit:
-                raise too_long(self.endpoint, request, limit)
-            assert stream.response is not None
-            return Answer(stream.first, stream.response.headers)
-        finally:
-            await stream.aclose()
+        await stream.aclose()
+        if len(stream.first) > limit:
+            raise too_long(self.endpoint, request, limit)
+        return stream.first
 
     async def open(self, request: WireRequest, limit: int = FIRST_LINE, *, line: bool = True) -> HttpStream:
         stream = HttpStream(self, request)
@@ -295,7 +296,3 @@ class HttpNetwork(Network):
         with contextlib.suppress(TimeoutError):
             while not self.token.cancelled:
                 await self.wait_for(never, left(LOOK_UP_S))
-
-    async def wait_for(self, queue: Any, limit_s: float | None) -> None:
-        """Wait until there is something in a queue of `new_queue`, or the time is over."""
-        raise NotImplementedError

@@ -7,22 +7,15 @@ passes it to `run`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 from ..wire.requests import WireRequest
 
-__all__ = ["ANSWER_LIMIT", "Answer", "CancelToken", "Network", "ResponseStream", "countdown", "run"]
+__all__ = ["ANSWER_LIMIT", "CancelToken", "Network", "ResponseStream", "countdown", "run"]
 
 T = TypeVar("T")
 ANSWER_LIMIT = 64 * 1024 * 1024
-
-
-class Answer(NamedTuple):
-    """A successful response, read to its end."""
-
-    body: bytes
-    headers: Mapping[str, str]
 
 
 class CancelToken:
@@ -48,7 +41,9 @@ class CancelToken:
         """End all of the call; what begins later looks at `cancelled`."""
         self.cancelled = True
         for state in list(self.under_way):
-            state.cut()
+            cut = state.cut  # read once: it goes as the answer ends
+            if cut is not None:
+                cut()
 
 
 class ResponseStream(Protocol):
@@ -65,7 +60,7 @@ class Network(Protocol):
     What fails raises an OllamaError.
     """
 
-    async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> Answer:
+    async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> bytes:
         """Send a request and read the whole response, of at most `limit` bytes."""
 
     async def open(self, request: WireRequest) -> ResponseStream:

@@ -22,16 +22,12 @@ from .http1 import Http1
 from .network import CancelToken, countdown, run
 from .sockets import AnySocket
 
-__all__ = ["STATE", "Pool", "RequestState", "Target", "nothing"]
+__all__ = ["STATE", "Pool", "RequestState", "Target"]
 
 KEEP_S = 30.0
 _LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 # Where a request of httpx holds its state, beside its timeouts.
 STATE = "ollama_dify"
-
-
-def nothing() -> None:
-    """What `cut` does where no connection serves the request."""
 
 
 class RequestState:
@@ -47,9 +43,9 @@ class RequestState:
         self.deadline = deadline
         self.phase = "total"
         self.in_body = False
-        self.cut: Callable[[], None] = nothing
+        self.cut: Callable[[], None] | None = None
 
-    def begin(self, cut: Callable[[], None] = nothing) -> None:
+    def begin(self, cut: Callable[[], None] | None = None) -> None:
         """A connection serves it from now on. Raises ReadError where the call was cancelled."""
         self.cut = cut
         if self._token.cancelled:
@@ -94,17 +90,16 @@ class Connection:
     def __init__(self, sock: AnySocket, target: Target) -> None:
         self.socket = sock
         self._target = target
-        self._idle_since = 0.0
-        self.is_open = self.is_idle = self.answered = False
+        self.idle_since = 0.0
+        self.is_idle = self.answered = self._is_open = False
 
-    async def open(self, state: RequestState, limit_s: float | None) -> None:
+    async def _open(self, state: RequestState, limit_s: float | None) -> None:
         """Connect. limit_s: for the addresses, the proxy and TLS together; None for no limit."""
         url, tls, proxy, ip = self._target
         name, port = url.raw_host.decode("ascii"), url.port or (80 if tls is None else 443)
         host, at = ip or name, port
         if proxy is not None:
             host, at = proxy.url.raw_host.decode("ascii"), proxy.url.port or 80
-        state.begin(self.socket.cut)
         left = countdown(state.limit(limit_s))
         try:
             await self.socket.connect(host, at, left())
@@ -114,7 +109,7 @@ class Connection:
                 chosen = await self.socket.start_tls(tls, name, left())
                 if chosen not in (None, "http/1.1"):
                     raise httpx.UnsupportedProtocol(f"the SSLContext of verify= offers {chosen}")
-            self.is_open = True
+            self._is_open = True
         except TimeoutError as error:
             raise httpx.ConnectTimeout(str(error)) from error
         except (OSError, UnicodeError) as error:
@@ -149,10 +144,12 @@ class Connection:
 
     async def begin(self, request: httpx.Request, state: RequestState) -> Http1:
         """Send a request, read the response's head; one that comes before all is sent ends the sending."""
-        http = self._http1(request)
-        state.begin(self.socket.cut)
-        self.is_idle = self.answered = False
         phases = request.extensions["timeout"]
+        state.begin(self.socket.cut)
+        if not self._is_open:
+            await self._open(state, phases["connect"])
+        http = self._http1(request)
+        self.is_idle = self.answered = False
         complete = cut_short = False
         # A server that refuses before it has read everything may close: its answer says more than that.
         with contextlib.suppress(httpx.WriteError):
@@ -185,14 +182,9 @@ class Connection:
         self.answered = self.answered or bool(data)
         return http.feed(data)
 
-    def end(self, http: Http1) -> None:
-        """The response was read to its end."""
-        self.is_idle = http.body.clean and http.keeps
-        self._idle_since = time.monotonic()
-
-    def is_stale(self, keep_s: float) -> bool:
+    def is_stale(self) -> bool:
         """Whether an idle connection is of no more use: too old, or the server said something (its end)."""
-        return time.monotonic() - self._idle_since > keep_s or self.socket.is_stale()
+        return time.monotonic() - self.idle_since > KEEP_S or self.socket.is_stale()
 
     def __del__(self) -> None:
         sock = getattr(self, "socket", None)  # an interrupt may have come before it was set
@@ -236,19 +228,15 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
     async def _exchange(
         self, connection: Connection, request: httpx.Request, state: RequestState
     ) -> httpx.Response:
-        phases = request.extensions["timeout"]
         try:
             self._check_open()  # after `close` could see this connection
-            if not connection.is_open:
-                await connection.open(state, phases["connect"])
-                self._check_open()
             http = await connection.begin(request, state)
         except BaseException as error:
             connection.socket.close()
             if isinstance(error, httpx.NetworkError):
                 self._check_open()
             raise
-        body = _Body(self, connection, http, state, phases)
+        body = _Body(self, connection, http, state, request.extensions["timeout"])
         return httpx.Response(http.status, headers=http.headers, stream=body, request=request)
 
     def _check_open(self) -> None:
@@ -259,7 +247,7 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
         while self._idle:
             with contextlib.suppress(IndexError):  # another thread was faster
                 connection = self._idle.pop()
-                if not connection.is_stale(KEEP_S):
+                if not connection.is_stale():
                     return connection
                 connection.socket.close()
         return None
@@ -316,7 +304,8 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
         if body.error is not None:
             raise body.error
         if body.finished and self._connection is not None:
-            self._connection.end(self._http)
+            self._connection.is_idle = body.clean and self._http.keeps
+            self._connection.idle_since = time.monotonic()
         return body.finished or self._connection is None
 
     def _limit(self) -> float | None:

@@ -14,6 +14,7 @@ from typing import cast
 import httpx
 
 from .addresses import connect, resolve, resolve_async, within, writable, writable_async
+from .network import countdown
 
 __all__ = ["AnySocket", "AsyncSocket", "BlockingSocket"]
 
@@ -40,7 +41,8 @@ class BlockingSocket:
         self._pid = os.getpid()
 
     async def connect(self, host: str, port: int, limit_s: float | None) -> None:
-        self._sock = await connect(host, port, self._made, limit_s, resolve, writable)
+        left = countdown(limit_s)
+        self._sock = await connect(await resolve(host, port, limit_s), self._made, left, writable)
         self._timeout = 0.0
 
     async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
@@ -141,8 +143,6 @@ class AsyncSocket(asyncio.Protocol):
         self._due = 0.0
         self._pid = os.getpid()
 
-    # What the event loop calls.
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
@@ -175,10 +175,10 @@ class AsyncSocket(asyncio.Protocol):
         self._writable = True
         self._wake()
 
-    # What the connection calls.
-
     async def connect(self, host: str, port: int, limit_s: float | None) -> None:
-        sock = await connect(host, port, self._made, limit_s, resolve_async, writable_async)
+        left = countdown(limit_s)
+        found = await resolve_async(host, port, limit_s)
+        sock = await connect(found, self._made, left, writable_async)
         await self._loop.create_connection(lambda: self, sock=sock)
 
     async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
