@@ -9,7 +9,6 @@ import binascii
 import os
 import re
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,11 +81,6 @@ class Source:
         first, skip = divmod(offset, 3)
         last = -(-(offset + length) // 3)
         return binascii.a2b_base64(payload[start + first * 4 : start + last * 4])[skip : skip + length]
-
-    def pieces(self, offset: int, end: int) -> Iterator[bytes]:
-        """The bytes from `offset` to `end`, some 48 KiB at a time."""
-        for begin in range(offset, end, _PIECE_BYTES):
-            yield self.read(begin, min(_PIECE_BYTES, end - begin))
 
     def contains_from_end(self, pattern: bytes, offset: int) -> bool:
         """Whether `pattern` occurs at or after `offset`; looks at the end first."""
