@@ -8,9 +8,10 @@ size more than once, the largest counts: decoders differ in which one they belie
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ..errors import UnsupportedContentError
 from .source import ACCEPTED_FORMATS, Source, refusal
@@ -30,54 +31,47 @@ _MAX_GIF_BLOCKS = 1 << 18
 # Media type, width and height in pixels.
 Facts = tuple[str, int, int]
 
-
-# Offset, magic numbers there, and the format's name.
-_MAGIC: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
-    (0, (b"\x89PNG\r\n\x1a\n",), "PNG"),
-    (0, (b"\xff\xd8\xff",), "JPEG"),
-    (0, (b"GIF87a", b"GIF89a"), "GIF"),
-    (8, (b"WEBP",), "WebP"),
-    (8, (b"WAVE",), "audio (WAV)"),
-    (8, (b"AVI ",), "video (AVI)"),
-    (0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
-    (4, (b"ftypavif", b"ftypavis"), "AVIF"),
-    (4, (b"ftyphei", b"ftyphevc", b"ftypmif1", b"ftypmsf1"), "HEIC"),
-    (4, (b"ftypM4A ",), "audio (M4A)"),
-    (4, (b"ftyp",), "video (MP4)"),
-    (0, (b"\0\0\x01\0",), "ICO"),
-    (0, (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), "JPEG 2000"),
-    (0, (b"\0\0\0\x0cJXL ", b"\xff\x0a"), "JPEG XL"),
-    (0, (b"8BPS",), "Photoshop (PSD)"),
-    (0, (b"icns",), "ICNS"),
-    (0, (b"#?RADIANCE", b"#?RGBE"), "Radiance HDR"),
-    (0, (b"\x76\x2f\x31\x01",), "OpenEXR"),
-    (0, (b"DDS ",), "DDS"),
-    (0, (b"%PDF",), "PDF"),
-    (0, (b"%!PS",), "PostScript"),
-    (0, (b"PK\x03\x04",), "a ZIP archive or office document"),
-    (0, (b"\x1f\x8b",), "a gzip archive"),
-    (0, (b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2"), "audio (MP3)"),
-    (0, (b"fLaC",), "audio (FLAC)"),
-    (0, (b"OggS",), "audio (Ogg)"),
-    (0, (b"\x1aE\xdf\xa3",), "video (Matroska or WebM)"),
+# How a file begins, and the format's name.
+_MAGIC = (
+    (rb"\x89PNG\r\n\x1a\n", "PNG"),
+    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"RIFF....WEBP", "WebP"),
+    (rb"RIFF....WAVE", "audio (WAV)"),
+    (rb"RIFF....AVI ", "video (AVI)"),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+    (rb"....ftypavi[fs]", "AVIF"),
+    (rb"....ftyp(?:hei[cxms]|hevc|mif1|msf1)", "HEIC"),
+    (rb"....ftypM4A ", "audio (M4A)"),
+    (rb"....ftyp", "video (MP4)"),
+    (rb"\0\0\x01\0", "ICO"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"\0\0\0\x0cJXL |\xff\x0a", "JPEG XL"),
+    (rb"8BPS", "Photoshop (PSD)"),
+    (rb"icns", "ICNS"),
+    (rb"#\?(?:RADIANCE|RGBE)", "Radiance HDR"),
+    (rb"\x76\x2f\x31\x01", "OpenEXR"),
+    (rb"DDS ", "DDS"),
+    (rb"%PDF", "PDF"),
+    (rb"%!PS", "PostScript"),
+    (rb"PK\x03\x04", "a ZIP archive or office document"),
+    (rb"\x1f\x8b", "a gzip archive"),
+    (rb"ID3|\xff[\xfb\xfa\xf3\xf2]", "audio (MP3)"),
+    (rb"fLaC", "audio (FLAC)"),
+    (rb"OggS", "audio (Ogg)"),
+    (rb"\x1aE\xdf\xa3", "video (Matroska or WebM)"),
+    (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),  # by the length of the second header
+    (rb"P[1-6]\s", "PPM"),
+    (rb"\n[\0\x02-\x05]\x01", "PCX"),
 )
-_RIFF_KINDS = frozenset({"WebP", "audio (WAV)", "video (AVI)"})
-_PCX_VERSIONS = (b"\0", b"\x02", b"\x03", b"\x04", b"\x05")
-_BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
 
 
 def identify(source: Source) -> str:
     """The name of the format, by magic number; "" where nothing is recognised."""
     head = source.read(0, 512)
-    for offset, magics, kind in _MAGIC:
-        if head.startswith(magics, offset) and (kind not in _RIFF_KINDS or head.startswith(b"RIFF")):
+    for pattern, kind in _MAGIC:
+        if re.match(pattern, head, re.DOTALL):
             return kind
-    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
-        return "BMP"
-    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
-        return "PPM"
-    if head[:1] == b"\n" and head[1:2] in _PCX_VERSIONS and head[2:3] == b"\x01":
-        return "PCX"
     if source.size > 18 and source.read(source.size - 18, 16) == b"TRUEVISION-XFILE":
         return "TGA"
     return _identify_text(head)
@@ -153,7 +147,6 @@ def _read_png(source: Source, where: str) -> Facts:
 
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 
 
 def _read_jpeg(source: Source, where: str) -> Facts:
@@ -189,13 +182,10 @@ def _jpeg_frame(marker: int, frame: bytes, where: str) -> tuple[int, int]:
     if len(frame) < 5:
         raise _damaged("JPEG", where, "it ends inside its header")
     precision, height, width = struct.unpack(">BHH", frame)
-    if marker not in _JPEG_READABLE_FRAMES or precision != 8:
-        raise refusal(
-            where,
-            f"this is a JPEG of a rare kind (frame {marker:02X}, {precision} bits: arithmetic, lossless or "
-            "more than 8 bits), which Ollama does not read",
-            "Save it as a baseline or progressive JPEG, or as PNG.",
-        )
+    if marker not in (0xC0, 0xC1, 0xC2) or precision != 8:
+        what = f"frame {marker:02X}, {precision} bits: arithmetic, lossless or more than 8 bits"
+        why = f"this is a JPEG of a rare kind ({what}), which Ollama does not read"
+        raise refusal(where, why, "Save it as a baseline or progressive JPEG, or as PNG.")
     return width, height
 
 
@@ -284,15 +274,7 @@ def _read_bmp(source: Source, where: str) -> Facts:
     return "image/bmp", max(0, width), height
 
 
-_READERS: dict[str, Callable[[Source, str], Facts]] = {
-    "PNG": _read_png,
-    "JPEG": _read_jpeg,
-    "WebP": _read_webp,
-    "GIF": _read_gif,
-    "BMP": _read_bmp,
-}
-
-
+_READERS = {"PNG": _read_png, "JPEG": _read_jpeg, "WebP": _read_webp, "GIF": _read_gif, "BMP": _read_bmp}
 _AUDIO_HINT = "Send a WAV or MP3 file."
 # Where the length of a WAV is unknown while it is written, as in a pipe, these stand for it.
 _UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)
@@ -302,34 +284,26 @@ def inspect_audio(source: Source, where: str) -> str:
     """Check a sound's format; its media type. Raises UnsupportedContentError."""
     kind = identify(source)
     if kind == "audio (WAV)":
-        if problem := _wav_problem(source):
-            raise _damaged("WAV", where, problem)
+        _check_wav(source, where)
         return "audio/wav"
-    if kind == "audio (MP3)" or _is_mpeg_frame(source.read(0, 4)):
+    head = source.read(0, 8)
+    sync, version, rate, *_ = head.ljust(4, b"\0")
+    is_mpeg = sync == 0xFF and version & 0xE6 == 0xE2 and 0 < rate >> 4 < 15 and rate & 12 != 12
+    if kind == "audio (MP3)" or is_mpeg:
         return "audio/mpeg"
     if kind:
         raise refusal(where, f"this is {kind}, which is not taken as a sound", _AUDIO_HINT)
-    head = source.read(0, 8).hex(" ")
-    raise refusal(where, f"this is no sound that can be recognised (it begins with {head})", _AUDIO_HINT)
+    why = f"this is no sound that can be recognised (it begins with {head.hex(' ')})"
+    raise refusal(where, why, _AUDIO_HINT)
 
 
-def _wav_problem(source: Source) -> str:
-    """What is wrong with the chunks of a WAV; empty when format and data are there."""
+def _check_wav(source: Source, where: str) -> None:
+    """Walk the chunks to the data."""
     has_format = False
     for kind, begin, length in _riff_chunks(source, source.size):
         has_format = has_format or (kind == b"fmt " and length >= 16)
         if kind == b"data" and has_format:
-            cut = length not in _UNKNOWN_LENGTHS and begin + length > source.size
-            return "it ends before its last sample" if cut else ""
-    return "it holds no sound data" if has_format else "its format is missing"
-
-
-def _is_mpeg_frame(head: bytes) -> bool:
-    """Whether these bytes are the head of an MPEG audio frame of layer III."""
-    return (
-        len(head) == 4
-        and head[0] == 0xFF
-        and head[1] & 0xE6 == 0xE2
-        and head[2] >> 4 not in (0, 15)
-        and head[2] >> 2 & 3 != 3
-    )
+            if length not in _UNKNOWN_LENGTHS and begin + length > source.size:
+                raise _damaged("WAV", where, "it ends before its last sample")
+            return
+    raise _damaged("WAV", where, "it holds no sound data" if has_format else "its format is missing")
