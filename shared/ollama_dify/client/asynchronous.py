@@ -18,7 +18,6 @@ from .request import Request
 if TYPE_CHECKING:
     from ..transport.transports import AsyncTransport
 
-__all__ = ["AsyncChatStream", "AsyncOllamaClient"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
