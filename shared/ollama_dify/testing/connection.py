@@ -7,12 +7,12 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
 
 import h11
 
-from . import wire
 from .faults import Fault
 from .responses import Answer
 from .routes import answer_or_fault
@@ -209,7 +209,7 @@ def _head(answer: Answer, *, framed: bool) -> h11.Response:
     headers = list(answer.headers)
     if answer.content_type is not None:
         headers.append(("Content-Type", answer.content_type))
-    headers.append(("Date", wire.http_date()))
+    headers.append(("Date", formatdate(usegmt=True)))
     if framed:
         headers.append(("Transfer-Encoding", "chunked"))
     elif isinstance(answer.body, bytes):

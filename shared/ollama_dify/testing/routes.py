@@ -64,7 +64,8 @@ async def _respond(server: ServerState, request: RecordedRequest) -> Answer:
 
 def _host_allowed(server: ServerState, host: str | None) -> bool:
     name = urlsplit(f"//{host or ''}").hostname or ""
-    if name in server.allowed_hosts or server.is_public:
+    # A server that listens beyond this machine does not check the Host header.
+    if name in server.allowed_hosts or server.address[0] not in ("127.0.0.1", "localhost", "::1"):
         return True
     is_address = re.fullmatch(r"[\d.]+|[\da-f:]+", name) is not None
     return not name or is_address or name in _LOCAL_NAMES or name.endswith(_LOCAL_SUFFIXES)
@@ -143,7 +144,7 @@ def _pull_problem(server: ServerState, name: str, *, insecure: bool) -> str | No
 
 
 def _pull_steps(model: SimulatedModel) -> list[dict[str, Any]]:
-    digest = models.layer_digest(model, "model")
+    digest = models.sha256(f"{model.parent or model.full_name}/model")
     layer = {"status": f"pulling {digest[:12]}", "digest": f"sha256:{digest}", "total": model.size}
     parts = [layer, *({**layer, "completed": model.size * step // 4} for step in range(1, 5))]
     closing = ("verifying sha256 digest", "writing manifest", "success")

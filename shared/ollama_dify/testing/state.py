@@ -50,7 +50,6 @@ class ServerState:
         port: int = 0,
         latency_s: float = 0.0,
         chunk_delay_s: float = 0.0,
-        load_s: float = 0.0,
         num_parallel: int | None = None,
         max_queue: int = 512,
         max_loaded_models: int = 3,
@@ -67,7 +66,7 @@ class ServerState:
         self.connections = ConnectionCounts()
         self.disconnects = 0
         self.latency = Latency(latency_s, chunk_delay_s)
-        self.runners = Runners(num_parallel, max_queue, max_loaded_models, context_length, load_s)
+        self.runners = Runners(num_parallel, max_queue, max_loaded_models, context_length)
         self.keep_alive_s = keep_alive_s
         self.allowed_hosts = frozenset(allowed_hosts)
         self.registry: Registry = registry
@@ -83,11 +82,6 @@ class ServerState:
         """Whether this is a server with llama-server inside (0.30 and later)."""
         parts = self.version.split(".")
         return (int(parts[0]), int(parts[1])) >= (0, 30)
-
-    @property
-    def is_public(self) -> bool:
-        """Whether it listens beyond this machine, where the server stops checking the Host header."""
-        return self.address[0] not in ("127.0.0.1", "localhost", "::1")
 
     @property
     def reloads(self) -> int:
