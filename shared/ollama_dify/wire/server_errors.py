@@ -28,27 +28,29 @@ _CANNOT = re.compile(
     r"|image input is not supported"
 )
 _CAPABILITIES = {"chat": "completion", "generate": "completion", "multimodal": "vision"}
-_MEMORY = "memory"  # in place of a hint: `memory_advice` has it
+_MEMORY = "memory"  # in place of a hint: `advice` has it
 # A pattern of the text; the error, its sentence before the text, its hint.
 _BY_TEXT: tuple[tuple[str, Callable[..., errors.OllamaError], str, str], ...] = (
     (
         r"illegal base64 data|Failed to load image|failed to (?:process|decode) image",
         errors.UnsupportedContentError,
         "The server could not read an image",
-        "Send PNG, JPEG, static WebP, GIF or BMP; older servers read no WebP.",
+        N_("Send PNG, JPEG, static WebP, GIF or BMP; older servers read no WebP."),
     ),
     (
         r"(?i)grammar|number of (?:repetitions|rules)",
         errors.InvalidRequestError,
         "The server could not make a grammar of the schema",
-        "Simplify the schema: smaller minItems, maxItems and lengths, fewer patterns and levels.",
+        N_("Simplify the schema: smaller minItems, maxItems and lengths, fewer patterns and levels."),
     ),
     (
         r"Chunk not found",
         errors.ServerError,
         "The server could not go on from an earlier prompt with images",
-        "Another program sent two images side by side, and this prompt begins like that one. Put "
-        "a text before the image, or have the server load the model anew (keep_alive=0).",
+        N_(
+            "Another program sent two images side by side, and this prompt begins like that one. Put "
+            "a text before the image, or have the server load the model anew (keep_alive=0)."
+        ),
     ),
     (
         r"^model ['\"].+['\"] not found",
@@ -73,13 +75,13 @@ _BY_TEXT: tuple[tuple[str, Callable[..., errors.OllamaError], str, str], ...] = 
         r"^(?:do embedding request: |unexpected server status|no slots available)",
         partial(errors.ServerError, retryable=True),
         "The server is starting or changing the model",
-        "Try again.",
+        N_("Try again."),
     ),
 )
 _UPSTREAM = (
     partial(errors.ServerError, retryable=True),
     "A proxy or the server's upstream failed ({status}): {text}.",
-    "Try again.",
+    N_("Try again."),
 )
 # A status; the error, its message, its hint.
 _BY_STATUS: Mapping[int, tuple[Callable[..., errors.OllamaError], str, str]] = {
@@ -87,13 +89,13 @@ _BY_STATUS: Mapping[int, tuple[Callable[..., errors.OllamaError], str, str]] = {
     429: (
         partial(errors.RateLimitError, retryable=True),
         "Too many requests: {text}.",
-        "Wait, then try again.",
+        N_("Wait, then try again."),
     ),
-    501: (errors.CapabilityError, "The server cannot do this: {text}.", "Choose another model."),
+    501: (errors.CapabilityError, "The server cannot do this: {text}.", N_("Choose another model.")),
     503: (
         partial(errors.ServerBusyError, retryable=True),
         "The server is busy: {text}.",
-        "Try again; OLLAMA_MAX_QUEUE and OLLAMA_NUM_PARALLEL on the server raise the limit.",
+        N_("Try again; OLLAMA_MAX_QUEUE and OLLAMA_NUM_PARALLEL on the server raise the limit."),
     ),
 }
 
@@ -156,7 +158,7 @@ def error_in_stream(line: bytes, *, model: str | None) -> errors.OllamaError:
     text, details = server_message(line)
     error = _by_text(text, details or {}, model) or errors.ServerError(
         f"The server stopped answering: {text or 'it gave no reason'}.",
-        hint="See the server's log; what had arrived is in the error's `partial`.",
+        hint=_("See the server's log; what had arrived is in the error's `partial`."),
     )
     error.status, error.model = 200, model
     return error
@@ -181,7 +183,7 @@ def _by_text(text: str, details: Mapping[str, Any], model: str | None) -> errors
         return errors.CapabilityError(f"The model cannot do this: {said}", hint=hint)
     for pattern, kind, sentence, hint in _BY_TEXT:
         if re.search(pattern, text):
-            hint = _advice().memory_advice(model) if hint is _MEMORY else _(hint).format(model=model)
+            hint = _advice().advice("memory", model=model) if hint is _MEMORY else _(hint).format(model=model)
             return kind(f"{sentence}: {text}", hint=hint)
     return None
 
@@ -198,7 +200,7 @@ def _overflow(text: str, details: Mapping[str, Any]) -> errors.ContextOverflowEr
         f"The prompt does not fit into the context{numbers}. The server said: {text}",
         prompt_tokens=prompt_tokens,
         limit=limit,
-        hint=_advice().context_advice(),
+        hint=_advice().advice("context"),
     )
 
 
@@ -209,7 +211,7 @@ def _by_status(
     if 300 <= status < 400:
         return errors.ProtocolError(
             f"The server redirects to {printable(headers.get('location', ''))!r}.",
-            hint="Set base_url to where it points, or follow_redirects=True for the same origin.",
+            hint=_("Set base_url to where it points, or follow_redirects=True for the same origin."),
         )
     if status == 401:
         signin_url = (details or {}).get("signin_url")
@@ -220,22 +222,20 @@ def _by_status(
         )
     if status == 403:
         text = said or "the body is empty, as when Ollama rejects the Host or Origin header"
-        hint = _advice().permission_advice(has_body=bool(said))
+        hint = _advice().advice("no-right" if said else "unknown-host")
         return errors.PermissionDeniedError(f"The server refuses: {text}.", hint=hint)
     if status in (404, 405):
-        return errors.ProtocolError(
-            f"Nothing answers at {url}: {text}.", hint=_advice().missing_route_advice()
-        )
+        return errors.ProtocolError(f"Nothing answers at {url}: {text}.", hint=_advice().advice("no-route"))
     if status in _BY_STATUS:
         kind, message, hint = _BY_STATUS[status]
-        return kind(message.format(status=status, text=text), hint=hint)
+        return kind(message.format(status=status, text=text), hint=_(hint))
     if status >= 500:
-        return errors.ServerError(f"The server failed ({status}): {text}.", hint="See the server's log.")
+        return errors.ServerError(f"The server failed ({status}): {text}.", hint=_("See the server's log."))
     if details is None:
         return errors.ProtocolError(
             f"The answer ({status}) is not Ollama's: {text}.",
-            hint="A proxy or another program may be answering at this address.",
+            hint=_("A proxy or another program may be answering at this address."),
         )
     return errors.InvalidRequestError(
-        f"The server refused the request ({status}): {text}.", hint="Change what it names, then try again."
+        f"The server refused the request ({status}): {text}.", hint=_("Change what it names, then try again.")
     )
