@@ -20,21 +20,14 @@ from langchain_core.messages import (
 )
 
 import ollama_dify
-from langchain_ollama_dify import ChatOllamaDify
 from ollama_dify.testing import SimulatedOllama
-from tests.langchain.asking import WAYS, ask
-
-ways = pytest.mark.parametrize("way", WAYS)
+from tests.langchain.asking import ask, chat, ways
 
 IMAGES = Path(__file__).parents[1] / "data" / "images"
 PNG = IMAGES / "png_rgb.png"
 DATA = PNG.read_bytes()
 BASE64 = base64.b64encode(DATA).decode()
 URL = f"data:image/png;base64,{BASE64}"
-
-
-def chat(**settings: Any) -> ChatOllamaDify:
-    return ChatOllamaDify(**{"model": "all-round", **settings})
 
 
 CALL = {"name": "look", "args": {"at": "sky"}, "id": "c1"}

@@ -14,14 +14,7 @@ from langchain_core.runnables import ConfigurableField
 import ollama_dify
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyLLM
 from ollama_dify.testing import Reply, SimulatedOllama
-from tests.langchain.asking import WAYS, ask
-
-ways = pytest.mark.parametrize("way", WAYS)
-
-
-def chat(**settings: Any) -> ChatOllamaDify:
-    return ChatOllamaDify(**{"model": "all-round", **settings})
-
+from tests.langchain.asking import ask, chat, ways
 
 PARAMS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "defaults": ({}, {}, {"ls_max_tokens": 4096}),
