@@ -1,4 +1,4 @@
-"""What each class of both frameworks owes the settings it inherits: the traps of mixing two pydantic families."""
+"""What each class of both frameworks owes its settings: the traps of mixing two pydantic families."""
 
 from __future__ import annotations
 

@@ -245,24 +245,6 @@ async def test_a_model_that_does_not_hear(simulated_ollama: SimulatedOllama, awa
         await llm.aclose()
 
 
-# V1's and other shapes of one image.
-IMAGE_SHAPES: dict[str, Any] = {
-    "bytes": {"type": "image", "bytes": PNG, "mime_type": "image/png"},
-    "file, base64": {"type": "file", "mime_type": "image/png", "base64": base64.b64encode(PNG).decode()},
-    "file, data": {"type": "file", "mime_type": "image/png", "data": base64.b64encode(PNG).decode()},
-}
-
-
-@pytest.mark.parametrize("block", IMAGE_SHAPES.values(), ids=IMAGE_SHAPES)
-async def test_shapes_of_an_image(simulated_ollama: SimulatedOllama, block: dict[str, Any]) -> None:
-    with ChatOllamaDify(model="llava", base_url=simulated_ollama.base_url) as chat:
-        chat.invoke([HumanMessage([block])])
-        await chat.ainvoke([HumanMessage([block])])
-        await chat.aclose()
-    bodies = [request.body for request in simulated_ollama.requests if request.path == "/api/chat"]
-    assert [one["messages"][0]["images"] for one in bodies] == [[base64.b64encode(PNG).decode()]] * 2
-
-
 def test_the_hint_survives_what_frameworks_show_of_an_error(simulated_ollama: SimulatedOllama) -> None:
     simulated_ollama.script([Reply("never")])
     values: dict[str, Any] = {"model": "llama3.2", "base_url": simulated_ollama.base_url, "context_size": 256}
