@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "hash of the token cache",
         CACHE,
-        " or _hash(name, payload) != data[len(_MARK) : _HEAD]",
+        " or _hash(path.name, payload) != data[len(_MARK) : _HEAD]",
         "",
         "tests/tokens/test_cache.py",
     ),
@@ -270,9 +270,9 @@ MUTANTS = (
     ),
     Mutant(
         "compressed answers",
-        "transport/endpoint.py",
-        "        if _is_encoded(response):",
-        "        if False:",
+        "transport/errors.py",
+        "    if _is_encoded(response):",
+        "    if False:",
         "tests/client/test_client.py",
     ),
     Mutant(

@@ -1,7 +1,9 @@
-"""The built site in Chromium: pages, search, the form, a telephone's width."""
+"""The built site in Chromium: pages, search, languages, the form, a telephone's width; nothing is fetched."""
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,18 +43,71 @@ def site(built: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     yield from started_browser(tmp_path_factory.mktemp("profile"))
 
 
+@pytest.fixture
+def browser(started: Browser, site: str) -> Iterator[Browser]:
+    """Afterwards nothing is in the console, and every request of the last page went to the site."""
+    yield started
+    assert started.console() == []
+    script = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    assert {url for url in started.run(script) if not url.startswith((site, "data:", "blob:"))} == set()
+
+
 @needs_chromium
-def test_navigation_and_search(browser: Browser, site: str) -> None:
+def test_navigation(browser: Browser, site: str) -> None:
     browser.open(site + "langchain/")
     browser.click(".md-nav__link[href*=networking]")
     browser.wait(lambda: "networking" in browser.run("return location.href"), "the next page")
-    browser.type(".md-search__input", "proxy")
-    browser.wait_for(".md-search-result__list", "proxy")
-    assert browser.console() == []
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    ("start", "words", "found"),
+    [
+        ("", "connection refused", "/errors/"),
+        ("", "max retries exceeded with url", "/guide/"),
+        ("api/ollama_dify/", "ContextOverflowError", "/errors/"),
+        ("ja/", "接続拒否", "/ja/guide/"),
+        ("ja/", "コンテキスト長", "/ja/guide/"),
+        ("ja/", "環境変数を設定する方法", "/ja/guide/"),
+        ("zh/", "连接被拒绝", "/zh/errors/"),
+        ("zh/", "上下文长度", "/zh/guide/"),
+    ],
+)
+def test_a_search_finds(browser: Browser, site: str, start: str, words: str, found: str) -> None:
+    browser.open(site + start)
+    browser.type(".md-search__input", words)
+    first = "return document.querySelector('.md-search-result__link')?.pathname"
+    browser.wait(lambda: browser.run(first) == found, f"{found} first")
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    ("page", "language", "leads_to", "title"),
+    [
+        ("guide/", "ja", "ja/guide/", "ガイド"),
+        ("ja/errors/", "zh", "zh/errors/", "错误一览"),
+        ("zh/doctor/", "en", "doctor/", "What the doctor says"),
+        ("zh/", "ja", "ja/", "ollama-dify"),
+        pytest.param("langchain/", "ja", "ja/", "ollama-dify", id="a page without a translation"),
+    ],
+)
+def test_the_language_is_switched(
+    browser: Browser, site: str, page: str, language: str, leads_to: str, title: str
+) -> None:
+    browser.open(site + page)
+    browser.run("document.querySelector('.md-header .md-select .md-header__button').focus()")
+    browser.wait(lambda: browser.text(f".md-select__link[hreflang={language}]"), "the languages")
+    browser.click(f".md-select__link[hreflang={language}]")
+    browser.wait(lambda: browser.run("return location.href") == site + leads_to, leads_to)
+    assert browser.run("return document.documentElement.lang") == language
+    assert title in browser.text("h1")
+    words = {"en": "Search", "ja": "検索", "zh": "搜索"}
+    assert browser.run("return document.querySelector('.md-search__input').placeholder") == words[language]
+    assert (browser.text(".md-nav--primary a[href*=guide]") == "Guide") == (language == "en")
 
 
 @needs_chromium
@@ -60,12 +115,26 @@ def test_the_form_writes_code(browser: Browser, site: str) -> None:
     browser.open(site + "form/#lang=ja")
     browser.wait_for("#form", "モデル名称")
     assert 'model="llava"' in browser.text("#code")
-    assert browser.console() == []
 
 
 @needs_chromium
-@pytest.mark.parametrize("page", ["langchain/", "networking/", "comparison/", "form/"])
-def test_a_telephone_shows_all(browser: Browser, site: str, page: str) -> None:
-    browser.open(site + page, width=390, height=844)
-    browser.wait(lambda: browser.text("h1"), "the page")
-    assert browser.is_readable()
+def test_a_telephone_shows_all(browser: Browser, site: str, built: Path) -> None:
+    for page in sorted(built.rglob("index.html")):
+        path = page.parent.relative_to(built).as_posix().removeprefix(".")
+        browser.open(f"{site}{path}{'/' if path else ''}", width=390, height=844)
+        browser.wait(lambda: browser.text("h1"), "the page")
+        assert browser.is_readable(), path
+
+
+def test_nothing_is_fetched_and_nothing_is_left_out(built: Path) -> None:
+    """What the browser would load lies in the site; every public name is in the reference."""
+    for page in built.rglob("*.html"):
+        text = page.read_text("utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe|source|object)[^>]*(?:src|data)="([^"]+)"', text)
+        loaded += re.findall(r'<link[^>]*rel="(?:stylesheet|icon|preconnect)"[^>]*href="([^"]+)"', text)
+        assert [url for url in loaded if re.match(r"(https?:)?//", url)] == [], page
+    for name in ("ollama_dify", "langchain_ollama_dify", "llamaindex_ollama_dify"):
+        text = (built / "api" / name.removesuffix("_ollama_dify") / "index.html").read_text("utf-8")
+        public = importlib.import_module(name).__all__
+        # The function `language` lies in the module of the same name.
+        assert [one for one in public if not re.search(rf'id="{name}\.{one}(\.language)?"', text)] == []

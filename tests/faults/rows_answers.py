@@ -255,13 +255,20 @@ def redirects(target: Target, server: FaultServer) -> str:
         server.script(script(status, "/moved/chat"))
         equal(target.chat(willing), "Hello")
     with FaultServer() as other:
-        server.script(script(307, f"{other.url}/api/chat"))
-        fails(od.ProtocolError, lambda: target.chat(willing))
+        for status, place in (
+            (307, f"{other.url}/api/chat"),
+            (307, server.url.replace("http:", "https:") + "/moved/chat"),
+            (307, "http://[::1"),
+            (307, ""),
+            (307, "/api/chat"),  # for ever
+            (301, "/moved/chat"),
+        ):
+            server.script(script(status, place))
+            before = len(server.generations)
+            error = fails(od.ProtocolError, lambda: target.chat(willing))
+            assert f"redirects to {place!r}" in str(error), str(error)
+            equal(len(server.generations) - before, 4 if place == "/api/chat" else 1, f"requests, {place!r}")
         equal(other.counts.connections, 0, "connections elsewhere")
-    server.script(script(301, "/moved/chat"))
-    fails(od.ProtocolError, lambda: target.chat(willing))
-    server.script(script(307, "/api/chat"))
-    fails(od.ProtocolError, lambda: target.chat(willing))
     return "refused; followed within the origin; no key elsewhere"
 
 

@@ -18,11 +18,10 @@ import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
-from ollama_dify.transport import addresses
-from ollama_dify.transport.async_socket import AsyncSocket
-from ollama_dify.transport.blocking_socket import BlockingSocket
+from ollama_dify.transport import addresses, sockets
+from ollama_dify.transport.endpoint import Slots
 from ollama_dify.transport.network import run as run_blocking
-from ollama_dify.transport.slots import Slots
+from ollama_dify.transport.sockets import AsyncSocket, BlockingSocket
 
 from .server import LAST, End, FaultServer, Request, Step, answer, chunk, head, last_line, line
 from .test_connections import MODES, run
@@ -173,13 +172,12 @@ def test_a_dead_address_holds_up_the_next_one_shortly(server: FaultServer, mode:
     with silent_address() as places["silent"]:
         found = [(V4, socket.SOCK_STREAM, 6, "", places[kind]) for kind in kinds.split()]
         if mode == "sync":
-            sock = addresses.connect(found, made, None, stagger_s=0.01)
+            sock = run_blocking(addresses.connect(found, made, None, addresses.writable, stagger_s=0.01))
         else:
-            sock = run(mode, addresses.connect_async(found, None, stagger_s=0.01))
+            sock = run(mode, addresses.connect(found, made, None, addresses.writable_async, stagger_s=0.01))
         assert sock.getpeername() == places["alive"]
-    for one in (sock, *made):
-        one.close()
-    assert len(made) == (len(found) if mode == "sync" else 0)
+    assert made == [sock]
+    sock.close()
     gc.collect()
     assert server.wait(lambda counts: counts.connections == 1 and counts.open == 0, 1.0)
 
@@ -241,17 +239,19 @@ def test_a_system_without_ipv6(server: FaultServer, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_a_socket_that_takes_no_options_is_closed(server: FaultServer, mode: str) -> None:
-    refused = [(socket.SOL_SOCKET, -1, 1)]
+def test_a_socket_that_takes_no_options_is_closed(
+    server: FaultServer, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "_OPTIONS", [(socket.SOL_SOCKET, -1, 1)])
 
     async def connect(made: BlockingSocket | AsyncSocket) -> None:
         try:
-            await made.connect("127.0.0.1", server.port, refused, 1.0)
+            await made.connect("127.0.0.1", server.port, 1.0)
         finally:
             made.close()
 
     async def awaited() -> None:
-        await connect(AsyncSocket(bytearray(1024)))
+        await connect(AsyncSocket())
 
     with warnings.catch_warnings(record=True) as seen, pytest.raises(OSError, match="not available"):
         warnings.simplefilter("always")

@@ -115,10 +115,10 @@ def refusing(status: int) -> Script:
         (refusing(403), 1, "it answers 403 Forbidden"),
         (refusing(407), 1, "proxy=http://name:password@host:port"),
         (refusing(502), 3, "it answers 502 Bad Gateway"),
-        (lambda request: [b"SSH-2.0-dropbear\r\n\r\n"], 3, "illegal status line"),
+        (lambda request: [b"SSH-2.0-dropbear\r\n\r\n"], 1, "illegal status line"),
         (lambda request: [End.FIN], 3, "Server disconnected"),
         (lambda request: [End.STALL], 3, "limit for connect"),
-        (lambda request: [b"HTTP/1.1 200 OK\r\n\r\nmore"], 3, "before the server could"),
+        (lambda request: [b"HTTP/1.1 200 OK\r\n\r\nmore"], 1, "before the server could"),
     ],
     ids=["403", "407", "502", "another protocol", "closes", "silent", "bytes before the server's"],
 )

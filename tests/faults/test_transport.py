@@ -16,10 +16,9 @@ import pytest
 
 import ollama_dify as od
 from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
-from ollama_dify.transport.async_socket import AsyncSocket
-from ollama_dify.transport.blocking_socket import BlockingSocket
 from ollama_dify.transport.connection import target_of
 from ollama_dify.transport.pool import Pool
+from ollama_dify.transport.sockets import AsyncSocket, BlockingSocket
 
 from .rows_connections import endless
 from .server import End, FaultServer, Request, Step, answer, chunk, head, in_turn, last_line, line
@@ -326,10 +325,10 @@ def test_the_limit_of_an_error_body(server: FaultServer, mode: str, over: int) -
 
 def test_httpxs_own_client_goes_the_same_way(server: FaultServer) -> None:
     httpx = pytest.importorskip("httpx")
-    target = target_of(httpx.URL(server.url), ssl.create_default_context())
+    target = target_of(httpx.URL(server.url), ssl.create_default_context)
 
     async def awaited() -> str:
-        async with httpx.AsyncClient(transport=Pool(target, lambda: AsyncSocket(bytearray(4096)))) as client:
+        async with httpx.AsyncClient(transport=Pool(target, AsyncSocket)) as client:
             settings = chat(server.url, http_async_client=client)
             return (await AsyncOllamaClient(settings).chat([user("hi")])).text
 

@@ -136,7 +136,7 @@ async def test_a_wait_for_the_next_try_that_the_total_forbids(
 async def test_a_look_up_is_given_a_minute(
     simulated_ollama: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    monkeypatch.setattr("ollama_dify.transport.errors.LOOK_UP_S", SHORT_S)
+    monkeypatch.setattr("ollama_dify.transport.endpoint.LOOK_UP_S", SHORT_S)
     simulated_ollama.fault(Fault("stall", part="response"), times=None)
     model = ChatOllamaDify(
         model="llama3.2", base_url=simulated_ollama.base_url, timeout=Timeouts(answer=None, pool=59)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import logging
 import os
 import stat
 import sys
@@ -14,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_dify.tokens import cache as cache_module
-from ollama_dify.tokens.cache import TokenizerCache, default_cache_directory
+from ollama_dify.tokens import cache
 
 SHOW = {"model_info": {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["a", "é", "😀"]}}
 NAMES = ("http://127.0.0.1:11434", "sha256:" + "ab" * 32, "show")
@@ -28,67 +26,34 @@ OTHERS = {
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 
 
-def file_of(directory: Path) -> Path:
-    (path,) = directory.iterdir()
+@pytest.fixture(autouse=True)
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "ollama-dify" / "tokenizers"
+
+
+def stored(origin: str = NAMES[0], digest: str = NAMES[1], kind: str = NAMES[2]) -> Path:
+    """The file of a value that was stored under these names."""
+    before = set(cache.cache_directory().glob("*"))
+    assert cache.store(origin, digest, kind, SHOW)
+    (path,) = set(cache.cache_directory().iterdir()) - before
     return path
 
 
-def test_what_was_stored_is_loaded(tmp_path: Path) -> None:
-    cache = TokenizerCache(tmp_path / "deep" / "er")
+@POSIX
+def test_what_was_stored_is_loaded_and_only_the_user_may_read_it(directory: Path) -> None:
     assert cache.load(*NAMES) is None
-    assert cache.store(*NAMES, SHOW)
+    assert stored().stat().st_mode & 0o777 == 0o600
+    assert directory.stat().st_mode & 0o777 == 0o700
     assert cache.load(*NAMES) == SHOW
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_nothing_is_believed_of_another_server_digest_or_kind(tmp_path: Path, other: str) -> None:
-    cache = TokenizerCache(tmp_path)
-    cache.store(*NAMES, SHOW)
+def test_nothing_is_believed_of_another_server_digest_or_kind(other: str) -> None:
+    path = stored()
     assert cache.load(*OTHERS[other]) is None
-    path = file_of(tmp_path)
-    cache.store(*OTHERS[other], {})
-    (theirs,) = set(tmp_path.iterdir()) - {path}
-    theirs.write_bytes(path.read_bytes())  # a file copied to another's name
+    stored(*OTHERS[other]).write_bytes(path.read_bytes())  # a file copied to another's name
     assert cache.load(*OTHERS[other]) is None
-
-
-@POSIX
-def test_only_the_user_may_read(tmp_path: Path) -> None:
-    directory = tmp_path / "cache"
-    TokenizerCache(directory).store(*NAMES, SHOW)
-    assert directory.stat().st_mode & 0o777 == 0o700
-    assert file_of(directory).stat().st_mode & 0o777 == 0o600
-
-
-def with_content(data: bytes, content: bytes) -> bytes:
-    """The file's head, with other JSON behind it."""
-    return data[: data.index(b'{"model_info')] + content
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(lambda data: b"", id="empty"),
-        pytest.param(lambda data: data[:-1], id="cut"),
-        pytest.param(lambda data: data[:-3] + b"xxx", id="no JSON"),
-        pytest.param(lambda data: data.replace(b'"a"', b'"b"'), id="another token"),
-        pytest.param(lambda data: with_content(data, b"{}"), id="other JSON"),
-        pytest.param(lambda data: data.replace(b"vocabulary 2", b"vocabulary 9"), id="other-version"),
-        pytest.param(lambda data: b'{"model_info": {}}', id="foreign"),
-    ],
-)
-def test_a_damaged_or_foreign_file_is_absent_and_can_be_written_anew(
-    tmp_path: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
-) -> None:
-    cache = TokenizerCache(tmp_path)
-    cache.store(*NAMES, SHOW)
-    path = file_of(tmp_path)
-    path.write_bytes(damage(path.read_bytes()))
-    with caplog.at_level(logging.WARNING, "ollama_dify"):
-        assert cache.load(*NAMES) is None
-    assert "damaged" in caplog.text
-    assert cache.store(*NAMES, SHOW)
-    assert cache.load(*NAMES) == SHOW
 
 
 def as_symlink(path: Path) -> None:
@@ -98,19 +63,14 @@ def as_symlink(path: Path) -> None:
     path.symlink_to(target)
 
 
-def as_fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def as_directory(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 def as_device(path: Path) -> None:
     path.unlink()
     path.symlink_to("/dev/zero")
+
+
+def as_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 def as_enormous(path: Path) -> None:
@@ -118,27 +78,44 @@ def as_enormous(path: Path) -> None:
         file.truncate(1 << 40)
 
 
-@POSIX
-@pytest.mark.parametrize("change", [as_symlink, as_fifo, as_directory, as_device, as_enormous])
-def test_only_a_regular_file_of_a_usual_size_is_read(tmp_path: Path, change: Callable[[Path], None]) -> None:
-    cache = TokenizerCache(tmp_path)
-    cache.store(*NAMES, SHOW)
-    change(file_of(tmp_path))
+def written(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(change(path.read_bytes()))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty": written(lambda data: b""),
+    "cut": written(lambda data: data[:-1]),
+    "no JSON": written(lambda data: data[:-3] + b"xxx"),
+    "another token": written(lambda data: data.replace(b'"a"', b'"b"')),
+    "other JSON": written(lambda data: data[: data.index(b'{"model_info')] + b"{}"),
+    "other version": written(lambda data: data.replace(b"vocabulary 2", b"vocabulary 9")),
+    "foreign": written(lambda data: b'{"model_info": {}}'),
+    **({} if sys.platform == "win32" else {"symlink": as_symlink, "FIFO": as_fifo, "device": as_device}),
+    "enormous": as_enormous,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_or_foreign_file_is_absent_and_is_written_anew(
+    damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = stored()
+    DAMAGES[damage](path)
     assert cache.load(*NAMES) is None
-    if change is not as_directory:
-        assert cache.store(*NAMES, SHOW)
-        assert cache.load(*NAMES) == SHOW
-        assert stat.S_ISREG(next(path for path in tmp_path.glob("*.vocabulary")).lstat().st_mode)
+    assert "not readable" in caplog.text
+    assert cache.store(*NAMES, SHOW)
+    assert cache.load(*NAMES) == SHOW
+    assert stat.S_ISREG(path.lstat().st_mode)
 
 
-def test_concurrent_writers_and_readers_see_whole_files(tmp_path: Path) -> None:
+def test_concurrent_writers_and_readers_see_whole_files(directory: Path) -> None:
     contents = [{"model_info": {"number": number, "filling": "x" * 20_000}} for number in range(4)]
     found: list[object] = []
 
     def work(content: dict[str, object]) -> None:
         for _ in range(20):
-            assert TokenizerCache(tmp_path).store(*NAMES, content)
-            found.append(TokenizerCache(tmp_path).load(*NAMES))
+            assert cache.store(*NAMES, content)
+            found.append(cache.load(*NAMES))
 
     threads = [threading.Thread(target=work, args=(content,)) for content in contents]
     for thread in threads:
@@ -147,86 +124,80 @@ def test_concurrent_writers_and_readers_see_whole_files(tmp_path: Path) -> None:
         thread.join(60)
     assert len(found) == 80
     assert all(content in contents for content in found)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(directory.iterdir())) == 1
 
 
-def test_the_least_recently_used_go_first_and_abandoned_ones_too(tmp_path: Path) -> None:
-    cache = TokenizerCache(tmp_path)
-    cache.store("one", *NAMES[1:], SHOW)
-    one = file_of(tmp_path)
-    size = one.stat().st_size
-    cache.store("two", *NAMES[1:], SHOW)
-    (two,) = set(tmp_path.iterdir()) - {one}
-    (tmp_path / ".writing-old").write_bytes(b"x")
-    (tmp_path / ".writing-new").write_bytes(b"x")
-    for number, path in enumerate((one, two, tmp_path / ".writing-old"), 1):
+def test_the_least_recently_used_go_first_and_abandoned_ones_too(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = stored("one"), stored("two")
+    (directory / ".writing-old").write_bytes(b"x")
+    (directory / ".writing-new").write_bytes(b"x")
+    for number, path in enumerate((one, two, directory / ".writing-old"), 1):
         os.utime(path, (number, number))
-    assert cache.load("one", *NAMES[1:]) == SHOW  # Used now, hence younger than "two".
-    assert TokenizerCache(tmp_path, max_bytes=2 * size).store("three", *NAMES[1:], SHOW)
-    left = {path.name for path in tmp_path.iterdir()}
+    assert cache.load("one", *NAMES[1:]) == SHOW  # used now, hence younger than "two"
+    monkeypatch.setattr(cache, "MAX_BYTES", 2 * one.stat().st_size)
+    assert cache.store("three", *NAMES[1:], SHOW)
+    left = {path.name for path in directory.iterdir()}
     assert len(left) == 3
     assert {one.name, ".writing-new"} < left
-    assert two.name not in left
 
 
-def test_an_answer_beyond_the_bound_is_not_kept(tmp_path: Path) -> None:
-    assert not TokenizerCache(tmp_path, max_bytes=10).store(*NAMES, SHOW)
-    assert list(tmp_path.iterdir()) == []
+def test_an_answer_beyond_the_bound_is_not_kept(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MAX_BYTES", 10)
+    assert not cache.store(*NAMES, SHOW)
+    assert not directory.exists()
 
 
-def test_a_directory_that_cannot_be_made_is_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    cache = TokenizerCache(tmp_path / "file" / "cache")
-    with caplog.at_level(logging.WARNING, "ollama_dify"):
-        assert not cache.store(*NAMES, SHOW)
-        assert cache.load(*NAMES) is None
-    assert "not writable" in caplog.text
+def in_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ollama-dify").write_text("a file")
 
 
-def test_a_user_without_a_home_counts_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home() -> Path:
+def no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.setattr(cache_module.Path, "home", no_home)
-    assert not TokenizerCache().store(*NAMES, SHOW)
-    assert TokenizerCache().load(*NAMES) is None
+    monkeypatch.setattr(cache.Path, "home", home)
 
 
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_full_or_read_only_disk_is_a_warning_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int
-) -> None:
+def refusing(error: int) -> Callable[[pytest.MonkeyPatch, Path], None]:
     def refused(*_: object) -> None:
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(os, "replace", refused)
-    with caplog.at_level(logging.WARNING, "ollama_dify"):
-        assert not TokenizerCache(tmp_path).store(*NAMES, SHOW)
-    assert os.strerror(error) in caplog.text
-    assert list(tmp_path.iterdir()) == []
+    return lambda monkeypatch, _: monkeypatch.setattr(os, "replace", refused)
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [in_the_way, no_home, *map(refusing, (errno.ENOSPC, errno.EROFS, errno.EACCES))],
+    ids=["a file in the way", "no home", "full", "read-only", "forbidden"],
+)
+def test_a_disk_that_refuses_is_a_warning_and_leaves_nothing_behind(
+    obstacle: Callable[[pytest.MonkeyPatch, Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    obstacle(monkeypatch, tmp_path)
+    assert not cache.store(*NAMES, SHOW)
+    assert cache.load(*NAMES) is None
+    assert "not writable" in caplog.text
+    assert not list(tmp_path.rglob("tokenizers/*"))
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a\\b", "..", "x" * 3000, "\ud800", "a\0b"])
-def test_no_name_leaves_the_directory(tmp_path: Path, name: str) -> None:
-    cache = TokenizerCache(tmp_path / "cache")
-    assert cache.store(name, name, name, SHOW)
+def test_no_name_leaves_the_directory(directory: Path, name: str) -> None:
+    path = stored(name, name, name)
     assert cache.load(name, name, name) == SHOW
-    (path,) = (tmp_path / "cache").iterdir()
+    assert path.parent == directory
     assert len(path.stem) == len(hashlib.sha256().hexdigest())
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the convention of other systems")
-@pytest.mark.parametrize(
-    ("xdg", "expected"),
-    [("/somewhere", "/somewhere/ollama-dify/tokenizers"), ("relative", None), ("", None)],
-)
-def test_the_directory_follows_the_platform(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, xdg: str, expected: str | None
-) -> None:
+@pytest.mark.parametrize("xdg", ["/somewhere", "relative", ""])
+def test_the_directory_follows_the_platform(monkeypatch: pytest.MonkeyPatch, xdg: str) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", xdg)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    fallback = tmp_path / ".cache" / "ollama-dify" / "tokenizers"
-    assert default_cache_directory() == (fallback if expected is None else Path(expected))
+    monkeypatch.setenv("HOME", "/home/me")
+    base = "/somewhere" if xdg == "/somewhere" else "/home/me/.cache"
+    assert cache.cache_directory() == Path(base, "ollama-dify", "tokenizers")

@@ -29,6 +29,7 @@ from ollama_dify import (
 )
 from ollama_dify.errors import ConfigurationError, ProtocolError
 from ollama_dify.testing import RecordedRequest, SimulatedOllama
+from ollama_dify.tokens import cache
 from ollama_dify.tokens.probes import PROBES
 
 ADD = Tool("add", "Adds two numbers", {"type": "object", "properties": {}})
@@ -183,12 +184,10 @@ def test_warmup_heals_a_cache_that_is_whole_and_wrong(
     server: SimulatedOllama, run: Run, own_cache: Path
 ) -> None:
     """As after an update of the server, whose own renderers change without the model's digest."""
-    from ollama_dify.tokens.cache import TokenizerCache
-
     counter = run(settings(server), "counter")
     digest = run(settings(server), "model_info").digest
     wrong = {"model_info": {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a"]}}
-    assert TokenizerCache().store(server.base_url, digest, "show", wrong)
+    assert cache.store(server.base_url, digest, "show", wrong)
     assert len(list(own_cache.iterdir())) == 2
     assert run(settings(server), "counter").bound(TALK) != counter.bound(TALK)
     run(settings(server), "warmup")

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InvalidRequestError, ProtocolError, ServerError
 from ..media.image import ImageUrl
 from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
-from ..tokens.cache import TokenizerCache
+from ..tokens import cache
 from ..tokens.counter import TokenCounter
 from ..tokens.probes import PROBES, PROBES_NAME
 from ..tokens.tokenizer import TokenCount, tokenizer_part_of_show
@@ -61,7 +61,7 @@ async def _kept(
     """What the disk holds of a model, else what the server answers, which is then kept there."""
     if info.digest is None:
         return await ask()
-    cache, names = TokenizerCache(), (session.settings.address.url, info.digest, kind)
+    names = session.settings.address.url, info.digest, kind
     found = None if fresh else await session.network.compute(partial(cache.load, *names))
     if found is None:
         found = await ask()

@@ -20,9 +20,10 @@ from typing import Any
 
 import orjson
 
-__all__ = ["DEFAULT_MAX_BYTES", "TokenizerCache", "default_cache_directory"]
+__all__ = ["cache_directory", "load", "store"]
 
-DEFAULT_MAX_BYTES = 512 * 1024 * 1024
+MAX_BYTES = 512 * 1024 * 1024
+"""Of all files together; the least recently used go."""
 _MAX_FILE = 64 * 1024 * 1024
 """Bytes of one file at most; larger ones are neither written nor read."""
 _MARK = b"ollama-dify vocabulary 2\n"
@@ -33,113 +34,92 @@ _ABANDONED_S = 3600
 _logger = logging.getLogger("ollama_dify")
 
 
-def default_cache_directory() -> Path:
+def cache_directory() -> Path:
     """The user's cache directory by the platform's convention; `XDG_CACHE_HOME` wins where it is absolute."""
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    xdg, local = os.environ.get("XDG_CACHE_HOME", ""), os.environ.get("LOCALAPPDATA", "")
     if os.path.isabs(xdg):
         base = Path(xdg)
     elif sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA", "")
         base = Path(local) if local else Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
     else:
-        base = Path.home() / ".cache"
+        base = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
     return base / "ollama-dify" / "tokenizers"
 
 
-class TokenizerCache:
-    """JSON values by server, digest and kind, at most `max_bytes` in all; the least recently used go."""
+def load(origin: str, digest: str, kind: str) -> Any:
+    """What was stored under these names; None where there is none, or a damaged or foreign file."""
+    try:
+        path = _path(origin, digest, kind)
+        content = _read(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError, ValueError) as exc:
+        _logger.warning("Vocabulary cache not readable (%s); the server is asked again.", exc)
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)
+    return content
 
-    def __init__(self, directory: Path | None = None, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        self._directory = directory
-        self._max_bytes = max_bytes
 
-    def load(self, origin: str, digest: str, kind: str) -> Any:
-        """What was stored under these names; None where there is none, or a damaged or foreign file."""
-        try:
-            path = self._path(origin, digest, kind)
-            data = _read(path)
-        except FileNotFoundError:
-            return None
-        except (OSError, RuntimeError) as exc:
-            _logger.warning("Vocabulary cache not readable (%s); the server is asked again.", exc)
-            return None
-        content = _unpack(path.name, data)
-        if content is None:
-            _logger.warning("Vocabulary cache file %s is damaged; it will be written anew.", path.name)
-            return None
+def store(origin: str, digest: str, kind: str, content: Any) -> bool:
+    """Keep a JSON value, whole or not at all; False where the disk refuses or it exceeds the bound."""
+    try:
+        payload = orjson.dumps(content)
+        path = _path(origin, digest, kind)
+        data = b"".join((_MARK, _hash(path.name, payload), payload))
+        if len(data) > min(MAX_BYTES, _MAX_FILE):
+            raise ValueError(f"{len(data)} bytes exceed the cache's bound")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(path, data)
+        _evict(path)
+    except (OSError, RuntimeError, ValueError, TypeError) as exc:
+        _logger.warning("Vocabulary cache not writable (%s); counting goes on without it.", exc)
+        return False
+    return True
+
+
+def _path(origin: str, digest: str, kind: str) -> Path:
+    # No name from a server becomes part of a path.
+    names = "\0".join((origin, digest, kind)).encode("utf-8", "surrogatepass")
+    return cache_directory() / f"{hashlib.sha256(names).hexdigest()}{_SUFFIX}"
+
+
+def _evict(newest: Path) -> None:
+    """Remove files of writers that were killed, and the least recently used beyond the bound."""
+    entries: list[tuple[float, int, Path]] = []
+    for path in newest.parent.iterdir():
         with contextlib.suppress(OSError):
-            os.utime(path)
-        return content
-
-    def store(self, origin: str, digest: str, kind: str, content: Any) -> bool:
-        """Keep a value, whole or not at all; False where the disk refuses or it exceeds the bound."""
-        try:
-            payload = orjson.dumps(content)
-            path = self._path(origin, digest, kind)
-            data = b"".join((_MARK, _hash(path.name, payload), payload))
-            if len(data) > min(self._max_bytes, _MAX_FILE):
-                _logger.warning("A vocabulary of %d bytes exceeds the cache's bound; not kept.", len(data))
-                return False
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(path, data)
-            self._evict(path)
-        except (OSError, RuntimeError, ValueError, TypeError) as exc:
-            _logger.warning("Vocabulary cache not writable (%s); counting goes on without it.", exc)
-            return False
-        return True
-
-    def _path(self, origin: str, digest: str, kind: str) -> Path:
-        directory = default_cache_directory() if self._directory is None else self._directory
-        # No name from a server becomes part of a path.
-        names = "\0".join((origin, digest, kind)).encode("utf-8", "surrogatepass")
-        return directory / f"{hashlib.sha256(names).hexdigest()}{_SUFFIX}"
-
-    def _evict(self, newest: Path) -> None:
-        entries: list[tuple[float, int, Path]] = []
-        for path in newest.parent.iterdir():
+            found = path.lstat()
+            if path.suffix == _SUFFIX:
+                entries.append((found.st_mtime, found.st_size, path))
+            elif path.name.startswith(_WRITING) and found.st_mtime < time.time() - _ABANDONED_S:
+                path.unlink()
+    total = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if total > MAX_BYTES and path != newest:
             with contextlib.suppress(OSError):
-                found = path.lstat()
-                if path.suffix == _SUFFIX:
-                    entries.append((found.st_mtime, found.st_size, path))
-                elif path.name.startswith(_WRITING) and found.st_mtime < time.time() - _ABANDONED_S:
-                    path.unlink()  # its writer was killed
-        total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
-            if total <= self._max_bytes:
-                return
-            if path != newest:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-                    total -= size
+                path.unlink()
+                total -= size
 
 
-def _read(path: Path) -> bytes:
-    """A regular file's bytes: no symlink is followed, and opening a FIFO does not wait for its writer."""
+def _read(path: Path) -> Any:
+    """A regular file's content: no symlink is followed, and opening a FIFO does not wait for its writer."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     handle = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb") as file:
         found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_FILE:
-            return b""
-        return file.read(_MAX_FILE)
+        regular = stat.S_ISREG(found.st_mode) and found.st_size <= _MAX_FILE
+        data = file.read(_MAX_FILE) if regular else b""
+    payload = memoryview(data)[_HEAD:]
+    if not data.startswith(_MARK) or _hash(path.name, payload) != data[len(_MARK) : _HEAD]:
+        raise ValueError(f"{path.name} is damaged")
+    return orjson.loads(payload)
 
 
 def _hash(name: str, payload: bytes | memoryview) -> bytes:
     digest = hashlib.sha256(name.encode() + b"\0")
     digest.update(payload)
     return digest.digest()
-
-
-def _unpack(name: str, data: bytes) -> Any:
-    payload = memoryview(data)[_HEAD:]
-    if not data.startswith(_MARK) or _hash(name, payload) != data[len(_MARK) : _HEAD]:
-        return None
-    try:
-        return orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def _write(path: Path, data: bytes) -> None:

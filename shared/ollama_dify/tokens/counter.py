@@ -11,11 +11,14 @@ from ..errors import ConfigurationError, UnsupportedContentError
 from ..media.image import Audio, Image
 from ..wire.messages import Message, TextPart, Tool
 from .image_cost import image_tokens
-from .probed import ProbedPrompt, estimate
+from .probed import Template, estimate
+from .probes import PROBES
 from .tokenizer import ModelTokenizer, TokenCount, TokenEstimator, tokenizer_from_show
 
 __all__ = ["TokenCounter", "count_rendered"]
 
+_IMAGE_SLACK = 4
+"""Tokens that a text may gain where an image cuts it."""
 _IMAGE_TAG = re.compile(r"\[img-(\d+)\]")
 
 
@@ -23,12 +26,13 @@ _IMAGE_TAG = re.compile(r"\[img-(\d+)\]")
 class TokenCounter:
     """Counts for one model and one value of `think`.
 
-    probed: what the server rendered of the probes; None where it was not asked, or renders nothing.
+    probed: the templates without and with tools, None for what the server does not render; None where it was
+    not asked.
     """
 
     tokenizer: ModelTokenizer | TokenEstimator
     show: Mapping[str, Any]
-    probed: ProbedPrompt | None = None
+    probed: tuple[Template | None, Template | None] | None = None
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any]) -> TokenCounter:
@@ -37,7 +41,13 @@ class TokenCounter:
 
     def with_renderings(self, renderings: Sequence[str | None]) -> TokenCounter:
         """The same with what the server rendered of the probes, in their order."""
-        return replace(self, probed=ProbedPrompt(renderings, self.tokenizer))
+        shown = [(probe, text) for probe, text in zip(PROBES, renderings, strict=False) if text is not None]
+        plain = [pair for pair in shown if not pair[0].tools]
+        with_tools = [pair for pair in shown if pair[0].tools] or plain
+        without, within = (
+            Template(pairs, self.tokenizer) if pairs else None for pairs in (plain, with_tools)
+        )
+        return replace(self, probed=(without, within))
 
     def text(self, text: str) -> TokenCount:
         """What the server counts for this text as a raw prompt."""
@@ -61,11 +71,13 @@ class TokenCounter:
 
         Without probes it is an estimate: bytes, and a constant for each message.
         """
-        costs = self.image_costs(messages)
-        tokens = None if self.probed is None else self.probed.bound(messages, tools, costs)
-        if tokens is None:
-            tokens = estimate(messages, tools) + sum(costs)
-        return TokenCount(tokens, exact=False)
+        template = None if self.probed is None else self.probed[bool(tools)]
+        if template is None or not messages:
+            tokens = estimate(messages, tools)
+        else:
+            tokens = template.bound(messages, tools)
+        images = sum(cost + _IMAGE_SLACK for cost in self.image_costs(messages))
+        return TokenCount(tokens + images, exact=False)
 
     def rendered(self, messages: Sequence[Message], prompt: str) -> TokenCount:
         """The tokens of a prompt that the server made of these messages."""

@@ -8,29 +8,27 @@ new conversation is put together from these literals and tokenised once. No temp
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import cycle, pairwise
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..wire.messages import Message, TextPart, Tool, ToolCall, user
 from ..wire.requests import wire_message, wire_tool
-from .probes import MARK, PROBES, Probe, kind_of
+from .probes import MARK, Probe, kind_of
 from .tokenizer import ModelTokenizer, TokenEstimator
 
-__all__ = ["ProbedPrompt", "estimate"]
+__all__ = ["Template", "estimate"]
 
-_GUARD = 6
+_GUARD = 7
 """Tokens added to every bound: servers differ in a blank here and there."""
-_TOOL_TOKENS, _JSON_SHARE = 32, 2.0
+_TOOL_TOKENS, _JSON_SHARE = 32.0, 2.0
 """Assumed of a tool or a call that no probe shows: tokens around it, and tokens per token of its JSON."""
 _UNSEEN_TOOLS = 640
 """Bytes assumed around tools where no probe shows it."""
 _MESSAGE_BYTES, _PROMPT_BYTES = 64, 128
 """Assumed around each message and around the prompt where the server renders nothing."""
-_IMAGE_SLACK = 4
-"""Tokens that a text may gain where an image cuts it."""
 
 
 def estimate(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
@@ -42,20 +40,17 @@ def estimate(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
     return size + _MESSAGE_BYTES * len(messages) + _PROMPT_BYTES + _UNSEEN_TOOLS * bool(tools)
 
 
-@dataclass(frozen=True, slots=True)
-class _Symbol:
-    """What decides how a template writes a message: its kind, and where it stands."""
-
-    kind: str
-    place: int
-    """-1, 0, 1: before, at and after the last user message."""
-    last: bool
-
-
-_START, _END = _Symbol("start", 0, False), _Symbol("end", 0, False)
+Place = tuple[str, int, bool]
+"""What decides how a template writes a message: its kind; -1, 0, 1 for before, at and after the last user
+message; whether it is the last."""
+Node = tuple[Place, str]
+"""A message's place, and the part of it that is written: "content", "thinking", "calls"; "" for none."""
+_START, _END = (("start", 0, False), ""), (("end", 0, False), "")
+Mark = tuple[int, int, int, str]
+"""Where a mark begins and ends, the message it stands in (-1: the tools), and the part."""
 
 
-def _symbols(kinds: Sequence[str], *, system_first: bool) -> list[_Symbol]:
+def _places(kinds: Sequence[str], *, system_first: bool) -> list[Place]:
     """system_first: the template moves all system messages to the front."""
     size = len(kinds)
     # Templates join neighbours of one role, so they share a place: that of the last of them.
@@ -67,162 +62,146 @@ def _symbols(kinds: Sequence[str], *, system_first: bool) -> list[_Symbol]:
     # Some templates show a system text only where no message stands before it, others only where one does.
     names = {"Q": "C", "S": "S" if kinds[0] == "S" else "M"}
     return [
-        _Symbol(names[kind], 0, False)
+        (names[kind], 0, False)
         if kind == "S" and system_first
-        else _Symbol(names.get(kind, kind), (end > last_user) - (end < last_user), end == size - 1)
+        else (names.get(kind, kind), (end > last_user) - (end < last_user), end == size - 1)
         for kind, end in zip(kinds, ends, strict=True)
     ]
 
 
 def _role(kind: str) -> str:
-    return kind if kind in "SMUT" else "A"
+    return kind if kind in ("S", "M", "U", "T", "start", "end") else "A"
 
 
-Frame = tuple[str, ...]
-"""Parts of a message and the literals between them: part, literal, part, literal, …, part."""
+class Template:
+    """What the server's template writes around the texts of a conversation, with tools or without."""
 
+    def __init__(
+        self, rendered: Sequence[tuple[Probe, str]], tokenizer: ModelTokenizer | TokenEstimator
+    ) -> None:
+        """rendered: what the server made of the probes, one at least."""
+        self._tokenizer = tokenizer
+        self._literals: dict[Any, str] = {}
+        self._parts: dict[Any, tuple[str, ...]] = {}
+        self._items = {"tool": (_TOOL_TOKENS, _JSON_SHARE), "call": (_TOOL_TOKENS, _JSON_SHARE)}
+        self._shows_tools = any(probe.tools for probe, _ in rendered)
+        given = [(probe, text, _marks(probe, text)) for probe, text in rendered]
+        self._system_first = any(_puts_system_first(probe.kinds, marks) for probe, _, marks in given)
+        self._shows_ids = any(part == "id" for _, _, marks in given for *_, part in marks)
+        for probe, text, marks in given:
+            self._learn_items(probe, text, marks)
+            self._learn_literals(probe, text, _blocks(marks))
 
-@dataclass(slots=True)
-class _Items:
-    """What tools or calls cost: so many tokens for each, and so many per token of its JSON."""
-
-    each: float = _TOOL_TOKENS
-    share: float = _JSON_SHARE
-
-    def learn(self, written: tuple[int, int], sizes: tuple[int, int]) -> None:
-        """written: tokens that the server made of a large and a small one; sizes: tokens of their JSON."""
-        self.each = float(max(0, written[1] - sizes[1]))
-        self.share = max(1.0, (written[0] - self.each) / sizes[0])
-
-    def tokens(self, sizes: Sequence[int]) -> float:
-        return sum(self.each + self.share * size for size in sizes)
-
-
-class _Frames:
-    """The literals of a template, with or without tools."""
-
-    def __init__(self, count: Callable[[str], int]) -> None:
-        self._count = count
-        self.seen = False
-        self.system_first = False
-        self.shows_ids = False
-        self.tools = _Items()
-        self.calls = _Items()
-        self._joints: dict[Any, str] = {}
-        self._frames: dict[Any, Frame] = {}
-        self._sizes: dict[str, int] = {}
-
-    def learn_order(self, probe: Probe, rendered: str) -> None:
-        """See whether system messages from the middle come first."""
-        systems = [index for index, kind in enumerate(probe.kinds) if kind == "S"]
-        order = [index for _, _, index, _ in _marks(probe, rendered) if index >= 0]
-        if systems and systems[-1] >= len(systems) and order[: len(systems)] == systems:
-            self.system_first = True
-
-    def learn(self, probe: Probe, rendered: str) -> None:
-        """Take one rendering apart."""
-        marks = _marks(probe, rendered)
-        self._learn_items(probe, rendered, marks)
-        self.seen = True
-        symbols = _symbols(probe.kinds, system_first=self.system_first)
-        self.shows_ids |= any(part == "id" for *_, part in marks)
-        literal, at = "", 0
-        frames: dict[int, list[str]] = {}
-        shown = {index for _, _, index, _ in marks}
-        previous = -1
-        for start, end, index, part in _blocks(marks):
-            literal += rendered[at:start]
+    def _learn_literals(self, probe: Probe, text: str, blocks: Sequence[Mark]) -> None:
+        places = _places(probe.kinds, system_first=self._system_first)
+        shown = {index for _, _, index, _ in blocks}
+        parts: dict[int, tuple[str, ...]] = {}
+        node, previous, literal, at = _START, -1, "", 0
+        for start, end, index, part in [*blocks, (len(text), len(text), len(places), "")]:
+            literal += text[at:start]
             at = end
             if index < 0:
                 continue  # the tools are counted apart
-            if index == previous:
-                frames[index] += [literal, part]
-            else:
-                self._keep_joints(symbols, (previous, index), shown, literal)
-                frames.setdefault(index, [])
-                frames[index] += ["", part] if frames[index] else [part]
-            literal, previous = "", index
-        self._keep_joints(symbols, (previous, len(symbols)), shown, literal + rendered[at:])
-        for index, symbol in enumerate(symbols):
-            self._keep_frame(symbol, tuple(frames.get(index, ())))
+            # What is not shown between the two has part in the literal.
+            hidden = [(places[other], "") for other in range(previous + 1, index) if other not in shown]
+            last = _END if index == len(places) else (places[index], part)
+            for before, after in pairwise([node, *hidden, last]):
+                for key in _keys(before, after):
+                    if len(self._literals.get(key, "")) <= len(literal):
+                        self._literals[key] = literal
+                literal = ""
+            parts[index] = (*parts.get(index, ()), part)
+            node, previous = last, index
+        for index, place in enumerate(places):
+            for key in (place, place[0]):
+                found = parts.get(index, ("",))
+                if len(self._parts.get(key, ())) <= len(found):
+                    self._parts[key] = found
 
-    def _learn_items(self, probe: Probe, rendered: str, marks: Sequence[tuple[int, int, int, str]]) -> None:
-        """From the distances between three tools, or three calls of one message."""
-        for name, items in (("tool", self.tools), ("call", self.calls)):
-            starts: dict[tuple[int, str], int] = {}
-            for start, _, index, part in marks:
-                starts.setdefault((index, part), start)
-            for index in {index for index, _ in starts}:
-                first, second, third = (starts.get((index, f"{name}{number}"), -1) for number in range(3))
-                if not 0 <= first < second < third:
-                    continue
-                given = probe.tools if name == "tool" else probe.messages[index].tool_calls
-                large, small = (
-                    _json_tokens(self._count, _bare(item, ids=self.shows_ids)) for item in given[:2]
-                )
-                written = self._count(rendered[first:second]), self._count(rendered[second:third])
-                items.learn(written, (large, small))
+    def _learn_items(self, probe: Probe, text: str, marks: Sequence[Mark]) -> None:
+        """What tools and calls cost, from the distances between three of them."""
+        starts: dict[tuple[int, str], int] = {}
+        for start, _, index, part in marks:
+            starts.setdefault((index, part), start)
+        for index, part in list(starts):
+            name = part[:-1]
+            first, second, third = (starts.get((index, f"{name}{number}"), -1) for number in range(3))
+            if name not in self._items or not 0 <= first < second < third:
+                continue
+            large, small = (probe.tools if index < 0 else probe.messages[index].tool_calls)[:2]
+            count = self._tokenizer.count_text
+            written = count(text[first:second]), count(text[second:third])
+            each = float(max(0, written[1] - self._json_tokens(small)))
+            self._items[name] = (each, max(1.0, (written[0] - each) / self._json_tokens(large)))
 
-    def _tokens(self, literal: str) -> int:
-        if literal not in self._sizes:
-            self._sizes[literal] = self._count(literal)
-        return self._sizes[literal]
+    def _json_tokens(self, item: Tool | ToolCall) -> int:
+        """Tokens of the longer of two ways to write JSON, with the escapes of Go."""
+        value: Any = (
+            wire_tool(item) if isinstance(item, Tool) else {"name": item.name, "arguments": item.arguments}
+        )
+        if isinstance(item, ToolCall) and self._shows_ids and item.id:
+            value["id"] = item.id
+        texts = (
+            json.dumps(value, ensure_ascii=False, separators=pair, default=str)
+            for pair in ((",", ":"), (", ", ": "))
+        )
+        escaped = (re.sub("[<>&]", lambda found: f"\\u{ord(found[0]):04x}", text) for text in texts)
+        return max(map(self._tokenizer.count_text, escaped))
 
-    def _keep_joints(
-        self, symbols: Sequence[_Symbol], between: tuple[int, int], shown: set[int], literal: str
-    ) -> None:
-        """What stands between two messages; those between them that are not shown have part in it."""
-        first, last = between
-        hidden = [index for index in range(first + 1, last) if index not in shown]
-        path = [_START, *symbols, _END]
-        for before, after in pairwise([first, *hidden, last]):
-            self._keep_joint(path[before + 1], path[after + 1], literal)
-            literal = ""
+    def _cost(self, name: str, items: Iterable[Tool | ToolCall]) -> float:
+        each, share = self._items[name]
+        return sum(each + share * self._json_tokens(item) for item in items)
 
-    def _keep_joint(self, before: _Symbol, after: _Symbol, literal: str) -> None:
-        for key in _joint_keys(before, after):
-            if key not in self._joints or self._tokens(self._joints[key]) < self._tokens(literal):
-                self._joints[key] = literal
+    def _literal(self, before: Node, after: Node) -> str:
+        """What stood between such parts, else the longest between parts of such roles."""
+        exact, similar, behind, ahead = _keys(before, after)
+        known = self._literals
+        return known.get(exact, known.get(similar, known.get(behind, "") + known.get(ahead, "")))
 
-    def _keep_frame(self, symbol: _Symbol, frame: Frame) -> None:
-        for key in (symbol, symbol.kind):
-            if len(self._frames.get(key, ())) <= len(frame):
-                self._frames[key] = frame
-
-    def joint(self, before: _Symbol, after: _Symbol) -> str:
-        """What stood between such messages, or the longest between similar ones."""
-        exact, *similar = _joint_keys(before, after)
-        if exact in self._joints:
-            return self._joints[exact]
-        found = [self._joints[key] for key in similar[:-2] if key in self._joints]
-        if found:
-            return max(found, key=self._tokens)
-        return "".join(self._joints.get(key, "") for key in similar[-2:])
-
-    def frame(self, symbol: _Symbol) -> Frame:
+    def _parts_of(self, place: Place) -> tuple[str, ...]:
         """What is shown of such a message; its text where any message of its kind shows it."""
-        widest = self._frames.get(symbol.kind, ("content", "", "thinking", "", "calls"))
-        frame = self._frames.get(symbol, ())
-        return frame if frame and ("content" in frame or "content" not in widest) else widest
+        widest = self._parts.get(place[0], ("content", "thinking", "calls"))
+        parts = self._parts.get(place, ())
+        return parts if parts and ("content" in parts or "content" not in widest) else widest
+
+    def bound(self, messages: Sequence[Message], tools: Sequence[Tool]) -> int:
+        """At least the tokens of the prompt, without those of images."""
+        extra = float(_GUARD) + self._cost("tool", tools)
+        only_system = all(message.role == "system" for message in messages)
+        if tools and (only_system or not self._shows_tools):
+            extra += _UNSEEN_TOOLS
+        if only_system:
+            # No probe is without a user, and templates may write tools where the first user's text stands.
+            messages = [*messages, user("")]
+        places = _places([kind_of(message) for message in messages], system_first=self._system_first)
+        given = list(zip(messages, places, strict=True))
+        if self._system_first:
+            given.sort(key=lambda pair: pair[0].role != "system")
+        with_images = any(not isinstance(part, TextPart) for message in messages for part in message.content)
+        node, pieces = _START, []
+        for message, place in given:
+            wire, parts = wire_message(message, with_images=with_images), self._parts_of(place)
+            for part in parts:
+                pieces += [self._literal(node, (place, part)), wire.get(part, "")]
+                node = (place, part)
+            if "calls" in parts:
+                extra += self._cost("call", message.tool_calls)
+        pieces.append(self._literal(node, _END))
+        return math.ceil(self._tokenizer.count("".join(pieces)) + extra)
 
 
-def _joint_keys(before: _Symbol, after: _Symbol) -> list[Any]:
-    """The pair itself, pairs like it, and at last what stands behind the one and before the other."""
-    ends = tuple(
-        symbol.kind if symbol in (_START, _END) else _role(symbol.kind) for symbol in (before, after)
-    )
+def _keys(before: Node, after: Node) -> list[Any]:
+    """The pair itself, their roles, and at last what stands behind the one and before the other."""
+    role, next_role = ((_role(place[0]), part) for place, part in (before, after))
     return [
         (before, after),
-        (ends[0], after),
-        (before, ends[1]),
-        (before.kind, after.kind),
-        ("behind", ends[0], after == _END),
-        ("ahead", before == _START, ends[1]),
+        (role, next_role),
+        ("behind", role, after == _END),
+        ("ahead", before == _START, next_role),
     ]
 
 
-def _marks(probe: Probe, rendered: str) -> list[tuple[int, int, int, str]]:
-    """Where each mark begins and ends, and what it stands for."""
+def _marks(probe: Probe, rendered: str) -> list[Mark]:
     return [
         (found.start(), found.end(), *probe.places[int(found.group(1))])
         for found in MARK.finditer(rendered)
@@ -230,9 +209,16 @@ def _marks(probe: Probe, rendered: str) -> list[tuple[int, int, int, str]]:
     ]
 
 
-def _blocks(marks: Sequence[tuple[int, int, int, str]]) -> list[tuple[int, int, int, str]]:
+def _puts_system_first(kinds: str, marks: Sequence[Mark]) -> bool:
+    """Whether a system message from the middle came first."""
+    systems = [index for index, kind in enumerate(kinds) if kind == "S"]
+    order = [index for _, _, index, _ in marks if index >= 0]
+    return bool(systems) and systems[-1] >= len(systems) and order[: len(systems)] == systems
+
+
+def _blocks(marks: Sequence[Mark]) -> list[Mark]:
     """The marks, with those of one message's calls or of all tools joined to one each."""
-    blocks: list[tuple[int, int, int, str]] = []
+    blocks: list[Mark] = []
     for start, end, index, part in marks:
         part = "calls" if part in ("id", "argument") or part.startswith("call") else part
         part = "tools" if index < 0 else part
@@ -241,72 +227,3 @@ def _blocks(marks: Sequence[tuple[int, int, int, str]]) -> list[tuple[int, int, 
         else:
             blocks.append((start, end, index, part))
     return blocks
-
-
-def _bare(item: Tool | ToolCall, *, ids: bool) -> Any:
-    if isinstance(item, Tool):
-        return wire_tool(item)
-    return {"name": item.name, "arguments": item.arguments, **({"id": item.id} if ids and item.id else {})}
-
-
-def _json_tokens(count: Callable[[str], int], value: Any) -> int:
-    """Tokens of the longer of two ways to write JSON, with the escapes of Go."""
-    texts = (
-        json.dumps(value, ensure_ascii=False, separators=pair, default=str)
-        for pair in ((",", ":"), (", ", ": "))
-    )
-    return max(count(re.sub("[<>&]", lambda found: f"\\u{ord(found[0]):04x}", text)) for text in texts)
-
-
-class ProbedPrompt:
-    """Bounds prompts by what a server rendered of `PROBES`, for one model and one value of `think`."""
-
-    def __init__(self, renderings: Sequence[str | None], tokenizer: ModelTokenizer | TokenEstimator) -> None:
-        """renderings: one for each of `PROBES`, None for those that the server refused."""
-        self._tokenizer = tokenizer
-        self._frames = {tools: _Frames(tokenizer.count_text) for tools in (False, True)}
-        shown = [(probe, text) for probe, text in zip(PROBES, renderings, strict=False) if text is not None]
-        for probe, text in shown:
-            self._frames[bool(probe.tools)].learn_order(probe, text)
-        for probe, text in shown:
-            self._frames[bool(probe.tools)].learn(probe, text)
-
-    def bound(
-        self, messages: Sequence[Message], tools: Sequence[Tool], image_costs: Sequence[int]
-    ) -> int | None:
-        """At least the prompt's tokens; None where no probe was rendered."""
-        frames = self._frames[bool(tools)]
-        extra = float(_GUARD)
-        if not frames.seen:
-            frames = self._frames[False]
-            extra += _UNSEEN_TOOLS
-        if not frames.seen or not messages:
-            return None
-        if all(message.role == "system" for message in messages):
-            # No probe is without a user, and templates may write tools where the first user's text stands.
-            messages = [*messages, user("")]
-            extra += _UNSEEN_TOOLS * bool(tools)
-        count = self._tokenizer.count_text
-        symbols = _symbols([kind_of(message) for message in messages], system_first=frames.system_first)
-        given = list(zip(messages, symbols, strict=True))
-        if frames.system_first:
-            given.sort(key=lambda pair: pair[0].role != "system")
-        pieces: list[str] = []
-        before = _START
-        with_images = any(not isinstance(part, TextPart) for message in messages for part in message.content)
-        for message, symbol in given:
-            frame = frames.frame(symbol)
-            pieces.append(frames.joint(before, symbol))
-            wire = wire_message(message, with_images=with_images)
-            places = zip(frame, cycle((True, False)), strict=False)
-            pieces += [wire.get(piece, "") if is_part else piece for piece, is_part in places]
-            if "calls" in frame:
-                extra += frames.calls.tokens(
-                    [_json_tokens(count, _bare(call, ids=frames.shows_ids)) for call in message.tool_calls]
-                )
-            before = symbol
-        pieces.append(frames.joint(before, _END))
-        if tools:
-            extra += frames.tools.tokens([_json_tokens(count, wire_tool(tool)) for tool in tools])
-        total = self._tokenizer.count("".join(pieces)) + extra
-        return round(total + 0.5) + sum(image_costs) + _IMAGE_SLACK * len(image_costs)

@@ -15,25 +15,15 @@ MARK = re.compile(r"zq(\d{3})mark", re.IGNORECASE)
 """Nine letters and digits, since some templates refuse other ids of calls; their case may be changed."""
 
 _ROLES = {"S": "system", "U": "user", "T": "tool"}  # every other kind is an assistant's
-_ASSISTANT_KINDS = {
-    # thinking, text, calls
-    (False, True, False): "A",
-    (False, False, False): "A",
-    (True, True, False): "K",
-    (True, False, False): "K",
-    (False, False, True): "C",
-    (True, False, True): "D",
-    (False, True, True): "B",
-    (True, True, True): "X",
-}
 
 
 def kind_of(message: Message) -> str:
-    """The letter for what a message holds."""
+    """The letter for what a message holds; an assistant's by text, calls and thinking."""
     for kind, role in _ROLES.items():
         if message.role == role:
             return kind
-    return _ASSISTANT_KINDS[bool(message.thinking), bool(message.text), bool(message.tool_calls)]
+    held = bool(message.text) + 2 * bool(message.tool_calls) + 4 * bool(message.thinking)
+    return "AACBKKDX"[held]
 
 
 _BIG_ARGUMENTS = {"city": "Oslo", "when": {"day": 3, "hours": [1, 2]}, "note": "a few words more"}
@@ -51,7 +41,7 @@ _BIG_SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A conversation to be rendered. kinds: one letter a message, see `_ASSISTANT_KINDS`."""
+    """A conversation to be rendered. kinds: letters of `kind_of`, or Q: a C with three calls."""
 
     kinds: str
     messages: tuple[Message, ...]

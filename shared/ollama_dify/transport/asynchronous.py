@@ -3,81 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-import httpx
-
 from ..settings.model import ConnectionSettings, Timeouts
-from ..wire.requests import WireRequest
-from .async_socket import AsyncSocket
-from .connection import READ_SIZE
-from .endpoint import KEEP_ALIVE, Endpoint
-from .http_stream import HttpNetwork, HttpStream
-from .image_download import download, resolve_async
+from .addresses import resolve_async, within
+from .endpoint import Endpoint
+from .http_stream import HttpNetwork
 from .network import CancelToken
 from .pool import Pool
+from .sockets import AsyncSocket
 
-__all__ = ["AsyncNetwork", "AsyncStream", "AsyncTransport"]
+__all__ = ["AsyncNetwork", "AsyncTransport"]
 
 T = TypeVar("T")
 
 
-class AsyncStream(HttpStream):
-    """The async twin of `BlockingStream`."""
-
-    _source: AsyncIterator[bytes]
-    _turn: asyncio.Future[None] | None = None
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            data = await self._source.__anext__()
-            if self._state.is_late:
-                raise httpx.ReadTimeout(self._state.phase)
-            return data
-        except Exception as error:
-            if self._finished:
-                raise StopAsyncIteration from None
-            self._fail(error)
-
-    def wake(self) -> None:
-        if self._turn is not None and not self._turn.done():
-            self._turn.set_result(None)
-
-    async def read(self) -> bytes | None:
-        try:
-            return await self.__anext__()
-        except StopAsyncIteration:
-            return None
-
-    async def _rest(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._turn = loop.create_future()
-        timer = loop.call_later(seconds, self.wake)
-        try:
-            await self._turn
-        finally:
-            timer.cancel()
-            self._turn = None
-
-    def _begin(self, response: httpx.Response) -> None:
-        self._source = response.stream.__aiter__()  # type: ignore[union-attr]  # async client, async stream
-
-    async def _close(self, response: httpx.Response) -> None:
-        await response.aclose()
-
-
-class AsyncNetwork(HttpNetwork[AsyncStream]):
+class AsyncNetwork(HttpNetwork):
     """The network of one call."""
 
-    async def fetch_image(self, url: str, *, limit: int, where: str) -> bytes:
-        left, new_socket = self.token.left(), partial(AsyncSocket, bytearray(READ_SIZE))
-        return await download(url, limit, where, left, resolve=resolve_async, new_socket=new_socket)
+    awaits = True
+    new_queue = asyncio.Queue
+    new_socket = AsyncSocket
+    resolve = staticmethod(resolve_async)
+
+    async def wait_for(self, queue: Any, limit_s: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            await within(queue.get(), limit_s)
 
     async def compute(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(work)
@@ -99,12 +53,6 @@ class AsyncNetwork(HttpNetwork[AsyncStream]):
             for task in tasks:
                 task.cancel()
 
-    def _stream(self, request: WireRequest) -> AsyncStream:
-        return AsyncStream(self._endpoint, request, self.token)
-
-    async def _pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
 
 async def _closing(pool: Pool) -> AsyncGenerator[None, None]:
     """Closes a pool when it is closed itself: by us, by garbage collection, or by the loop's end,
@@ -119,19 +67,18 @@ class AsyncTransport(Endpoint):
     """The async twin of `Transport`; belongs to one event loop."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        self._client: httpx.AsyncClient | None = settings.http_async_client
-        super().__init__(settings, self._client)
+        super().__init__(settings, settings.http_async_client)
         self._pool: Pool | None = None
         self._guard: AsyncGenerator[None, None] | None = None
 
-    async def _connect(self) -> Pool:
-        """Make the pool; what reads files is done off the event loop."""
-        if self.needs_certificates:
-            target = await asyncio.to_thread(self.target)
-        else:
-            target = self.target()
+    async def connected(self) -> Pool:
+        if self._pool is not None:
+            return self._pool
+        # For https it reads files, which takes too long for an event loop.
+        is_secure = self.url.startswith("https:")
+        target = await asyncio.to_thread(self.target) if is_secure else self.target()
         if self._pool is None:
-            self._pool = pool = Pool(target, partial(AsyncSocket, bytearray(READ_SIZE)), KEEP_ALIVE)
+            self._pool = pool = Pool(target, AsyncSocket)
             # Garbage collection then finds the pool alive: its sockets are closed by the guard, not dropped.
             weakref.finalize(self, bool, pool)
             self._guard = _closing(pool)
@@ -145,13 +92,3 @@ class AsyncTransport(Endpoint):
     def network(self, timeouts: Timeouts, token: CancelToken) -> AsyncNetwork:
         """The network as one call sees it."""
         return AsyncNetwork(self, timeouts, token)
-
-    async def hand_over(self, sent: httpx.Request) -> httpx.Response:
-        if self._client is not None:
-            return await self._client.send(sent, stream=True, follow_redirects=False)
-        pool = self._pool
-        if pool is None:
-            pool = await self._connect()
-        response = await pool.handle_async_request(sent)
-        response.request = sent
-        return response

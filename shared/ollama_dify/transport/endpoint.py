@@ -1,71 +1,181 @@
-"""What of the settings a request needs, computed once: address, headers, TLS, proxy, timeouts.
+"""What a request needs of the settings, computed once: address, headers, TLS, proxy, timeouts; and the queue.
 
-No I/O but reading the environment and certificates.
+No I/O except reading the environment and certificates.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-import socket
 import ssl
-import time
+import urllib.request
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+from pydantic import SecretStr
 
-from ..address import is_loopback
-from ..errors import ConfigurationError, OllamaError, ProtocolError
+from ..address import is_loopback, is_private
+from ..errors import ConfigurationError
 from ..media.image import MediaFile
-from ..settings.model import ConnectionSettings
+from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest, encode
-from ..wire.server_errors import error_from_response
-from .connection import Target, target_of
-from .errors import HttpErrors
+from .connection import STATE, RequestState, Target, target_of
 from .network import CancelToken
-from .proxy import proxy_of
-from .slots import Slots
-from .state import RequestState
+from .pool import Pool
 
-__all__ = ["KEEP_ALIVE", "Endpoint", "parsed", "system_tls"]
+__all__ = ["Endpoint", "Slots", "is_look_up", "system_tls"]
 
 logger = logging.getLogger("ollama_dify")
 
-KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
-    (socket.IPPROTO_TCP, getattr(socket, name), seconds)
-    for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
-    if hasattr(socket, name)
-]
+LOOK_UP_S = 60.0
+_GOOD_PROXY = (
+    "A good one looks like http://proxy.example:3128; proxy variables are ignored with trust_env=False."
+)
 
 
-@cache
-def system_tls() -> ssl.SSLContext:
-    """One per process: loading the certificates costs some 20 ms."""
-    return _speaking_http1(httpx.create_ssl_context())
+class Endpoint:
+    """A server as the settings describe it, and the queue in front of its connections."""
+
+    def __init__(self, settings: ConnectionSettings, client: httpx.Client | httpx.AsyncClient | None) -> None:
+        """client: the caller's own, whose headers are sent too."""
+        address = settings.address
+        self.url, self.source = address.url, address.source
+        self.client = client
+        self.timeouts = settings.timeouts
+        self.max_connections = most = settings.max_connections
+        requests_at_once = min(most, getattr(settings, "max_concurrency", most))
+        # Waiting for `max_concurrency` is the object's own doing, and lasts as long as its other calls do.
+        self.is_queue_timed = requests_at_once == most
+        self.slots = Slots(requests_at_once)
+        self._proxy = _proxy_of(settings)
+        self.via = None if self._proxy is None else f"http://{self._proxy.url.netloc.decode('ascii')}"
+        self._verify = settings.verify
+        self._follow_redirects = settings.follow_redirects
+        # Names in lower case, as httpx has them, so that one replaces the other and none is sent twice.
+        self._headers = {
+            **({} if client is None else client.headers),
+            "accept": "application/json, application/x-ndjson",
+            "accept-encoding": "identity",
+            "user-agent": "ollama-dify",
+            **settings.sent_headers(),
+        }
+        if self.url.startswith("http:"):
+            if "authorization" in self._headers and not is_loopback(address.host):
+                _warn_once(f"Credentials for {self.url} travel unencrypted: use https.")
+        elif self._verify is False:
+            _warn_once(
+                f"The TLS certificate of {self.url} is not verified (verify=False): anybody on the way can "
+                "read and change everything, credentials included. Better give verify= the path of its CA."
+            )
+
+    def target(self) -> Target:
+        """Where the pool connects to; for https this reads files."""
+        return target_of(_parsed(self.url), partial(_tls, self._verify), self._proxy)
+
+    def limits(self, request: WireRequest) -> Timeouts:
+        """The timeouts of a request; a look-up is given at most a minute."""
+        if request.timeouts is not None:
+            return request.timeouts
+        return _for_look_ups(self.timeouts) if is_look_up(request) else self.timeouts
+
+    def set_deadline(self, state: RequestState, request: WireRequest, token: CancelToken) -> None:
+        """The request is sent from now on; its deadline is the first of all that bind it."""
+        phase = "first_byte" if request.streamed else "answer"
+        seconds = getattr(self.limits(request), phase)
+        state.deadline = token.deadline
+        if seconds is not None:
+            state.hurry(seconds, phase)
+
+    def build(self, request: WireRequest, state: RequestState) -> httpx.Request:
+        """The httpx request, with each phase's timeout."""
+        url = _parsed(self.url + request.path)
+        headers = dict(self._headers)
+        limits = self.limits(request)
+        # The head is bounded as a whole, by the state's deadline; httpx's own client knows this one only.
+        bounds = (limits.first_byte if request.streamed else limits.answer, limits.total)
+        read = min((bound for bound in bounds if bound is not None), default=None)
+        phases = {"connect": limits.connect, "read": read, "write": limits.idle, "pool": limits.pool}
+        more: dict[str, Any] = {"extensions": {"timeout": phases, STATE: state}}
+        if request.body is not None:
+            headers["content-type"] = "application/json"
+            body = encode(request.body)
+            if isinstance(body, bytes):
+                more["content"] = body
+            else:
+                # httpx adds neither for a body of one's own.
+                stream = more["stream"] = _Body(body)
+                headers["Host"] = url.netloc.decode("ascii")
+                headers["content-length"] = str(stream.length)
+        return httpx.Request(request.method, url, headers=headers, **more)
+
+    async def hand_over(self, sent: httpx.Request) -> httpx.Response:
+        """Have a request sent and the answer's head read."""
+        if isinstance(self.client, httpx.AsyncClient):
+            return await self.client.send(sent, stream=True, follow_redirects=False)
+        if self.client is not None:
+            return self.client.send(sent, stream=True, follow_redirects=False)
+        # Past httpx.Client: no cookies kept from an answer, no authentication flow, no log line per call.
+        return await (await self.connected()).handle_async_request(sent)
+
+    async def connected(self) -> Pool:
+        """The pool, where there is no client of the caller's."""
+        raise NotImplementedError
+
+    def redirect(self, sent: httpx.Request, response: httpx.Response) -> httpx.Request | None:
+        """The request to send instead, for a 307 or 308 within the same origin when that is wanted."""
+        location = response.headers.get("location")
+        if not self._follow_redirects or response.status_code not in (307, 308) or not location:
+            return None
+        try:
+            target = sent.url.join(location)
+        except (httpx.InvalidURL, ValueError):
+            return None
+        if _origin(target) != _origin(sent.url) or target.userinfo:
+            return None
+        return httpx.Request(
+            sent.method, target, headers=sent.headers, extensions=sent.extensions, stream=sent.stream
+        )
 
 
-def _speaking_http1(made_here: ssl.SSLContext) -> ssl.SSLContext:
-    """A context that is the caller's is not changed."""
-    made_here.set_alpn_protocols(["http/1.1"])
-    return made_here
+class Slots:
+    """Places in order of arrival; the first `count` of them are slots, whose owners may have a connection.
 
+    owner: has `place`, its number, and `wake()`: it may be its turn (called from any thread, also when it
+    waits no more). Taking a place is one operation, done before anything is waited for, and so is leaving
+    it. A place whose owner is gone without leaving (an interrupt may fall between any two lines) goes with
+    it: its weak reference calls the dictionary's own `pop`. No lock: garbage collection may close a stream
+    anywhere.
+    """
 
-@cache
-def _no_tls() -> ssl.SSLContext:
-    """For plain http: has no certificates, and costs nothing to make."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._places: dict[int, weakref.ref[Any]] = {}
+        self._numbers = itertools.count(1)
 
+    def enter(self, owner: Any) -> None:
+        """Take the last place."""
+        number = owner.place = next(self._numbers)
+        # With the key in front `pop` takes the dead reference as its default, so it never raises.
+        self._places[number] = weakref.ref(owner, partial(self._places.pop, number))
 
-@cache
-def _warn_once(text: str) -> None:
-    logger.warning(text)
+    def has_turn(self, owner: Any) -> bool:
+        """Whether the owner's place is a slot."""
+        places = self._places
+        return len(places) <= self._count or owner.place in list(places)[: self._count]
 
-
-@lru_cache(maxsize=256)  # costs as much as sending a request does
-def parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
+    def leave(self, owner: Any) -> None:
+        """Give the place up; whoever now has a slot is woken. Done twice it does nothing."""
+        left = self._places.pop(owner.place, None)
+        if left is not None and len(self._places) >= self._count:
+            for reference in list(self._places.values())[: self._count]:
+                follower = reference()
+                if follower is not None:
+                    follower.wake()
 
 
 class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -84,153 +194,100 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
             yield piece
 
 
-class Endpoint:
-    """A server as the settings describe it, and the queue in front of its connections."""
-
-    def __init__(
-        self, settings: ConnectionSettings, own_client: httpx.Client | httpx.AsyncClient | None
-    ) -> None:
-        """own_client: the caller's, whose headers are sent too."""
-        address = settings.address
-        self.url = address.url
-        self.is_users_client = own_client is not None
-        self.timeouts = settings.timeouts
-        self.follow_redirects = settings.follow_redirects
-        most = settings.max_connections
-        requests_at_once = min(most, getattr(settings, "max_concurrency", most))
-        # Waiting for `max_concurrency` is the object's own doing, and lasts as long as its other calls do.
-        self.is_queue_timed = requests_at_once == most
-        self.slots = Slots(requests_at_once)
-        self.proxy = proxy_of(settings)
-        via = None if self.proxy is None else self.proxy.url
-        self.errors = HttpErrors(address.url, address.source, self.timeouts, settings.max_connections, via)
-        self._verify = settings.verify
-        # Names in lower case, as httpx has them, so that one replaces the other and none is sent twice.
-        self._headers = {
-            **({} if own_client is None else own_client.headers),
-            "accept": "application/json, application/x-ndjson",
-            "accept-encoding": "identity",
-            "user-agent": "ollama-dify",
-            **settings.sent_headers(),
-        }
-        self._warn(address.host)
-
-    def _warn(self, host: str) -> None:
-        """Say what is risky, once per process and address."""
-        if self.url.startswith("http:"):
-            if "authorization" in self._headers and not is_loopback(host):
-                _warn_once(f"Credentials for {self.url} travel unencrypted: use https.")
-        elif self._verify is False:
-            _warn_once(
-                f"The TLS certificate of {self.url} is not verified (verify=False): anybody on the way can "
-                "read and change everything, credentials included. Better give verify= the path of its CA."
-            )
-
-    @property
-    def needs_certificates(self) -> bool:
-        """Whether making the TLS context reads files, which takes too long for an event loop."""
-        return self.url.startswith("https:") and not isinstance(self._verify, ssl.SSLContext)
-
-    def tls(self) -> ssl.SSLContext:
-        """The TLS context; shared by the process where certificates are verified as usual."""
-        verify = self._verify
-        if isinstance(verify, ssl.SSLContext):
-            return verify
-        if not self.url.startswith("https:"):
-            return _no_tls()
-        if verify is True:
-            return system_tls()
-        if verify is False:
-            return _speaking_http1(httpx.create_ssl_context(verify=False))
-        try:
-            path = os.fspath(verify)
-            folder = os.path.isdir(path)
-            return _speaking_http1(ssl.create_default_context(**{"capath" if folder else "cafile": path}))
-        except (OSError, ssl.SSLError, TypeError, ValueError) as error:
-            raise ConfigurationError(f"verify={verify!r} is no usable CA bundle: {error}.") from error
-
-    def target(self) -> Target:
-        """Where the pool connects to."""
-        return target_of(parsed(self.url), self.tls(), self.proxy)
-
-    async def hand_over(self, sent: httpx.Request) -> httpx.Response:
-        """Have a request sent and the answer's head read."""
-        raise NotImplementedError
-
-    def set_deadline(self, state: RequestState, request: WireRequest, token: CancelToken) -> None:
-        """The request is sent from now on; its deadline is the first of all that bind it."""
-        limits = self.errors.limits(request)
-        phase, seconds = ("first_byte", limits.first_byte) if request.streamed else ("answer", limits.answer)
-        state.deadline = token.deadline
-        if seconds is not None:
-            deadline = time.monotonic() + seconds
-            if token.deadline is None or deadline < token.deadline:
-                state.deadline, state.phase = deadline, phase
-
-    def build(self, request: WireRequest) -> httpx.Request:
-        """The httpx request, with each phase's timeout."""
-        url = parsed(self.url + request.path)
-        headers = dict(self._headers)
-        limits = self.errors.limits(request)
-        # The head is bounded as a whole, by the state's deadline; httpx's own client knows this one only.
-        bounds = (limits.first_byte if request.streamed else limits.answer, limits.total)
-        read = min((bound for bound in bounds if bound is not None), default=None)
-        phases = {"connect": limits.connect, "read": read, "write": limits.idle, "pool": limits.pool}
-        content: dict[str, Any] = {}
-        if request.body is not None:
-            headers["content-type"] = "application/json"
-            body = encode(request.body)
-            if isinstance(body, bytes):
-                content = {"content": body}
-            else:
-                # httpx adds neither for a body of one's own.
-                stream = _Body(body)
-                headers["Host"] = url.netloc.decode("ascii")
-                headers["content-length"] = str(stream.length)
-                content = {"stream": stream}
-        return httpx.Request(request.method, url, headers=headers, extensions={"timeout": phases}, **content)
-
-    def redirect(self, sent: httpx.Request, response: httpx.Response) -> httpx.Request | None:
-        """The request to send instead, for a 307 or 308 within the same origin when that is wanted."""
-        if not self.follow_redirects or response.status_code not in (307, 308):
-            return None
-        try:
-            target = sent.url.join(response.headers.get("location", ""))
-        except (httpx.InvalidURL, ValueError):
-            return None
-        if _origin(target) != _origin(sent.url) or target.userinfo:
-            return None
-        return httpx.Request(
-            sent.method, target, headers=sent.headers, extensions=sent.extensions, stream=sent.stream
-        )
-
-    def check_encoding(self, response: httpx.Response) -> None:
-        """Compressed bodies are refused: they were not asked for and may unpack to any size."""
-        if _is_encoded(response):
-            encoding = response.headers["content-encoding"]
-            raise ProtocolError(
-                f"The answer is encoded as {encoding[:40]!r}, which was not asked for.",
-                url=str(response.request.url),
-                hint="A proxy may be compressing; switch that off for this server.",
-            )
-
-    def failure(self, response: httpx.Response, body: bytes, request: WireRequest) -> OllamaError:
-        """The error for a response that is no success; the text of an encoded one is not looked at."""
-        return error_from_response(
-            response.status_code,
-            response.headers,
-            b"" if _is_encoded(response) else body,
-            url=str(response.request.url),
-            model=request.model,
-            now_s=time.time(),
-        )
+@lru_cache(maxsize=256)  # costs as much as sending a request does
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
-def _is_encoded(response: httpx.Response) -> bool:
-    encoding: str = response.headers.get("content-encoding", "")
-    return encoding.strip().lower() not in ("", "identity")
+@cache
+def _warn_once(text: str) -> None:
+    logger.warning(text)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    port = url.port if url.port is not None else {"http": 80, "https": 443}.get(url.scheme)
-    return url.scheme, url.host, port
+    return url.scheme, url.host, url.port  # None for the scheme's own port
+
+
+def is_look_up(request: WireRequest) -> bool:
+    """Whether a request only asks what the server has: its answer takes no model."""
+    return request.method == "GET" or request.path == "/api/show"
+
+
+@lru_cache(maxsize=64)  # each look-up asks several times, and a copy takes as long as the rest of it
+def _for_look_ups(timeouts: Timeouts) -> Timeouts:
+    answer = LOOK_UP_S if timeouts.answer is None else min(timeouts.answer, LOOK_UP_S)
+    return timeouts.model_copy(update={"answer": answer})
+
+
+@cache
+def system_tls() -> ssl.SSLContext:
+    """One per process: loading the certificates costs some 20 ms."""
+    return _speaking_http1(httpx.create_ssl_context())
+
+
+def _speaking_http1(made_here: ssl.SSLContext) -> ssl.SSLContext:
+    """A context that is the caller's is not changed."""
+    made_here.set_alpn_protocols(["http/1.1"])
+    return made_here
+
+
+def _tls(verify: Any) -> ssl.SSLContext:
+    """The TLS context; shared by the process where certificates are verified as usual."""
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    if verify is True:
+        return system_tls()
+    if verify is False:
+        return _speaking_http1(httpx.create_ssl_context(verify=False))
+    try:
+        kind = "capath" if os.path.isdir(verify) else "cafile"
+        return _speaking_http1(ssl.create_default_context(**{kind: os.fspath(verify)}))
+    except (OSError, ssl.SSLError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"verify={verify!r} is no usable CA bundle: {error}.") from error
+
+
+def _proxy_of(settings: ConnectionSettings) -> httpx.Proxy | None:
+    """The proxy given, else the environment's unless the address is private.
+
+    Raises ConfigurationError, without showing the address: it may hold a password.
+    """
+    address = _proxy_address(settings)
+    if address is None:
+        return None
+    scheme = address.get_secret_value().partition("://")[0].lower()
+    if scheme in ("https", "socks4", "socks5", "socks5h"):
+        raise ConfigurationError(
+            f"A proxy that is itself reached by {scheme}:// is not supported.",
+            hint=f"Use the http:// port of the proxy, which carries https too. {_GOOD_PROXY}",
+        )
+    proxy = _parsed_proxy(address)
+    if proxy is None:
+        raise ConfigurationError(
+            "The proxy (proxy=, or HTTP_PROXY and its kin) is no address that can be used.", hint=_GOOD_PROXY
+        )
+    return proxy
+
+
+def _proxy_address(settings: ConnectionSettings) -> SecretStr | None:
+    given = settings.secret("proxy")
+    if given is not None:
+        return SecretStr(given)
+    host = settings.address.host
+    if not settings.trust_env or is_private(host) or urllib.request.proxy_bypass(host):
+        return None
+    known = urllib.request.getproxies()
+    found = known.get(urlsplit(settings.address.url).scheme) or known.get("all")
+    return None if not found else SecretStr(found if "://" in found else f"http://{found}")
+
+
+def _parsed_proxy(address: SecretStr) -> httpx.Proxy | None:
+    """None for what cannot be used; no error is raised while the password is in a local variable."""
+    try:
+        proxy = httpx.Proxy(address.get_secret_value())
+    except (httpx.InvalidURL, ValueError):
+        return None
+    url = proxy.url
+    # httpx encodes what no host may hold, in `raw_host` alone, and takes any number for a port.
+    host = url.host + url.raw_host.decode("ascii")
+    port = 80 if url.port is None else url.port
+    return proxy if url.scheme == "http" and host and "%" not in host and 0 < port < 65536 else None

@@ -13,18 +13,16 @@ from typing import cast
 import h11
 import httpx
 
-__all__ = ["HEAD_LIMIT", "WRITE_SIZE", "Body", "Http1"]
+__all__ = ["Http1"]
 
 HEAD_LIMIT = 256 * 1024
 # What is handed to the socket at once.
 WRITE_SIZE = 64 * 1024
-_TRAILER_LIMIT = 16 * 1024
-# The size of a chunk and what may follow it, which is not interpreted.
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,20})(?:[ \t]*(?:;[\t\x20-\x7e\x80-\xff]{0,4096})?)?\r\n")
-_PART_OF_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,20}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?")
+# The line break of the chunk before; the size of a chunk, and what may follow it, which is not interpreted.
+_CHUNK = re.compile(rb"\r\n([0-9A-Fa-f]{1,20})(?:[ \t]*(?:;[\t\x20-\x7e\x80-\xff]{0,4096})?)?\r\n")
 _CHUNK_LINE_LIMIT = 4200
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
-_SHOWN = 40
+_TRAILERS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*")
+_TRAILER_LIMIT = 16 * 1024
 
 
 class Body:
@@ -34,8 +32,6 @@ class Body:
     clean: nothing came after it, so that the connection can serve again. error: the framing broke; what came
     before was given.
     """
-
-    __slots__ = ("_left", "clean", "error", "finished")
 
     def __init__(self, length: int | None) -> None:
         self._left = length
@@ -69,19 +65,6 @@ class Http1:
     keeps: the server lets the connection serve another exchange.
     """
 
-    __slots__ = (
-        "_h11",
-        "_method",
-        "_pieces",
-        "_received",
-        "_unsent",
-        "body",
-        "headers",
-        "keeps",
-        "rest",
-        "status",
-    )
-
     def __init__(
         self,
         request: httpx.Request,
@@ -93,14 +76,10 @@ class Http1:
         self._method = request.method.encode("ascii")
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
         self._received = 0
+        target = request.url.raw_path if target is None else target
+        headers = [*request.headers.raw, *more_headers]
         try:
-            head = self._h11.send(
-                h11.Request(
-                    method=self._method,
-                    target=request.url.raw_path if target is None else target,
-                    headers=[*request.headers.raw, *more_headers],
-                )
-            )
+            head = self._h11.send(h11.Request(method=self._method, target=target, headers=headers))
         except h11.LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error)) from error
         # A streamed body of ours can be read without awaiting, in async calls too.
@@ -178,24 +157,20 @@ def _joined(head: bytes, body: Iterable[bytes]) -> Iterator[bytes]:
 class _Chunked(Body):
     """A body in chunks."""
 
-    __slots__ = ("_ending", "_held", "_trailers")
-    _left: int  # of the chunk; then comes its line break
+    _left: int  # of the chunk
 
     def __init__(self) -> None:
         super().__init__(0)
         self.finished = False
-        self._held = b""
-        self._ending = False
-        # Bytes of trailers so far, -1 before the last chunk.
-        self._trailers = -1
+        # What is no whole line yet; the first chunk is read as if one had ended before it.
+        self._held = b"\r\n"
+        self._is_last = False
 
     def feed(self, data: bytes) -> bytes:
-        if self._held:
-            data = self._held + data
-            self._held = b""
+        data, self._held = self._held + data, b""
         pieces: list[bytes] = []
-        at = 0
-        while self._trailers < 0:
+        at = 2 if self._is_last else 0
+        while not self._is_last:
             if self._left:
                 piece = data[at : at + self._left]
                 pieces.append(piece)
@@ -203,56 +178,31 @@ class _Chunked(Body):
                 self._left -= len(piece)
                 if self._left:
                     break
-                self._ending = True
-            if self._ending:
-                if data[at : at + 2] != b"\r\n":
-                    self._want(data, at, b"\r\n".startswith(data[at : at + 2]))
-                    break
-                at += 2
-                self._ending = False
             size = _CHUNK.match(data, at)
             if size is None:
-                self._want(data, at, _may_become_size(data[at:]))
+                self._held = data[at:]
+                if len(self._held) > _CHUNK_LINE_LIMIT or self._held.find(b"\n", 2) >= 0:
+                    self._break(f"a chunk of the body is framed wrongly: {self._held[:40]!r}")
                 break
             at = size.end()
             self._left = int(size[1], 16)
-            if not self._left:
-                self._trailers = 0
-        if self._trailers >= 0:
+            self._is_last = not self._left
+        if self._is_last:
             self._end_with_trailers(data, at)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _want(self, data: bytes, at: int, possible: bool) -> None:
-        """Keep what is half a line, unless it can become none."""
-        self._held = data[at:]
-        if not possible:
-            self._break(f"a chunk of the body is framed wrongly: {self._held[:_SHOWN]!r}")
-
     def _end_with_trailers(self, data: bytes, at: int) -> None:
         """Read past the fields after the last chunk, which are checked and not used."""
-        while True:
-            end = data.find(b"\r\n", at)
-            size = (len(data) if end < 0 else end) - at
-            if self._trailers + size > _TRAILER_LIMIT:
-                return self._break("the fields after the body do not end")
-            if end < 0:
-                self._held = data[at:]
-                return None
-            if not size:
-                self.finished = True
-                self.clean = end + 2 == len(data)
-                return None
-            if _TRAILER.fullmatch(data, at, end) is None:
-                return self._break(f"a field after the body is malformed: {data[at:end][:_SHOWN]!r}")
-            self._trailers += size
-            at = end + 2
+        end = data.find(b"\r\n\r\n", at - 2)
+        if (len(data) if end < 0 else end) - at > _TRAILER_LIMIT:
+            self._break("the fields after the body do not end")
+        elif end < 0:
+            self._held = data[at - 2 :]
+        elif _TRAILERS.fullmatch(data, at, end + 2) is None:
+            self._break(f"a field after the body is malformed: {data[at:end][:40]!r}")
+        else:
+            self.finished = True
+            self.clean = end + 4 == len(data)
 
     def _break(self, why: str) -> None:
         self.error = httpx.RemoteProtocolError(why)
-
-
-def _may_become_size(start: bytes) -> bool:
-    """Whether more bytes can make this the line of a chunk's size."""
-    if len(start) > _CHUNK_LINE_LIMIT:
-        return False
-    return not start or _PART_OF_CHUNK.fullmatch(start) is not None

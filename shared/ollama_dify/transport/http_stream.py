@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from typing import Generic, NoReturn, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, NoReturn
 
 import httpx
 
 from ..errors import OllamaError
 from ..settings.model import Timeouts
 from ..wire.requests import WireRequest
-from .endpoint import Endpoint
-from .network import ANSWER_LIMIT, Answer, CancelToken
-from .state import RequestState, with_state
-from .tracing import Span, begin_span
+from .connection import RequestState, nothing
+from .endpoint import Endpoint, system_tls
+from .errors import check_encoding, failure, late, too_long, translate
+from .image_download import Resolver, download
+from .network import ANSWER_LIMIT, Answer, CancelToken, Network, countdown, run
+from .sockets import AnySocket
+from .tracing import begin_span, end_span
 
 __all__ = ["HttpNetwork", "HttpStream"]
 
@@ -26,53 +29,58 @@ ERROR_BODY_S = 10.0
 LAST_BYTES_S = 2.0
 REDIRECTS = 3
 LOOK_UP_S = 0.1
-_LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 _PASSED_ON = (OllamaError, MemoryError, StopIteration, StopAsyncIteration)
 
 
 class HttpStream:
     """One request of a call: its place in the queue, its connection, its answer.
 
-    It is made before anything is taken, and closing it gives back whatever was taken. Should an interrupt
-    prevent that, its place in the queue goes when the object does.
+    Iterate for the answer's bytes (on a blocking network with `for`, else with `async for`), and close it in
+    any case. It is made before anything is taken, and closing it gives back whatever was taken. Should an
+    interrupt prevent that, its place in the queue goes when the object does.
     """
 
-    def __init__(self, endpoint: Endpoint, request: WireRequest, token: CancelToken) -> None:
-        self.endpoint = endpoint
+    def __init__(self, network: HttpNetwork, request: WireRequest) -> None:
         self.place = 0
         self.first = b""
         self.response: httpx.Response | None = None
+        self._network = network
+        self._endpoint = network.endpoint
         self._request = request
-        self._token = token
-        self._state = RequestState(token=token)
-        self._sent = with_state(endpoint.build(request), self._state)
+        self._token = network.token
+        self._state = RequestState(token=network.token)
+        self._sent = network.endpoint.build(request, self._state)
+        self._turn: Any = None
+        self._source: Any = None
         self._finished = False
-        self._span: Span | None = None
+        self._span: Any = None
+        self._status: int | None = None
+        self._failed = ""
 
     async def start(self) -> None:
         """Take a slot, send the request, read the head of a successful answer."""
         await self._take_slot()
-        endpoint, request, state = self.endpoint, self._request, self._state
+        endpoint, request, state = self._endpoint, self._request, self._state
         endpoint.set_deadline(state, request, self._token)
         self._token.under_way.add(state)
-        if not endpoint.is_users_client:  # what instruments httpx has a span for that one
+        if endpoint.client is None:  # what instruments httpx has a span for a client of the caller's
             self._span = begin_span(self._sent)
         try:
-            state.check_wanted()
+            state.begin()
             response = await self._send()
         except Exception as error:
             self._fail(error)
         state.in_body = True
-        limits = endpoint.errors.limits(request)
         if request.streamed:
             state.deadline, state.phase = self._token.deadline, "total"
         # From now on the wait is between pieces; this is read again for each.
-        response.request.extensions["timeout"]["read"] = limits.idle
-        if self._span is not None:
-            self._span.status(response.status_code)
+        response.request.extensions["timeout"]["read"] = endpoint.limits(request).idle
+        body: Any = response.stream
+        self._source = aiter(body) if self._network.awaits else iter(body)
+        self._status = response.status_code
         if not 200 <= response.status_code < 300:
-            raise endpoint.failure(response, await self._error_body(), request)
-        endpoint.check_encoding(response)
+            raise failure(response, await self._error_body(), request)
+        check_encoding(response)
 
     async def read_first(self) -> None:
         """Read the first line, so that what fails before a chunk is there can still be retried."""
@@ -83,72 +91,96 @@ class HttpStream:
     async def read_whole(self, limit: int) -> bytes:
         pieces: list[bytes] = []
         if await self._collect(pieces, limit) > limit:
-            raise self.endpoint.errors.too_long(self._request, limit)
+            raise too_long(self._endpoint, self._request, limit)
         return b"".join(pieces)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return self._in_time(next(self._source))
+        except Exception as error:
+            if self._finished:
+                raise StopIteration from None
+            self._fail(error)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return self._in_time(await self._source.__anext__())
+        except Exception as error:
+            if self._finished:
+                raise StopAsyncIteration from None
+            self._fail(error)
+
+    def _in_time(self, data: bytes) -> bytes:
+        if self._state.is_late:
+            raise httpx.ReadTimeout(self._state.phase)
+        return data
 
     def finish(self) -> None:
         """The answer is complete: what follows is framing, and neither waited for long nor missed."""
         self._finished = True
-        self._end_span()
+        end_span(self._span, self._status, self._failed)
         self._state.hurry(LAST_BYTES_S)
+
+    def close(self) -> None:
+        run(self.aclose())
 
     async def aclose(self) -> None:
         """Give the connection back, or cut it when the answer is not at its end; leave the queue."""
-        # A late abort must not hit the connection's next request.
-        self._state.cut = None
+        # Cutting late must not hit the connection's next request.
+        self._state.cut = nothing
         self._token.under_way.discard(self._state)
         try:
             await self._close_response()
         finally:
-            self.endpoint.slots.leave(self)
-            self._end_span()
-
-    def _end_span(self) -> None:
-        if self._span is not None:
-            self._span.end()
+            self._endpoint.slots.leave(self)
+            end_span(self._span, self._status, self._failed)
 
     async def _close_response(self) -> None:
         response, self.response = self.response, None
-        if response is not None:
-            await self._close(response)
+        if response is not None and self._network.awaits:
+            await response.aclose()
+        elif response is not None:
+            response.close()
+
+    def wake(self) -> None:
+        """It may be this request's turn."""
+        if self._turn is not None:
+            self._turn.put_nowait(None)
 
     async def _take_slot(self) -> None:
         """Wait for a slot, as long as the limits allow and the call is wanted."""
-        self.endpoint.slots.enter(self)
-        if self.endpoint.slots.has_turn(self):
+        slots = self._endpoint.slots
+        slots.enter(self)
+        if slots.has_turn(self):
             return
-        pool, total = self.endpoint.errors.limits(self._request).pool, self._token.left()
-        pool = pool if self.endpoint.is_queue_timed else None
+        # From here on `wake` is heard; what came before it is looked at once more.
+        self._turn = self._network.new_queue()
+        pool = self._endpoint.limits(self._request).pool if self._endpoint.is_queue_timed else None
+        total = self._token.left()
         phase = "pool" if total is None or (pool is not None and pool < total) else "total"
-        wait = pool if phase == "pool" else total
-        until = None if wait is None else time.monotonic() + wait
-        while not (self.endpoint.slots.has_turn(self) or self._token.cancelled):
-            left = LOOK_UP_S if until is None else min(until - time.monotonic(), LOOK_UP_S)
-            if left <= 0:
-                raise self.endpoint.errors.late(phase, self._request)
-            await self._rest(left)
+        left = countdown(pool if phase == "pool" else total)
+        while not (slots.has_turn(self) or self._token.cancelled):
+            try:
+                limit_s = left(LOOK_UP_S)
+            except TimeoutError:
+                raise late(self._endpoint, phase, self._request) from None
+            await self._network.wait_for(self._turn, limit_s)
 
     async def _send(self) -> httpx.Response:
-        """Send, following what redirects are allowed; once more where an idle connection was closed."""
-        state = self._state
+        """Send, following what redirects are allowed."""
         for left in reversed(range(REDIRECTS + 1)):
-            try:
-                self.response = await self.endpoint.hand_over(self._sent)
-            except _LOST:
-                # The connection had served before, and no byte came back: it was closed while it was idle.
-                if not state.reused or state.received:
-                    raise
-                state.reset()
-                state.fresh = True  # where one had ended, others may have
-                self.response = await self.endpoint.hand_over(self._sent)
-            response = self.response
-            again = self.endpoint.redirect(self._sent, response) if left else None
+            response = self.response = await self._endpoint.hand_over(self._sent)
+            again = self._endpoint.redirect(self._sent, response) if left else None
             if again is None:
                 break
             await self._close_response()
             self._sent = again
-            state.reset()
-        self._begin(response)
         return response
 
     async def _error_body(self) -> bytes:
@@ -162,7 +194,10 @@ class HttpStream:
     async def _collect(self, pieces: list[bytes], limit: int, *, line: bool = False) -> int:
         """Read until over `limit` bytes, or to the end (with line: a line's); how many bytes there are."""
         size = 0
-        while size <= limit and (data := await self.read()) is not None:
+        while size <= limit:
+            data = await anext(self, None) if self._network.awaits else next(self, None)
+            if data is None:
+                break
             pieces.append(data)
             size += len(data)
             if line and b"\n" in data:
@@ -175,45 +210,26 @@ class HttpStream:
             raise error
         # An error of ours in httpx's words only repeats the one below it.
         cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
-        ours = self.endpoint.errors.translate(error, self._request, self._state)
-        if self._span is not None:
-            self._span.error(ours)
+        ours = translate(self._endpoint, error, self._request, self._state)
+        self._failed = type(ours).__name__
         raise ours from cause or error
 
-    # What waits is another for the blocking and the awaiting network.
 
-    def wake(self) -> None:
-        """It may be this request's turn."""
+class HttpNetwork(Network):
+    """The network as one call sees it; `BlockingNetwork` and `AsyncNetwork` say how it waits."""
 
-    async def _rest(self, seconds: float) -> None:
-        """Wait for `wake`, at most so long."""
-        raise NotImplementedError
-
-    def _begin(self, response: httpx.Response) -> None:
-        """The head is here; the body is read next."""
-        raise NotImplementedError
-
-    async def read(self) -> bytes | None:
-        """The next piece of the body; None at its end."""
-        raise NotImplementedError
-
-    async def _close(self, response: httpx.Response) -> None:
-        raise NotImplementedError
-
-
-S = TypeVar("S", bound=HttpStream)
-
-
-class HttpNetwork(Generic[S]):
-    """The network as one call sees it: `send`, `open` and the time until its deadline."""
+    awaits: bool
+    new_queue: type[Any]
+    new_socket: type[AnySocket]
+    resolve: Resolver
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts, token: CancelToken) -> None:
         self.token = token
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._timeouts = timeouts
 
     async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> Answer:
-        stream = self._stream(request)
+        stream = HttpStream(self, request)
         try:
             await stream.start()
             body = await stream.read_whole(limit)
@@ -225,8 +241,8 @@ class HttpNetwork(Generic[S]):
         finally:
             await stream.aclose()
 
-    async def open(self, request: WireRequest) -> S:
-        stream = self._stream(request)
+    async def open(self, request: WireRequest) -> HttpStream:
+        stream = HttpStream(self, request)
         try:
             await stream.start()
             await stream.read_first()
@@ -236,21 +252,24 @@ class HttpNetwork(Generic[S]):
             raise
         return stream
 
+    async def fetch_image(self, url: str, *, limit: int, where: str) -> bytes:
+        await self.compute(system_tls)  # reads files the first time
+        return await download(url, limit, where, self.token, self.resolve, self.new_socket)
+
     async def sleep(self, seconds: float) -> None:
-        left = self.token.left()
-        if left is not None and seconds >= left:
-            raise self._endpoint.errors.late("total", WireRequest("", "", timeouts=self._timeouts))
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self.token.cancelled:
-            await self._pause(min(left, LOOK_UP_S))
+        total = self.token.left()
+        if total is not None and seconds >= total:
+            raise late(self.endpoint, "total", WireRequest("", "", timeouts=self._timeouts))
+        left, never = countdown(seconds), self.new_queue()
+        with contextlib.suppress(TimeoutError):
+            while not self.token.cancelled:
+                await self.wait_for(never, left(LOOK_UP_S))
+
+    async def wait_for(self, queue: Any, limit_s: float | None) -> None:
+        """Wait until there is something in a queue of `new_queue`, or the time is over."""
+        raise NotImplementedError
 
     def _check_wanted(self, error: BaseException) -> None:
         """What fails because the call was cancelled is not tried again."""
         if self.token.cancelled and isinstance(error, OllamaError):
             error.retryable = False
-
-    def _stream(self, request: WireRequest) -> S:
-        raise NotImplementedError
-
-    async def _pause(self, seconds: float) -> None:
-        raise NotImplementedError

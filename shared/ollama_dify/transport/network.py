@@ -1,7 +1,7 @@
-"""What the client's logic asks of the network: coroutines, which the blocking network ends at once.
+"""The network as the client's logic uses it: coroutines, which never suspend on the blocking network.
 
-Logic is written once as plain `async def` over `Network`. `AsyncOllamaClient` awaits it; `OllamaClient` gives
-it a network that blocks, so that nothing is left to wait for, and `run` has the result.
+The logic is written once, as plain `async def` over `Network`: `AsyncOllamaClient` awaits it, `OllamaClient`
+passes it to `run`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..wire.requests import WireRequest
 
-__all__ = ["ANSWER_LIMIT", "Answer", "CancelToken", "Network", "ResponseStream", "run"]
+__all__ = ["ANSWER_LIMIT", "Answer", "CancelToken", "Network", "ResponseStream", "countdown", "run"]
 
 T = TypeVar("T")
 ANSWER_LIMIT = 64 * 1024 * 1024
@@ -26,10 +26,9 @@ class Answer(NamedTuple):
 
 
 class CancelToken:
-    """What accompanies one public call: its deadline, and a way to end it from another thread or task.
+    """The deadline of one public call, and a way to end the call from another thread or task.
 
-    cancelled: no more of this call is wanted. deadline: on the monotonic clock, None for none.
-    under_way: what has an `abort`, while it is sent or answered.
+    deadline: on the monotonic clock, None for none. under_way: the states of its requests.
     """
 
     __slots__ = ("cancelled", "deadline", "under_way")
@@ -48,10 +47,10 @@ class CancelToken:
         return None if self.deadline is None else self.deadline - time.monotonic()
 
     def cancel(self) -> None:
-        """End all of it; what begins later looks at `cancelled`."""
+        """End all of the call; what begins later looks at `cancelled`."""
         self.cancelled = True
         for state in list(self.under_way):
-            state.abort()
+            state.cut()
 
 
 class ResponseStream(Protocol):
@@ -94,6 +93,24 @@ class Network(Protocol):
         The first error of a job, or an interrupt, ends the call: the others are cancelled, not waited for.
         """
         ...
+
+
+def countdown(limit_s: float | None) -> Callable[..., float | None]:
+    """A function `left(most=None)`: the seconds left of these, at most so many; None for no limit.
+
+    It raises TimeoutError when none are left.
+    """
+    until = None if limit_s is None else time.monotonic() + limit_s
+
+    def left(most: float | None = None) -> float | None:
+        if until is None:
+            return most
+        seconds = until - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("not done in time")
+        return seconds if most is None else min(seconds, most)
+
+    return left
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

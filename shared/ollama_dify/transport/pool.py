@@ -1,6 +1,6 @@
 """Connections to one server, kept for reuse: the newest idle one first, else a new one.
 
-How many there may be is the business of the queue in front.
+Nothing here limits how many there are: the queue in front does.
 """
 
 from __future__ import annotations
@@ -8,34 +8,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
 
-from .connection import AnySocket, Connection, Target
+from .connection import STATE, Connection, RequestState, Target
 from .http1 import Http1
 from .network import run
-from .state import state_of
+from .sockets import AnySocket
 
 __all__ = ["Pool"]
 
 KEEP_S = 30.0
+_LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 
 
 class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Connections to one server; idle ones are held here, those in use by who uses them.
 
-    new_socket: `BlockingSocket` for a pool that is called, from any thread; what makes an `AsyncSocket` for
-    one that is awaited, in one event loop.
+    new_socket: `BlockingSocket` for a pool that is called, from any thread; `AsyncSocket` for one that is
+    awaited, in one event loop.
     """
 
-    def __init__(
-        self, target: Target, new_socket: Callable[[], AnySocket], socket_options: Sequence[Any] = ()
-    ) -> None:
+    def __init__(self, target: Target, new_socket: Callable[[], AnySocket]) -> None:
         self._target = target
         self._new_socket = new_socket
-        self._options = socket_options
         # Changed by single operations only, which no other thread can come between.
         self._idle: list[Connection] = []
         self._alive: set[weakref.ref[Connection]] = set()
@@ -46,16 +44,27 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the response's head is read."""
-        state = state_of(request)
-        connection = None if state.fresh else self._take()
-        is_new = connection is None
-        if connection is None:
-            connection = Connection(self._new_socket(), self._target)
-            self._alive.add(weakref.ref(connection, self._alive.discard))
+        state = request.extensions.get(STATE) or RequestState()
+        kept = self._take()
+        if kept is not None:
+            try:
+                return await self._exchange(kept, request, state)
+            except _LOST:
+                # No byte came back: it was closed while it was idle, as others may have been.
+                if kept.answered:
+                    raise
+        connection = Connection(self._new_socket(), self._target)
+        self._alive.add(weakref.ref(connection, self._alive.discard))
+        return await self._exchange(connection, request, state)
+
+    async def _exchange(
+        self, connection: Connection, request: httpx.Request, state: RequestState
+    ) -> httpx.Response:
+        phases = request.extensions["timeout"]
         try:
             self._check_open()  # after `close` could see this connection
-            if is_new:
-                await connection.open(self._options, state, request.extensions["timeout"]["connect"])
+            if not connection.is_open:
+                await connection.open(state, phases["connect"])
                 self._check_open()
             http = await connection.begin(request, state)
         except BaseException as error:
@@ -63,8 +72,8 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
             if isinstance(error, httpx.NetworkError):
                 self._check_open()
             raise
-        body = _Body(self, connection, http, request)
-        return httpx.Response(http.status, headers=http.headers, stream=body)
+        body = _Body(self, connection, http, state, phases)
+        return httpx.Response(http.status, headers=http.headers, stream=body, request=request)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -120,19 +129,16 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
     No async generator, which would outlive a loop that was left.
     """
 
-    def __init__(self, pool: Pool, connection: Connection, http: Http1, request: httpx.Request) -> None:
+    def __init__(
+        self, pool: Pool, connection: Connection, http: Http1, state: RequestState, phases: Any
+    ) -> None:
+        """phases: the request's timeouts, of which the caller changes "read" once the head is there."""
         self._pool = pool
         self._connection: Connection | None = connection
         self._http = http
         self._socket: Any = connection.socket
-        self._state = state_of(request)
-        # The wait between pieces is another than that for the head: the caller changes it in between.
-        self._phases = request.extensions["timeout"]
-
-    def _first(self) -> bytes:
-        """What came with the head."""
-        data, self._http.rest = self._http.rest, b""
-        return data
+        self._state = state
+        self._phases = phases
 
     def _is_over(self) -> bool:
         """Whether the body is complete, so that the connection may be idle. Raises what broke it."""
@@ -148,8 +154,8 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         body, receive, limit = self._http.body, self._socket.receive, self._limit
-        if data := self._first():
-            yield data
+        if self._http.rest:
+            yield self._http.rest
         while not self._is_over():
             data = receive(limit())
             if not data:
@@ -162,8 +168,9 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         body = self._http.body
-        if self._http.rest:
-            return self._first()
+        if data := self._http.rest:
+            self._http.rest = b""
+            return data
         while not self._is_over():
             data = await self._socket.read(self._limit())
             if not data:

@@ -12,40 +12,10 @@ from typing import Any
 
 import httpx
 
-__all__ = ["Span", "begin_span"]
+__all__ = ["begin_span", "end_span"]
 
 
-class Span:
-    """The span of one exchange; `status` and `error` are told when they are known."""
-
-    __slots__ = ("_span", "_trace")
-
-    def __init__(self, span: Any, trace: Any) -> None:
-        self._span = span
-        self._trace = trace
-
-    def status(self, code: int) -> None:
-        """The status of the response."""
-        self._span.set_attribute("http.response.status_code", code)
-        if code >= 400:
-            self._fail(str(code))
-
-    def error(self, error: BaseException) -> None:
-        """What ended the exchange; its text may quote the server and is not recorded."""
-        self._fail(type(error).__name__)
-
-    def _fail(self, kind: str) -> None:
-        if self._span.is_recording():
-            self._span.set_attribute("error.type", kind)
-            self._span.set_status(self._trace.StatusCode.ERROR)
-
-    def end(self) -> None:
-        """The exchange is over; the first call counts."""
-        if self._span.is_recording():
-            self._span.end()
-
-
-def begin_span(sent: httpx.Request) -> Span | None:
+def begin_span(sent: httpx.Request) -> Any:
     """Begin a span under the current one, and put its `traceparent` into the request's headers.
 
     None where no tracer provider is set.
@@ -68,4 +38,20 @@ def begin_span(sent: httpx.Request) -> Span | None:
     carrier: dict[str, str] = {}
     importlib.import_module("opentelemetry.propagate").inject(carrier, trace.set_span_in_context(span))
     sent.headers.update(carrier)
-    return Span(span, trace)
+    return span
+
+
+def end_span(span: Any, status: int | None, failed: str) -> None:
+    """The exchange is over; the first call counts.
+
+    failed: the class of what ended it, "" for nothing; an error's text may quote the server.
+    """
+    if span is None or not span.is_recording():
+        return
+    if status is not None:
+        span.set_attribute("http.response.status_code", status)
+        failed = str(status) if status >= 400 else failed
+    if failed:
+        span.set_attribute("error.type", failed)
+        span.set_status(sys.modules["opentelemetry.trace"].StatusCode.ERROR)
+    span.end()

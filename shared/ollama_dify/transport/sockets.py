@@ -1,0 +1,316 @@
+"""The two sockets of a `Connection`: one that blocks, and one that is awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+import ssl
+import time
+from typing import cast
+
+import httpx
+
+from .addresses import connect, resolve, resolve_async, within, writable, writable_async
+from .network import countdown
+
+__all__ = ["AnySocket", "AsyncSocket", "BlockingSocket"]
+
+READ_SIZE = 64 * 1024
+# What may wait here unread before the server is made to wait.
+_HELD_LIMIT = 256 * 1024
+# An SSLSocket's own would pull the TLS state from under a reading thread.
+_SHUTDOWN = socket.socket.shutdown
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), seconds)
+    for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
+    if hasattr(socket, name)
+]
+
+
+class BlockingSocket:
+    """Its coroutines never suspend. It owns its sockets from before they connect until `close`.
+
+    limit_s: seconds for one operation, None for no limit. Raises httpx's ReadError, ReadTimeout, WriteError,
+    WriteTimeout; `connect` and `start_tls` raise OSError.
+    """
+
+    def __init__(self) -> None:
+        self._made: list[socket.socket] = []
+        self._timeout: float | None = None
+        # What came while the request was being sent.
+        self._early: bytes | None = None
+        self._pid = os.getpid()
+
+    async def connect(self, host: str, port: int, limit_s: float | None) -> None:
+        left = countdown(limit_s)
+        found = await resolve(host, port, limit_s)
+        self._sock = await connect(found, self._made, left(), writable)
+        self._timeout = 0.0
+        _set_options(self._sock)
+
+    async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
+        """Returns the protocol that ALPN chose."""
+        self._limit(limit_s)
+        secure = context.wrap_socket(self._sock, server_hostname=name, do_handshake_on_connect=False)
+        self._sock = secure
+        self._made.append(secure)
+        secure.do_handshake()
+        return secure.selected_alpn_protocol()
+
+    async def send(self, data: memoryview, limit_s: float | None) -> int:
+        """How many bytes were taken; 0 when there is something to read first."""
+        until, left = None if limit_s is None else time.monotonic() + limit_s, limit_s
+        self._limit(0.0)
+        while True:
+            try:
+                return self._sock.send(data)
+            except _NOT_NOW as error:
+                if left is not None and left <= 0:
+                    raise httpx.WriteTimeout("not taken in time") from error
+            except OSError as error:
+                raise httpx.WriteError(str(error)) from error
+            # The kernel says that there is room only when there is plenty: a last attempt is made at the end.
+            if _is_readable(self._sock, left, or_writable=True) and self._read_early():
+                return 0
+            left = None if until is None else max(until - time.monotonic(), 0.0)
+
+    def _read_early(self) -> bool:
+        """Whether something came; with TLS, what made the socket readable may be no data."""
+        try:
+            self._early = self._sock.recv(READ_SIZE)
+        except _NOT_NOW:
+            return False
+        except OSError as error:
+            raise httpx.WriteError(str(error)) from error
+        return True
+
+    async def read(self, limit_s: float | None) -> bytes:
+        """What has come, b"" at the end."""
+        return self.receive(limit_s)
+
+    def receive(self, limit_s: float | None) -> bytes:
+        """`read`, called."""
+        if self._early is not None:
+            early, self._early = self._early, None
+            return early
+        self._limit(limit_s)
+        try:
+            return self._sock.recv(READ_SIZE)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(str(error)) from error
+        except OSError as error:
+            raise httpx.ReadError(str(error)) from error
+
+    def _limit(self, limit_s: float | None) -> None:
+        """Set the socket's timeout, which is a system call, where it is another than before."""
+        if limit_s != self._timeout:
+            self._sock.settimeout(limit_s)
+            self._timeout = limit_s
+
+    def is_stale(self) -> bool:
+        """Whether the server said something on an idle connection, or ended it."""
+        return _is_readable(self._sock, 0.0)
+
+    def cut(self) -> None:
+        """End it, from any thread or task; who reads from it sees the end."""
+        for sock in list(self._made):
+            _shut_down(sock)
+
+    def close(self) -> None:
+        # In a forked child these are copies: closing one must not end the parent's connection.
+        if self._pid == os.getpid():
+            self.cut()
+        for sock in self._made:
+            sock.close()
+
+    drop = close
+    """Close it where nobody else holds it any more; from any thread."""
+
+
+class AsyncSocket(asyncio.Protocol):
+    """The async twin of `BlockingSocket`, a protocol of asyncio; belongs to the event loop it was made in."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._made: list[socket.socket] = []
+        self._transport: asyncio.Transport | None = None
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._writable = True
+        self._ended = False
+        self._error: Exception | None = None
+        # Who waits for bytes, or for room to write; until when; and the timer that looks after it.
+        self._waiter: asyncio.Future[bool] | None = None
+        self._until: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._pid = os.getpid()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._held += len(data)
+        if self._held > _HELD_LIMIT and self._transport is not None:
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = True
+        self._error = exc
+        if self._timer is not None:
+            self._timer.cancel()
+        # asyncio's transports break when aborted after their end, and Python 3.10's TLS ones want a close.
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._wake()
+
+    # What the connection calls.
+
+    async def connect(self, host: str, port: int, limit_s: float | None) -> None:
+        left = countdown(limit_s)
+        found = await resolve_async(host, port, limit_s)
+        sock = await connect(found, self._made, left(), writable_async)
+        _set_options(sock)
+        await self._loop.create_connection(lambda: self, sock=sock)
+
+    async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
+        if self._transport is None:
+            raise ConnectionResetError("the connection was closed")
+        # asyncio's own limit is out of the way: `within` has ours.
+        starting = self._loop.start_tls(
+            self._transport, self, context, server_hostname=name, ssl_handshake_timeout=24 * 3600.0
+        )
+        self._transport = await within(starting, limit_s)
+        if self._transport is None:
+            raise ConnectionResetError("the connection was closed")
+        chosen: str | None = self._transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        return chosen
+
+    async def send(self, data: memoryview, limit_s: float | None) -> int:
+        until = None if limit_s is None else time.monotonic() + limit_s
+        while not self._writable:
+            if self._pieces or self._ended:
+                return 0
+            if not await self._wait(until):
+                raise httpx.WriteTimeout("not taken in time")
+        if self._transport is None or self._ended:
+            raise httpx.WriteError(str(self._error or "the connection was closed"))
+        self._transport.write(data)
+        return len(data)
+
+    async def read(self, limit_s: float | None) -> bytes:
+        if not self._pieces:
+            until = None if limit_s is None else time.monotonic() + limit_s
+            if not self._ended and not await self._wait(until):
+                raise httpx.ReadTimeout("no byte in time")
+            if self._error is not None and not self._pieces:
+                raise httpx.ReadError(str(self._error)) from self._error
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        if self._held > _HELD_LIMIT and not self._ended and self._transport is not None:
+            self._transport.resume_reading()
+        self._held = 0
+        return data
+
+    def is_stale(self) -> bool:
+        # What the event loop had no turn to read would be taken for the next answer.
+        return self._ended or bool(self._pieces) or _is_readable(self._made[0], 0.0)
+
+    def cut(self) -> None:
+        self._ended = True
+        # In a forked child the event loop's selector is shared with the parent: leave both alone.
+        if self._pid == os.getpid():
+            # A forked child's copy must not keep the connection open.
+            for sock in self._made:
+                _shut_down(sock)
+            if self._transport is not None:
+                self._transport.abort()
+        self._wake()
+
+    def close(self) -> None:
+        self.cut()
+        if self._transport is None and self._pid == os.getpid():
+            for sock in self._made:
+                sock.close()
+
+    def drop(self) -> None:
+        if self._transport is not None and self._pid == os.getpid():
+            with contextlib.suppress(RuntimeError):  # the event loop is closed
+                self._loop.call_soon_threadsafe(self.close)
+
+    async def _wait(self, until: float | None) -> bool:
+        """Until something happens on the connection; False when nothing did in time.
+
+        until: on the monotonic clock; uvloop's own lags behind, so that a deadline would seem not reached.
+        """
+        waiter = self._waiter = self._loop.create_future()
+        self._until = until
+        if until is not None and (self._timer is None or self._due > until):
+            self._look()
+        try:
+            happened: bool = await waiter
+            return happened
+        finally:
+            self._waiter = None
+
+    def _look(self) -> None:
+        """End a wait that is too long, else look again later: a timer for each token would cost more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiter is None or self._until is None or self._waiter.done():
+            return
+        left = self._until - time.monotonic()
+        if left > 0:
+            self._due, self._timer = self._until, self._loop.call_later(left, self._look)
+        else:
+            self._waiter.set_result(False)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(True)
+
+
+AnySocket = BlockingSocket | AsyncSocket
+
+
+def _set_options(sock: socket.socket) -> None:
+    for option in _OPTIONS:
+        sock.setsockopt(*option)
+
+
+def _shut_down(sock: socket.socket) -> None:
+    """End a connection although others hold copies of it: a forked child, or a thread that reads from it."""
+    with contextlib.suppress(OSError):
+        _SHUTDOWN(sock, socket.SHUT_RDWR)
+
+
+def _is_readable(sock: socket.socket, limit_s: float | None, *, or_writable: bool = False) -> bool:
+    """Whether there are bytes or an end to read; waits for it, or also for room to write."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | (select.POLLOUT if or_writable else 0))
+        events = poll.poll(None if limit_s is None else limit_s * 1000)
+        return bool(events and events[0][1] & ~select.POLLOUT)
+    return bool(select.select([sock], [sock] if or_writable else [], [], limit_s)[0])
