@@ -10,12 +10,17 @@ from typing import Any
 
 import h11
 import httpx
-from tests.tokens.test_hostile_show import BASES, ODD, changed
+from tests.tokens.test_hostile_show import BASES, MORE, ODD
 from tests.transport.test_http1 import ANSWERS, read
 
 from ollama_dify import ChatSettings, OllamaClient, OllamaError, user
 
-SHOWS = [json.dumps(changed(random.Random(kind), base)).encode() for kind, base in BASES.items()]
+SHOWS = [
+    json.dumps(
+        {"model_info": {f"tokenizer.ggml.{name}": value for name, value in {**MORE, **base}.items()}}
+    ).encode()
+    for base in BASES.values()
+]
 HTTP = [bytes([place * 7 % 256]) + answer for place, (answer, _, _) in enumerate(ANSWERS.values())]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
-from ollama_dify import ModelNotFoundError, ServerError, language
+from ollama_dify import ModelNotFoundError, RateLimitError, ServerBusyError, ServerError, language
 from ollama_dify.advice import (
     auth_advice,
     capability_advice,
@@ -181,13 +183,20 @@ def test_models_that_are_named_for_images_can_use_tools_too() -> None:
         ("model requires more system memory (9 GiB) than is available (4 GiB)", ServerError, "ollama stop m"),
         ("llama runner process has terminated: CUDA error: out of memory", ServerError, "context_size"),
         ("model 'm' not found", ModelNotFoundError, "ollama pull m"),
+        ("429 slow down", RateLimitError, {"en": "Wait", "ja": "待って", "zh": "稍候"}),
+        ("503 too many", ServerBusyError, "OLLAMA_MAX_QUEUE"),
     ],
 )
-def test_hints_of_the_servers_errors(text: str, kind: type[Exception], words: str, name: str) -> None:
+def test_hints_of_the_servers_errors(
+    text: str, kind: type[Exception], words: str | Mapping[str, str], name: str
+) -> None:
+    status = int(text[:3]) if text[:3].isdigit() else 500
     with language(name):
-        error = error_from_response(500, {}, text.encode(), url="http://h:1/api/chat", model="m", now_s=0.0)
+        error = error_from_response(
+            status, {}, text.encode(), url="http://h:1/api/chat", model="m", now_s=0.0
+        )
     assert type(error) is kind
-    assert words in (error.hint or "")
+    assert (words if isinstance(words, str) else words[name]) in (error.hint or "")
     assert text in error.message
 
 

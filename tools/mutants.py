@@ -124,7 +124,7 @@ MUTANTS = (
     Mutant(
         "credentials of another origin",
         CREDENTIALS,
-        "elif value.origin != origin:",
+        "elif known != origin:",
         "elif False:",
         "tests/faults/test_origin.py",
     ),
@@ -266,14 +266,14 @@ MUTANTS = (
         "transport/endpoint.py",
         "_origin(target) != _origin(sent.url) or ",
         "",
-        "tests/faults/test_transport.py tests/client/test_client.py",
+        "tests/faults/test_fault_table.py",
     ),
     Mutant(
         "compressed answers",
         "transport/errors.py",
         "    if _is_encoded(response):",
         "    if False:",
-        "tests/client/test_client.py",
+        "tests/faults/test_bad_inputs.py",
     ),
     Mutant(
         "a prompt over the limit",
@@ -305,7 +305,7 @@ MUTANTS = (
     ),
     Mutant(
         "control characters of a server",
-        "wire/json_reading.py",
+        "wire/responses.py",
         "char if char.isprintable() else",
         "char if True else",
         "tests/wire/test_responses.py tests/wire/test_classify.py",

@@ -1,7 +1,5 @@
 """Where the server is: `base_url`, else `OLLAMA_HOST` as Ollama's own client reads it, else localhost.
 
-    text → Address(url, authorization, source)
-
 A bad value is a ConfigurationError; nothing ever falls back to localhost.
 """
 
@@ -12,7 +10,7 @@ import ipaddress
 import logging
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -22,7 +20,6 @@ from .errors import ConfigurationError
 from .language import _
 
 __all__ = [
-    "DEFAULT_URL",
     "Address",
     "ascii_host",
     "is_loopback",
@@ -36,7 +33,6 @@ __all__ = [
 
 logger = logging.getLogger("ollama_dify")
 
-DEFAULT_URL = "http://localhost:11434"
 _OLLAMA_PORT = 11434
 _SCHEME_PORTS = {"http": 80, "https": 443}
 _EXAMPLES = (
@@ -45,11 +41,10 @@ _EXAMPLES = (
 )
 # Forms of ASCII characters as East Asian input methods write them, and their full stop.
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\u3002\uff61]")
+_REFUSED = {"control character": "[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "space": r"\s", "backslash": r"\\"}
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
-_ZONE = re.compile(r"[A-Za-z0-9._~-]{1,64}\Z")
 
 AddressSource = Literal["base_url", "OLLAMA_HOST", "default"]
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +79,8 @@ class Address:
     def origin(self) -> str:
         """scheme://host:port, which credentials belong to."""
         parts = urlsplit(self.url)
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{parts.scheme}://{host}:{parts.port or _SCHEME_PORTS[parts.scheme]}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """The text as given, and what it is called in errors."""
-
-    text: str
-    source: AddressSource
-
-    def error(self, problem: str) -> ConfigurationError:
-        hint = _EXAMPLES
-        if re.search(r"<[^>]+>", self.text):  # the guide's <your-ollama-endpoint-domain>
-            hint = _("Replace the placeholder by your server's address, such as {example}").format(
-                example="http://192.168.1.100:11434"
-            )
-        return ConfigurationError(f"{self.source} {without_credentials(self.text)!r} {problem}.", hint=hint)
+        port = "" if parts.port is not None else f":{_SCHEME_PORTS[parts.scheme]}"
+        return f"{parts.scheme}://{parts.netloc}{port}"
 
 
 def resolve_address(base_url: str | None, environ: Mapping[str, str]) -> Address:
@@ -109,9 +88,7 @@ def resolve_address(base_url: str | None, environ: Mapping[str, str]) -> Address
     if base_url is not None:
         return parse_base_url(base_url)
     host = environ.get("OLLAMA_HOST", "")
-    if _trim_environment(host):
-        return parse_ollama_host(host)
-    return Address(DEFAULT_URL)
+    return parse_ollama_host(host) if _trim_environment(host) else Address("http://localhost:11434")
 
 
 def parse_base_url(text: str) -> Address:
@@ -120,25 +97,7 @@ def parse_base_url(text: str) -> Address:
     A trailing `/`, `/api` or `/v1` is forgiven; any other path is kept as a prefix. Raises
     ConfigurationError for everything that cannot work.
     """
-    target = _Target(text, "base_url")
-    stripped = text.strip(" ")
-    if not stripped:
-        raise target.error("is empty")
-    _check_characters(stripped, target)
-    scheme, separator, rest = stripped.partition("://")
-    if not separator:
-        scheme, rest = "", stripped
-        if stripped.startswith("/") or re.match(r"https?:?(/|\Z)", stripped, re.IGNORECASE):
-            raise target.error('has no host; after http or https comes "://" and the host')
-    authority, slash, path = rest.partition("/")
-    authority, authorization = _split_userinfo(authority)
-    default = None
-    if not separator:
-        cloud = authority.lower() == "ollama.com"
-        scheme, default = ("https", None) if cloud else ("http", _OLLAMA_PORT)
-    host, port = _split_port(authority, target)
-    number = default if port is None else _checked_port(port, target)
-    return _build(scheme, host, number, slash + path, authorization, target)
+    return _parse(text, "base_url", _read_base_url)
 
 
 def parse_ollama_host(text: str) -> Address:
@@ -148,31 +107,67 @@ def parse_ollama_host(text: str) -> Address:
     warning in the log. Beyond that client: credentials and IPv6 zones work, a trailing `/api` or `/v1` is
     forgiven, and what can be no host at all is a ConfigurationError here.
     """
-    target = _Target(text, "OLLAMA_HOST")
-    trimmed = _trim_environment(text)
-    scheme, separator, rest = trimmed.partition("://")
-    default = str(_OLLAMA_PORT)
-    if not separator:
-        scheme, rest = "http", trimmed
-        if trimmed == "ollama.com":
-            scheme, rest = "https", "ollama.com:443"
-    else:
-        default = str(_SCHEME_PORTS.get(scheme.lower(), default))
-    _check_characters(trimmed, target)
-    authority, slash, path = rest.partition("/")
-    authority, authorization = _split_userinfo(authority)
-    split = _split_host_port(authority)
-    if split is None:
+    return _parse(text, "OLLAMA_HOST", _read_ollama_host)
+
+
+def _parse(text: str, source: AddressSource, read: Callable[[str], tuple[str, str | None]]) -> Address:
+    """`read` gives URL and authorization, or raises ValueError with what is wrong."""
+    try:
+        return Address(*read(text), source)
+    except ValueError as problem:
+        hint = _EXAMPLES
+        if re.search(r"<[^>]+>", text):  # the guide's <your-ollama-endpoint-domain>
+            hint = _("Replace the placeholder by your server's address, such as {example}")
+            hint = hint.format(example="http://192.168.1.100:11434")
+        raise ConfigurationError(f"{source} {without_credentials(text)!r} {problem}.", hint=hint) from None
+
+
+def _read_base_url(text: str) -> tuple[str, str | None]:
+    text = text.strip(" ")
+    if not text:
+        raise ValueError("is empty")
+    scheme, authority, path, authorization = _split(text)
+    port = None
+    if scheme is None:
+        if re.match(r"/|https?:?(/|\Z)", text, re.IGNORECASE):
+            raise ValueError('has no host; after http or https comes "://" and the host')
+        cloud = authority.lower() == "ollama.com"
+        scheme, port = ("https", None) if cloud else ("http", _OLLAMA_PORT)
+    if authority.count(":") > 1 and _as_ip(authority) is not None:
+        if "://" in text:
+            raise ValueError("has an IPv6 address without brackets; write http://[::1]:11434")
+        authority = f"[{authority}]"
+    match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[]*))(?::(.*))?", authority)
+    if match is None:
+        raise ValueError("has unbalanced brackets")
+    bracketed, name, number = match.groups()
+    if bracketed is not None and _as_ip(bracketed) is None:
+        raise ValueError("has no valid host: only an IPv6 address goes into brackets")
+    if number is not None:
+        if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65535:
+            raise ValueError(f"has the port {number!r}; a port is a number from 1 to 65535")
+        port = int(number)
+    return _url(scheme, bracketed or name, port, path), authorization
+
+
+def _read_ollama_host(text: str) -> tuple[str, str | None]:
+    text = _trim_environment(text)
+    scheme, authority, path, authorization = _split("https://ollama.com" if text == "ollama.com" else text)
+    if path.startswith("//") and not authority:
+        raise ValueError("has no host in front of its slashes; leave them out")
+    default = str(_SCHEME_PORTS.get(scheme or "", _OLLAMA_PORT))
+    # What Go's `net.SplitHostPort` splits.
+    match = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([^:\[\]]*)", authority)
+    if match is None:
         bare = authority.strip("[]")
-        split = (authority if _as_ip(bare) is None else bare, default)
-    host, port = split
-    if path.startswith("/") and not authority:
-        raise target.error("has no host in front of its slashes; leave them out")
+        host, port = (authority if _as_ip(bare) is None else bare), default
+    else:
+        host, port = match[1] or match[2], match[3]
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", port) or not 0 <= int(port) <= 65535:
         logger.warning("OLLAMA_HOST has the port %r, which is none: %s is used instead.", port[:20], default)
         port = default
-    path = re.sub(r"/{2,}", "/", slash + path)
-    return _build(scheme, host or "127.0.0.1", int(port), path, authorization, target)
+    scheme = "http" if scheme is None else scheme
+    return _url(scheme, host or "127.0.0.1", int(port), re.sub(r"/{2,}", "/", path)), authorization
 
 
 def _trim_environment(text: str) -> str:
@@ -180,94 +175,46 @@ def _trim_environment(text: str) -> str:
     return text.strip().strip("\"'").strip()
 
 
-def _split_host_port(text: str) -> tuple[str, str] | None:
-    """Go's `net.SplitHostPort`; None where it reports an error."""
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or not rest.startswith(":") or ":" in rest[1:]:
-            return None
-        port = rest[1:]
-    else:
-        host, colon, port = text.rpartition(":")
-        if not colon or ":" in host:
-            return None
-    return None if set("[]") & set(host + port) else (host, port)
-
-
-def _split_port(authority: str, target: _Target) -> tuple[str, str | None]:
-    """Host and port text of a URL's authority; a bare IPv6 address may go without brackets."""
-    if authority.startswith("["):
-        host, bracket, rest = authority[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise target.error("has unbalanced brackets")
-        if _as_ip(host) is None:
-            raise target.error("has no valid host: only an IPv6 address goes into brackets")
-        return host, rest[1:] if rest else None
-    if authority.count(":") > 1 and _as_ip(authority) is not None:
-        if "://" in target.text:
-            raise target.error("has an IPv6 address without brackets; write http://[::1]:11434")
-        return authority, None
-    host, colon, port = authority.partition(":")
-    return host, port if colon else None
-
-
-def _checked_port(text: str, target: _Target) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise target.error(f"has the port {text!r}; a port is a number from 1 to 65535")
-    return int(text)
-
-
-def _check_characters(text: str, target: _Target) -> None:
-    if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text):
-        raise target.error("holds a control character")
-    if any(c.isspace() for c in text):
-        raise target.error("holds a space")
-    if "\\" in text:
-        raise target.error("holds a backslash")
+def _split(text: str) -> tuple[str | None, str, str, str | None]:
+    """Scheme (None without "://"), host with port, path, credentials as value of the Authorization header."""
+    for what, characters in _REFUSED.items():
+        if re.search(characters, text):
+            raise ValueError(f"holds a {what}")
     scheme, separator, rest = text.partition("://")
-    # behind the credentials, which are quoted carelessly and split off by the last "@"
-    authority, _sign, path = (rest or text).partition("/")
+    if not separator:
+        scheme, rest = "", text
+    authority, slash, path = rest.partition("/")
+    # The last "@" ends the credentials, in which other characters are often not quoted.
+    userinfo, at, authority = authority.rpartition("@")
     if "@" in path:
-        raise target.error('has "@" behind the first slash; inside a password a slash is written %2F')
-    location = authority.rpartition("@")[2] + path
-    wide = _FULL_WIDTH.search(separator and scheme) or _FULL_WIDTH.search(location)
+        raise ValueError('has "@" behind the first slash; inside a password a slash is written %2F')
+    wide = _FULL_WIDTH.search(scheme + authority + path)
     if wide:
         plain = unicodedata.normalize("NFKC", wide[0]).replace("。", ".")
-        raise target.error(f"holds the full-width character {wide[0]!r} of an input method; type {plain!r}")
-    if "?" in location or "#" in location:
-        raise target.error('has a query or a fragment ("?" or "#"), which an address of a server cannot have')
-
-
-def _split_userinfo(authority: str) -> tuple[str, str | None]:
-    """Authority without credentials, and these as a Basic header value."""
-    userinfo, at, host = authority.rpartition("@")
-    if not at:
-        return authority, None
+        raise ValueError(f"holds the full-width character {wide[0]!r} of an input method; type {plain!r}")
+    if set("?#") & set(authority + path):
+        raise ValueError('has a query or a fragment ("?" or "#"), which an address of a server cannot have')
     user, _sign, password = userinfo.partition(":")
     pair = f"{unquote(user)}:{unquote(password)}".encode()
-    return host, "Basic " + base64.b64encode(pair).decode("ascii")
+    authorization = "Basic " + base64.b64encode(pair).decode("ascii") if at else None
+    return scheme.lower() if separator else None, authority, slash + path, authorization
 
 
-def _build(
-    scheme: str, host: str, port: int | None, path: str, authorization: str | None, target: _Target
-) -> Address:
-    scheme = scheme.lower()
+def _url(scheme: str, host: str, port: int | None, path: str) -> str:
     if scheme not in _SCHEME_PORTS:
-        raise target.error(f"begins with {scheme!r}; only http and https work")
+        raise ValueError(f"begins with {scheme!r}; only http and https work")
     if not host:
-        raise target.error("has no host")
+        raise ValueError("has no host")
     try:
         host = ascii_host(host)
-    except ValueError as exc:
-        raise target.error(f"has no valid host: {exc}") from exc
+    except ValueError as error:
+        raise ValueError(f"has no valid host: {error}") from None
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     place = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
-    path = path.rstrip("/")
     # Until none is left, so that an address once read reads the same again.
-    while path.endswith(("/api", "/v1")):
-        path = path.rpartition("/")[0].rstrip("/")
-    prefix = quote(path, safe="/%:@!$&'()*+,;=~-._")
-    return Address(f"{scheme}://{place}{prefix}", authorization, target.source)
+    while path.endswith(("/", "/api", "/v1")):
+        path = path.rpartition("/")[0]
+    return f"{scheme}://{place}" + quote(path, safe="/%:@!$&'()*+,;=~-._")
 
 
 def ascii_host(host: str) -> str:
@@ -279,7 +226,11 @@ def ascii_host(host: str) -> str:
         bare, percent, zone = host.partition("%")
         address = _as_ip(bare)
         zone = zone[2:] if len(zone) > 2 and zone.startswith("25") else zone
-        if address is None or ":" not in bare or (percent and not _ZONE.match(zone)):
+        if (
+            address is None
+            or ":" not in bare
+            or (percent and not re.fullmatch(r"[A-Za-z0-9._~-]{1,64}", zone))
+        ):
             raise ValueError("this is neither a name nor an IP address")
         return f"{address.compressed}{percent}{zone}"
     name = host.lower()
@@ -288,7 +239,7 @@ def ascii_host(host: str) -> str:
 
         try:
             name = idna.encode(host, uts46=True).decode("ascii").lower()
-        except (idna.IDNAError, UnicodeError) as exc:
+        except UnicodeError as exc:
             raise ValueError(f"the international name cannot be encoded ({exc})") from None
     labels = name.removesuffix(".").split(".")
     if len(name) > 253 or not all(_LABEL.match(label) for label in labels):
@@ -299,7 +250,7 @@ def ascii_host(host: str) -> str:
 
 
 @lru_cache(maxsize=256)  # asked several times for each object
-def _as_ip(text: str) -> IPAddress | None:
+def _as_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address `text` spells; IPv4 mapped into IPv6 counts as IPv4, as in Go."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
@@ -316,8 +267,8 @@ def _host_of(target: str) -> str:
     return target.strip("[]").lower().removesuffix(".")
 
 
-_RANGES_V4 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10")
-_PRIVATE_NETWORKS = tuple(map(ipaddress.ip_network, (*_RANGES_V4, "fc00::/7", "fe80::/10")))
+_RANGES = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10")
+_PRIVATE_NETWORKS = tuple(map(ipaddress.ip_network, (*_RANGES, "::1/128", "fc00::/7", "fe80::/10")))
 _PRIVATE_SUFFIXES = (".local", ".localhost", ".internal", ".lan", ".localdomain", ".home.arpa")
 
 
@@ -325,7 +276,7 @@ def is_loopback(host: str) -> bool:
     """Whether a host (or a URL's) is this machine: localhost, 127/8, ::1."""
     name = _host_of(host)
     address = _as_ip(name)
-    return name == "localhost" or name.endswith(".localhost") if address is None else address.is_loopback
+    return f".{name}".endswith(".localhost") if address is None else address.is_loopback
 
 
 def is_private(host: str) -> bool:
@@ -335,18 +286,15 @@ def is_private(host: str) -> bool:
     dot (Compose services, LAN machines) and those under .local, .internal, .lan and the like.
     """
     name = _host_of(host)
-    if is_loopback(name):
-        return True
     address = _as_ip(name)
-    if address is not None:
-        return any(address in network for network in _PRIVATE_NETWORKS)
-    return bool(name) and ("." not in name or name.endswith(_PRIVATE_SUFFIXES))
+    if address is None:
+        return bool(name) and ("." not in name or name.endswith(_PRIVATE_SUFFIXES))
+    return any(address in network for network in _PRIVATE_NETWORKS)
 
 
 def is_ollama_cloud(host: str) -> bool:
     """Whether a host (or a URL's) is ollama.com, the only one `OLLAMA_API_KEY` is for."""
-    name = _host_of(host)
-    return name == "ollama.com" or name.endswith(".ollama.com")
+    return f".{_host_of(host)}".endswith(".ollama.com")
 
 
 def without_credentials(url: str) -> str:

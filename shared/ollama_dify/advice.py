@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -17,20 +17,15 @@ from .container import Container
 from .language import N_, _
 
 __all__ = [
+    "advice",
     "auth_advice",
     "capability_advice",
     "connection_advice",
     "connection_cause",
     "connection_remedy",
-    "context_advice",
-    "memory_advice",
-    "missing_route_advice",
     "model_missing_advice",
-    "permission_advice",
     "platform_name",
-    "proxy_advice",
     "source_text",
-    "timeout_advice",
 ]
 
 DOCKER_HOST = "host.docker.internal"
@@ -65,71 +60,41 @@ _EXAMPLES = {
     "thinking": N_("Models with thinking: qwen3, deepseek-r1, gpt-oss. Or leave `think` unset."),
     "embedding": N_("Models for embeddings: nomic-embed-text, bge-m3, embeddinggemma."),
 }
-_ADD_HOST = N_(
-    "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway (Compose: "
-    'extra_hosts: ["host.docker.internal:host-gateway"]) and let Ollama listen beyond 127.0.0.1 '
-    "(OLLAMA_HOST=0.0.0.0)."
-)
-_UNKNOWN = N_("The name {host} could not be resolved: check its spelling, or use the machine's IP address.")
-_CONNECTION_REMEDIES: Mapping[str, Sequence[str]] = {
-    "broken": [N_("See the server's log; a proxy or another program may answer at {host}:{port}.")],
-    "certificate": [
-        N_("Name the CA of this certificate in `verify`, or have the server send its whole chain.")
-    ],
-    "cloud": [N_("Check this machine's internet connection and its proxy variables (HTTPS_PROXY).")],
-    "container-loopback": [
-        N_(
-            "This runs in a container, where localhost is the container itself. If Ollama runs outside it, "
-            "use base_url {docker_url}"
-        ),
-        N_(
-            "or the host's own address: in the LAN (such as http://192.168.1.100:{port}), with Docker on "
-            "Linux http://172.17.0.1:{port}"
-        ),
-        _ADD_HOST,
-    ],
-    "docker-host-unknown": [_ADD_HOST],
-    "firewall": [
-        N_(
-            "{host} did not answer: check the address, that the machine is on, and that its firewall lets "
-            "port {port} through (Linux: sudo ufw allow {port}/tcp)."
-        )
-    ],
-    "https-on-plain-port": [
-        N_("The TLS handshake failed. Ollama itself speaks plain HTTP: try {http_url}"),
-        N_("If a TLS proxy stands in front, check its certificate, or name its CA in `verify`."),
-    ],
-    "listens-on-loopback": [
-        N_(
-            "By default Ollama listens on 127.0.0.1 only. Let it listen beyond on {host}; it then answers "
-            "everybody who reaches its port, without a password ({page}):"
-        )
-    ],
-    "name-unknown": [_UNKNOWN],
-    "no-container": [
-        N_("host.docker.internal exists only inside containers: on the host itself use localhost.")
-    ],
-    "no-port": [
-        N_("An http:// address without a port means port 80; Ollama's own port is 11434: try {http_url}")
-    ],
-    "not-running": [
-        N_(
-            "Nothing answers on this machine: start Ollama with `ollama serve` (or its app), then check "
-            "`curl {url}/api/version`."
-        )
-    ],
-    "pod-loopback": [
-        N_(
-            "This runs in a Kubernetes pod, where localhost is the pod itself. If Ollama runs outside it, "
-            "use the name of its Service, such as {service_url}"
-        )
-    ],
-    "service-unknown": [
-        _UNKNOWN,
-        N_("The name of a Compose service resolves only for containers on the same network."),
-    ],
-}
-_TIMEOUTS = {
+_TEXTS = {
+    # What the server or a proxy refuses.
+    "cloud-key": N_("Make a key at https://ollama.com/settings/keys and set api_key or OLLAMA_API_KEY."),
+    "context": N_(
+        'Raise context_size, shorten the prompt, or set context_overflow="trim" (drops the oldest turns) or '
+        '"truncate" (the server cuts).'
+    ),
+    "memory": N_(
+        "Choose a smaller model or quantization, lower context_size, or unload others: `ollama ps` lists "
+        "them, `ollama stop {model}` unloads one."
+    ),
+    "no-right": N_(
+        "The key may lack the right, or the server has cloud models switched off (OLLAMA_NO_CLOUD)."
+    ),
+    "no-route": N_(
+        "Is base_url the address of an Ollama server, without a path of another service? An old server may "
+        "lack this route: `ollama --version`."
+    ),
+    "proxy": N_(
+        "This is the proxy {proxy}, not Ollama. Start it, or go past it: add {host} to NO_PROXY, or set "
+        "trust_env=False."
+    ),
+    "proxy-key": N_(
+        "Ollama itself asks for no key; the proxy in front of {host} does: set api_key or headers."
+    ),
+    "sign-in": N_("This model runs in Ollama's cloud: sign in at {signin_url} , or with `ollama signin`."),
+    "trimmed": N_(
+        "Nothing older is left to drop: raise context_size, or shorten the system message and the last "
+        "message."
+    ),
+    "unknown-host": N_(
+        "Set OLLAMA_HOST=0.0.0.0 on the server (and OLLAMA_ORIGINS), or use the address it expects."
+    ),
+    # Limits of time, by the phases of `Timeouts`.
+    "look-up": N_("A look-up is given at most {seconds} s: see the server's log for what keeps it busy."),
     "pool": N_(
         "All max_connections={number} are in use: raise it or Timeouts(pool=…), or close streams that are "
         "not read to their end."
@@ -145,7 +110,64 @@ _TIMEOUTS = {
     "total": N_(
         "It bounds the whole call, with its queue, retries and batches: raise timeout= or Timeouts(total=…)."
     ),
+    # Causes of a connection that failed.
+    "broken": N_("See the server's log; a proxy or another program may answer at {host}:{port}."),
+    "certificate": N_(
+        "Name the CA of this certificate in `verify`, or have the server send its whole chain."
+    ),
+    "cloud": N_("Check this machine's internet connection and its proxy variables (HTTPS_PROXY)."),
+    "container-loopback": N_(
+        "This runs in a container, where localhost is the container itself. If Ollama runs outside it, use "
+        "base_url {docker_url}\n"
+        "or the host's own address: in the LAN (such as http://192.168.1.100:{port}), with Docker on Linux "
+        "http://172.17.0.1:{port}\n"
+        "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway and let "
+        "Ollama listen beyond 127.0.0.1 (OLLAMA_HOST=0.0.0.0)."
+    ),
+    "docker-host-unknown": N_(
+        "On a Linux host, start the container with --add-host=host.docker.internal:host-gateway (Compose: "
+        'extra_hosts: ["host.docker.internal:host-gateway"]) and let Ollama listen beyond 127.0.0.1 '
+        "(OLLAMA_HOST=0.0.0.0)."
+    ),
+    "firewall": N_(
+        "{host} did not answer: check the address, that the machine is on, and that its firewall lets port "
+        "{port} through (Linux: sudo ufw allow {port}/tcp)."
+    ),
+    "https-on-plain-port": N_(
+        "The TLS handshake failed. Ollama itself speaks plain HTTP: try {http_url}\n"
+        "If a TLS proxy stands in front, check its certificate, or name its CA in `verify`."
+    ),
+    "listens-on-loopback": N_(
+        "By default Ollama listens on 127.0.0.1 only. Let it listen beyond on {host}; it then answers "
+        "everybody who reaches its port, without a password ({page}):"
+    ),
+    "name-unknown": N_(
+        "The name {host} could not be resolved: check its spelling, or use the machine's IP address."
+    ),
+    "no-container": N_(
+        "host.docker.internal exists only inside containers: on the host itself use localhost."
+    ),
+    "no-port": N_(
+        "An http:// address without a port means port 80; Ollama's own port is 11434: try {http_url}"
+    ),
+    "not-running": N_(
+        "Nothing answers on this machine: start Ollama with `ollama serve` (or its app), then check "
+        "`curl {url}/api/version`."
+    ),
+    "pod-loopback": N_(
+        "This runs in a Kubernetes pod, where localhost is the pod itself. If Ollama runs outside it, use "
+        "the name of its Service, such as {service_url}"
+    ),
+    "service-unknown": N_(
+        "The name {host} could not be resolved: check its spelling, or use the machine's IP address.\n"
+        "The name of a Compose service resolves only for containers on the same network."
+    ),
 }
+
+
+def advice(name: str, **values: object) -> str:
+    """A text of the table in the language in force, with these values in it."""
+    return _(_TEXTS[name]).format(**values)
 
 
 def connection_advice(
@@ -162,7 +184,7 @@ def connection_advice(
     problem = next((name for name, words in marks if any(word in lowered for word in words)), "unreachable")
     cause = connection_cause(url, problem, container)
     lines = [_("Tried {url} ({source}).").format(url=url, source=source_text(source))]
-    lines += connection_remedy(cause, url, platform)
+    lines.append(connection_remedy(cause, url, platform))
     if cause != "listens-on-loopback":
         look = _("To look closer: python -m ollama_dify doctor --base-url {url} (or docs/networking.md)")
         lines.append(look.format(url=url))
@@ -196,27 +218,27 @@ def connection_cause(url: str, problem: str, container: Container | None, *, is_
     return "broken" if problem == "broken" else "firewall"
 
 
-def connection_remedy(cause: str, url: str, platform: str) -> list[str]:
-    """What to do about a cause, in lines; the commands of this machine's system come first."""
+def connection_remedy(cause: str, url: str, platform: str) -> str:
+    """What to do about a cause, in one line or more; the commands of this machine's system come first."""
     parts = urlsplit(url)
     host, port, path = parts.hostname or "", parts.port or 11434, parts.path
     shown = f"[{host}]" if ":" in host else host
     is_the_host = cause == "listens-on-loopback" and (host == DOCKER_HOST or is_loopback(host))
-    values = {
-        "url": url,
-        "host": _("the host") if is_the_host else host,
-        "port": port,
-        "page": FAQ,
-        "http_url": f"http://{shown}:{11434 if port == 443 else port}{path}",
-        "docker_url": f"{parts.scheme}://{DOCKER_HOST}:{port}{path}",
-        "service_url": f"{parts.scheme}://ollama.default.svc:{port}{path}",
-    }
-    lines = [_(text).format(**values) for text in _CONNECTION_REMEDIES[cause]]
-    if cause == "listens-on-loopback":
-        own = platform_name(platform)
-        names = (own, *(name for name in _LISTEN if name != own))
-        lines += [f"  {_(_LISTEN[name])}" for name in names]
-    return lines
+    remedy = advice(
+        cause,
+        url=url,
+        host=_("the host") if is_the_host else host,
+        port=port,
+        page=FAQ,
+        http_url=f"http://{shown}:{11434 if port == 443 else port}{path}",
+        docker_url=f"{parts.scheme}://{DOCKER_HOST}:{port}{path}",
+        service_url=f"{parts.scheme}://ollama.default.svc:{port}{path}",
+    )
+    if cause != "listens-on-loopback":
+        return remedy
+    own = platform_name(platform)
+    names = (own, *(name for name in _LISTEN if name != own))
+    return "\n  ".join([remedy, *(_(_LISTEN[name]) for name in names)])
 
 
 def source_text(source: str) -> str:
@@ -230,26 +252,6 @@ def platform_name(platform: str) -> Literal["macos", "linux", "windows"]:
     if lowered.startswith(("darwin", "mac")):
         return "macos"
     return "windows" if lowered.startswith(("win", "cygwin", "msys")) else "linux"
-
-
-def proxy_advice(proxy: str, host: str) -> str:
-    """A proxy that refused or failed. proxy: its address without credentials."""
-    return _(
-        "This is the proxy {proxy}, not Ollama. Start it, or go past it: add {host} to NO_PROXY, or set "
-        "trust_env=False."
-    ).format(proxy=proxy, host=host)
-
-
-def timeout_advice(phase: str, *, max_connections: int, look_up_s: float | None) -> str:
-    """A phase of `Timeouts` that took too long; "connect" is a matter of `connection_advice`.
-
-    look_up_s: the limit of a look-up, where the request was one.
-    """
-    if phase == "answer" and look_up_s is not None:
-        return _(
-            "A look-up is given at most {seconds} s: see the server's log for what keeps it busy."
-        ).format(seconds=f"{look_up_s:g}")
-    return _(_TIMEOUTS[phase]).format(number=max_connections)
 
 
 def model_missing_advice(model: str, available: Sequence[str]) -> str:
@@ -282,27 +284,6 @@ def _closest_models(model: str, available: Sequence[str]) -> tuple[list[str], bo
     return list(dict.fromkeys([*tags, *similar]))[:_SHOWN_MODELS], bool(tags)
 
 
-def context_advice(*, trimmed: bool = False) -> str:
-    """What to do about a prompt that does not fit. trimmed: the oldest turns are dropped already."""
-    if trimmed:
-        return _(
-            "Nothing older is left to drop: raise context_size, or shorten the system message and the last "
-            "message."
-        )
-    return _(
-        'Raise context_size, shorten the prompt, or set context_overflow="trim" (drops the oldest turns) or '
-        '"truncate" (the server cuts).'
-    )
-
-
-def memory_advice(model: str | None = None) -> str:
-    """What to do about a server that has too little memory for a model."""
-    return _(
-        "Choose a smaller model or quantization, lower context_size, or unload others: `ollama ps` lists "
-        "them, `ollama stop {model}` unloads one."
-    ).format(model=model or "MODEL")
-
-
 def capability_advice(model: str, capability: str, setting: str | None = None) -> str:
     """What to do about a model without `capability` (vision, tools, thinking … as `/api/show` names them).
 
@@ -320,26 +301,7 @@ def capability_advice(model: str, capability: str, setting: str | None = None) -
 def auth_advice(url: str, *, signin_url: str | None = None) -> str:
     """What to do about a 401: at ollama.com, a proxy, or a cloud model behind a local server."""
     if signin_url is not None:
-        return _(
-            "This model runs in Ollama's cloud: sign in at {signin_url} , or with `ollama signin`."
-        ).format(signin_url=signin_url)
+        return advice("sign-in", signin_url=signin_url)
     if is_ollama_cloud(url):
-        return _("Make a key at https://ollama.com/settings/keys and set api_key or OLLAMA_API_KEY.")
-    return _(
-        "Ollama itself asks for no key; the proxy in front of {host} does: set api_key or headers."
-    ).format(host=urlsplit(url).hostname or url)
-
-
-def permission_advice(*, has_body: bool) -> str:
-    """What to do about a 403; an empty one is Ollama's answer to a Host or Origin it does not know."""
-    if has_body:
-        return _("The key may lack the right, or the server has cloud models switched off (OLLAMA_NO_CLOUD).")
-    return _("Set OLLAMA_HOST=0.0.0.0 on the server (and OLLAMA_ORIGINS), or use the address it expects.")
-
-
-def missing_route_advice() -> str:
-    """What to do about a 404 that is not about a model."""
-    return _(
-        "Is base_url the address of an Ollama server, without a path of another service? An old server may "
-        "lack this route: `ollama --version`."
-    )
+        return advice("cloud-key")
+    return advice("proxy-key", host=urlsplit(url).hostname or url)

@@ -136,7 +136,7 @@ PLACED = [
 
 @pytest.mark.parametrize(("message", "content", "read"), PLACED)
 def test_where_images_stand(message: Message, content: str, read: str | None) -> None:
-    wire = wire_message(message)
+    wire = wire_message(message, with_images=bool(message.images))
     assert wire["content"] == content
     assert wire.get("images", []) == list(message.images)
     if read is not None:

@@ -114,7 +114,6 @@ def test_metadata(wheel: zipfile.ZipFile) -> None:
     assert told["Requires-Python"] == ">=3.10"
     assert told.get_all("Provides-Extra") == [
         "all",
-        "cli",
         "demo",
         "dify",
         "images",

@@ -36,7 +36,6 @@ from ollama_dify.wire.requests import (
     encode,
     generate_request,
     load_request,
-    show_request,
 )
 
 URL = "http://h:11434"
@@ -300,9 +299,7 @@ def test_embed_on_the_wire(values: dict[str, Any], body: dict[str, Any]) -> None
     assert sent(request) == {"model": "e", "input": ["a", "b"], **body}
 
 
-def test_show_and_load_on_the_wire() -> None:
-    assert sent(show_request("m")) == {"model": "m"}
-    assert sent(show_request("m", verbose=True)) == {"model": "m", "verbose": True}
+def test_load_on_the_wire() -> None:
     loading = load_request(chat(keep_alive="5m", num_gpu=1))
     assert loading.path == "/api/generate"
     assert sent(loading)["options"] == {"num_ctx": 4096, "num_gpu": 1}

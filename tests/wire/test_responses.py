@@ -22,9 +22,8 @@ from ollama_dify import (
     ToolCall,
     Usage,
 )
-from ollama_dify.wire.json_reading import load_json, printable
 from ollama_dify.wire.models import read_local_models, read_model_info, read_running_models, read_version
-from ollama_dify.wire.responses import read_chunk, read_embed_answer
+from ollama_dify.wire.responses import load_json, printable, read_chunk
 
 FINAL = {
     "model": "llava",
@@ -199,7 +198,6 @@ def test_no_json_at_all_escapes_the_error_tree(data: Any) -> None:
     readers = (
         read_chunk,
         lambda data: read_chunk(data, generated=True),
-        read_embed_answer,
         read_local_models,
         read_running_models,
         read_version,
@@ -256,19 +254,6 @@ def test_metadata_leaves_out_what_is_unknown() -> None:
 def test_usage() -> None:
     assert ChatResult("x").usage == Usage(0, 0)
     assert ChatResult("x", finish=FINISH).usage.total_tokens == 4
-
-
-def test_embed_answer() -> None:
-    answer = read_embed_answer(
-        {"model": "m", "embeddings": [[0.5]], "prompt_eval_count": 3, "load_duration": 4}
-    )
-    assert (answer.vectors, answer.model, answer.input_tokens, answer.load_duration) == ([[0.5]], "m", 3, 4)
-
-
-@pytest.mark.parametrize("data", [None, [], {}, {"embeddings": None}, {"embeddings": {}}, {"embedding": [1]}])
-def test_no_embed_answer(data: Any) -> None:
-    with pytest.raises(ProtocolError):
-        read_embed_answer(data)
 
 
 SHOW = {

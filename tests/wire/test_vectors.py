@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ollama_dify import EmbeddingError
+from ollama_dify import EmbeddingError, ProtocolError
 from ollama_dify.wire.vectors import mean_vector, read_vectors
 
 
@@ -44,3 +44,15 @@ def test_sound_vectors(vector: list[float]) -> None:
 def test_pieces_that_cancel_out_have_no_mean() -> None:
     assert mean_vector([[1.0, 0.0], [-1.0, 0.0]], [1, 1]) is None
     assert mean_vector([[1.0, 0.0], [0.0, 1.0]], [3, 4]) == pytest.approx([0.6, 0.8])
+
+
+def test_what_an_answer_says_of_itself() -> None:
+    body = b'{"model":"m","embeddings":[[0.5]],"prompt_eval_count":3,"load_duration":4}'
+    answer = read_vectors(body, 1)
+    assert (answer.vectors, answer.model, answer.input_tokens, answer.load_duration) == ([[0.5]], "m", 3, 4)
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b"{}", b'{"embeddings":null}', b'{"embedding":[1]}'])
+def test_no_embed_answer(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        read_vectors(body, 1)

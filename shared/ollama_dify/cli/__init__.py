@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from ..errors import ConfigurationError, ConnectionFailedError, OllamaError, RequestTimeoutError
 from ..language import LANGUAGES, LOCALE, N_, _, current_language, locale_language
 from ..language import language as in_language
-from .terminal import Terminal, can_show
+from ..terminal import Terminal, can_show
 
 __all__ = ["main"]
 

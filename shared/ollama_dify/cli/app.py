@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..language import _
 from ..settings.dify_app import DifyNode, load_dify_app
-from .terminal import Terminal
+from ..terminal import Terminal
 
 __all__ = ["app"]
 

@@ -11,8 +11,8 @@ from ..errors import OllamaError
 from ..language import _
 from ..media.image import Audio, Image
 from ..settings.model import ChatSettings
+from ..terminal import Terminal
 from ..wire.messages import Content, Message, assistant, system, user
-from .terminal import Terminal
 
 __all__ = ["chat"]
 

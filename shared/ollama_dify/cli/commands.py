@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ..client.blocking import OllamaClient
-from ..doctor import Check, Report, World, examine
+from ..doctor import Check, Report, World, diagnose
 from ..doctor.form import fill_form
 from ..errors import ConfigurationError
 from ..language import _, current_language
 from ..settings.dify_form import FORM_FIELDS
 from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
-from .terminal import Terminal, size_text
+from ..terminal import Terminal, size_text
 
 __all__ = ["demo", "doctor", "embed", "form", "models", "pull", "simulate"]
 
@@ -57,7 +57,7 @@ def _examined(args: Namespace, base_url: str | None, world: World | None) -> Rep
     except ConfigurationError as error:
         problem, _line, remedy = str(error).partition("\n")
         return Report((Check("server", "fail", problem, remedy or None, "address"),), current_language())
-    return examine(settings, probe=not args.no_probe, load=args.load, world=world)
+    return diagnose(settings, probe=not args.no_probe, load=args.load, world=world)
 
 
 def _stored_form(path: str, model: str | None, changes: Mapping[str, Any]) -> ConnectionSettings:
@@ -186,13 +186,8 @@ def demo(args: Namespace, terminal: Terminal) -> int:
     """Run the demo, which says itself what it needs."""
     from ..demo import main  # frameworks and all
 
-    return main(
-        model=args.model,
-        embedding_model=args.embedding_model,
-        base_url=args.base_url,
-        index_dir=Path(args.index_dir),
-        rebuild=args.rebuild,
-    )
+    names = ("model", "embedding_model", "base_url", "index_dir", "rebuild")
+    return main(**{name: getattr(args, name) for name in names})
 
 
 def simulate(args: Namespace, terminal: Terminal) -> int:

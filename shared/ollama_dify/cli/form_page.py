@@ -12,8 +12,8 @@ import uvicorn
 
 from ..language import _, current_language
 from ..settings.model import ConnectionSettings
+from ..terminal import Terminal
 from ..web import make_app
-from .terminal import Terminal
 
 __all__ = ["form"]
 

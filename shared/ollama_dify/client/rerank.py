@@ -16,7 +16,7 @@ from ..wire.streaming import ChatDecoder
 from .rerank_prompts import format_of, yes_share
 from .session import Session
 from .split_text import checked_texts, split_text
-from .trim import with_report
+from .trim import check_uncut
 
 __all__ = ["rerank"]
 
@@ -47,7 +47,7 @@ async def rerank(session: Session, query: str, documents: Sequence[str]) -> Rera
     ask("")  # raises for an instruction without a place
     scores: list[list[float]] = [[] for _ in texts]
     usages: list[Usage] = []
-    last = partial(with_report, context_size=settings.context_size, may_cut=False)
+    last = partial(check_uncut, context_size=settings.context_size)
     decoder = partial(ChatDecoder, generated=True, model=settings.model, last=last)
 
     async def judge(index: int, text: str) -> ContextOverflowError | None:
@@ -93,7 +93,7 @@ async def _smaller(
     asked = ChatSettings(
         **{**settings.explicit(fields=ModelSettings), "base_url": settings.address.url, "think": False}
     )
-    counter = await load_counter(session, asked, settings.model, probed=not ask("").raw)
+    counter = await load_counter(session, asked, probed=not ask("").raw)
 
     def count(text: str) -> int:
         prompt = ask(text)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import gc
 import sys
+from importlib import import_module
 from pathlib import Path
 
 __all__ = ["main"]
+
+_LOADED = {"LangChain": "langchain_chroma", "LlamaIndex": "llama_index.core", "Chroma": "chromadb"}
 
 
 def main(
@@ -17,7 +20,7 @@ def main(
     model: str = "llava",
     embedding_model: str = "nomic-embed-text",
     base_url: str | None = None,
-    index_dir: Path = Path(".demo"),
+    index_dir: Path | str = ".demo",
     rebuild: bool = False,
 ) -> int:
     """Run the demo; 0 unless something failed. A real model's words are judged and fail nothing."""
@@ -25,9 +28,9 @@ def main(
     print("ollama-dify demo: one settings object, LangChain and LlamaIndex.", flush=True)
     gc.disable()  # importing creates many objects and frees few: a tenth of the time goes into collections
     try:
-        for name in ("LangChain", "LlamaIndex", "Chroma"):
+        for name, module in _LOADED.items():
             print(f"Loading {name} …", flush=True)
-            __import__(f"{__name__}.{name.lower()}")
+            import_module(module)
         from .run import run
     except ModuleNotFoundError as error:
         print(f"The demo needs {error.name}, which is not installed.", file=sys.stderr)

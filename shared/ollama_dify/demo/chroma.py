@@ -31,7 +31,7 @@ def passages_of(path: Path) -> list[str]:
 
 
 def open_index(
-    files: list[Path], embedding_model: str, folder: Path, *, rebuild: bool
+    files: list[Path], embedding_model: str, folder: Path | str, *, rebuild: bool
 ) -> tuple[Any, Any, bool]:
     """The database, the collection for these files and this model, and whether it has to be filled."""
     mark = hashlib.sha256(embedding_model.encode())

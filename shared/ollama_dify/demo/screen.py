@@ -5,72 +5,52 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable
+from itertools import chain
 
-from rich.console import Console
-from rich.markup import escape
+from ..terminal import Terminal
 
-__all__ = ["Screen"]
+__all__ = ["block", "heading", "stream", "verdict"]
 
 INDENT = 11
 
 
-class Screen:
-    """The terminal, and the count of answers that were as expected."""
-
-    def __init__(self) -> None:
-        self.console = Console(highlight=False)
-        self.right = self.asked = 0
-
-    def line(self, text: str = "") -> None:
-        """One line or more, in rich's markup, wrapped at words."""
-        self.console.print(text)
-
-    def heading(self, who: str, question: str) -> None:
-        first, *rest = textwrap.wrap(question, self._width())
-        self.console.print(f"[cyan]{who:<{INDENT}}[/][bold]{escape(first)}[/]")
-        for more in rest:
-            self.console.print(f"{'':{INDENT}}[bold]{escape(more)}[/]")
-
-    def stream(self, pieces: Iterable[str]) -> str:
-        """Print the pieces as they come, each word once it is whole; all of them joined."""
-        said, waiting, column = "", "", INDENT
-        self.console.print(" " * INDENT, end="")
-        for piece in (*pieces_of(pieces), " "):
-            waiting += piece
-            *words, waiting = re.split(r"(?<=\s)", waiting)
-            for word in words:
-                if column + len(word.rstrip()) > self.console.width - 1 and column > INDENT:
-                    self.console.print("\n" + " " * INDENT, end="")
-                    column = INDENT
-                shown = " ".join(word.split()) + " "
-                self.console.print(shown, end="", markup=False, soft_wrap=True)
-                column += len(shown)
-            said += piece
-        self.console.print()
-        return said[:-1]
-
-    def block(self, text: str, style: str = "") -> None:
-        """Text of several lines, each wrapped at words under the answers' column."""
-        for line in text.splitlines():
-            for part in textwrap.wrap(line, self._width()) or [""]:
-                self.console.print(f"{'':{INDENT}}{part}", style=style or None, markup=False)
-
-    def verdict(self, right: bool, told: str, expected: str) -> None:
-        """Count an answer, and mark it."""
-        self.asked += 1
-        self.right += right
-        mark = "[green]✓[/]" if right else f"[red]✗ expected: {escape(expected)}[/]"
-        self.console.print(f"{'':{INDENT}}[dim]{escape(told)}[/] {mark}\n", soft_wrap=True)
-
-    def _width(self) -> int:
-        return max(self.console.width - INDENT - 1, 20)
+def heading(terminal: Terminal, who: str, question: str) -> None:
+    """Who answers, and what was asked."""
+    first, *rest = textwrap.wrap(question, _room(terminal))
+    terminal.say(terminal.paint(f"{who:<{INDENT}}", "cyan") + terminal.paint(first, "bold"))
+    block(terminal, "\n".join(rest), "bold")
 
 
-def pieces_of(pieces: Iterable[str]) -> Iterable[str]:
-    """Leading white space is no part of the first word."""
-    started = False
-    for piece in pieces:
-        piece = piece if started else piece.lstrip()
-        started = started or bool(piece)
-        if piece:
-            yield piece
+def block(terminal: Terminal, text: str, look: str) -> None:
+    """Text of several lines, each wrapped at words under the answers' column."""
+    for line in text.splitlines():
+        for part in textwrap.wrap(line, _room(terminal)) or [""]:
+            terminal.say(" " * INDENT + terminal.paint(part, look))
+
+
+def stream(terminal: Terminal, pieces: Iterable[str]) -> str:
+    """Print the pieces as they come, each word once it is whole; all of them joined."""
+    said, waiting, column = "", "", 0
+    terminal.say(" " * INDENT, end="")
+    for piece in chain(pieces, " "):
+        said += piece
+        *words, waiting = re.split(r"(?<=\s)", waiting + piece)
+        for word in filter(None, map(str.strip, words)):
+            if column + len(word) > _room(terminal):
+                terminal.say("\n" + " " * INDENT, end="")
+                column = 0
+            terminal.say(" " * bool(column) + word, end="")
+            column += len(word) + bool(column)
+    terminal.say()
+    return said
+
+
+def verdict(terminal: Terminal, is_right: bool, told: str, expected: str) -> bool:
+    """Mark an answer; whether it was as expected."""
+    mark = terminal.paint("✓", "green") if is_right else terminal.paint(f"✗ expected: {expected}", "red")
+    terminal.say(" " * INDENT + terminal.paint(told, "dim") + f" {mark}\n")
+    return is_right
+
+
+def _room(terminal: Terminal) -> int:
+    return max((terminal.columns or 80) - INDENT - 1, 20)

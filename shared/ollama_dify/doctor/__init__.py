@@ -19,11 +19,11 @@ from .report import Check, Report, State, Trial
 from .server import Scene, check_here, check_way
 from .world import World
 
-__all__ = ["Check", "Report", "State", "Trial", "World", "adiagnose", "diagnose", "examine"]
+__all__ = ["Check", "Report", "State", "Trial", "World", "adiagnose", "diagnose"]
 
 
 def diagnose(
-    settings: ConnectionSettings,
+    settings: ConnectionSettings | Sequence[ConnectionSettings],
     *,
     language: str | None = None,
     probe: bool = True,
@@ -32,15 +32,28 @@ def diagnose(
 ) -> Report:
     """Check the way to the server, the model and the settings.
 
+    settings: or those of several models on the server of the first.
     language: of the texts; unset: the one in force. probe: also try other addresses where Ollama may be.
     load: have the server load the model and answer `ping`, as Dify does on "Save". world: what to look at,
     for tests.
     """
-    return examine([settings], language=language, probe=probe, load=load, world=world)
+    every = [settings] if isinstance(settings, ConnectionSettings) else settings
+    with in_language(language or current_language()):
+        scene = Scene(World() if world is None else world, every[0], probe)
+        checks = [check_here(scene), *check_way(scene)]
+        is_reached = all(check.state in ("ok", "warn") for check in checks)
+        for one in every:
+            model = one if isinstance(one, ModelSettings) else None
+            if is_reached:
+                checks += check_model(scene, model, load=load)
+            else:
+                name = None if model is None else model.model
+                checks.append(Check("model", "skip", _("not checked"), model=name))
+        return Report(tuple(checks), current_language())
 
 
 async def adiagnose(
-    settings: ConnectionSettings,
+    settings: ConnectionSettings | Sequence[ConnectionSettings],
     *,
     language: str | None = None,
     probe: bool = True,
@@ -49,26 +62,3 @@ async def adiagnose(
 ) -> Report:
     """The async twin of `diagnose`."""
     return await asyncio.to_thread(diagnose, settings, language=language, probe=probe, load=load, world=world)
-
-
-def examine(
-    settings: Sequence[ConnectionSettings],
-    *,
-    language: str | None = None,
-    probe: bool = True,
-    load: bool = False,
-    world: World | None = None,
-) -> Report:
-    """`diagnose` for several models on the server of the first settings."""
-    with in_language(language or current_language()):
-        scene = Scene(World() if world is None else world, settings[0], probe)
-        checks = [check_here(scene), *check_way(scene)]
-        is_reached = all(check.state in ("ok", "warn") for check in checks)
-        for one in settings:
-            model = one if isinstance(one, ModelSettings) else None
-            if is_reached:
-                checks += check_model(scene, model, load=load)
-            else:
-                name = None if model is None else model.model
-                checks.append(Check("model", "skip", _("not checked"), model=name))
-        return Report(tuple(checks), current_language())

@@ -12,19 +12,18 @@ from urllib.parse import urlsplit
 from ..address import is_loopback, without_credentials
 from ..advice import (
     DOCKER_HOST,
+    advice,
     auth_advice,
     connection_cause,
     connection_remedy,
-    permission_advice,
     platform_name,
-    proxy_advice,
     source_text,
 )
 from ..container import Container, container_kind, text_of
 from ..errors import ConfigurationError
 from ..language import N_, _
 from ..settings.model import ConnectionSettings
-from ..wire.json_reading import printable
+from ..wire.responses import printable
 from .report import Check, Trial
 from .world import PROBE_S, Answer, World, ask, proxy_for, together
 
@@ -151,7 +150,7 @@ def _check_proxied(scene: Scene, variable: str) -> list[Check]:
     headers = {name: proxied.headers.get(name.lower()) for name in ("Server", "Via")}
     told = ", ".join(f"{name}: {printable(value, 60)}" for name, value in headers.items() if value)
     problem = _problem(proxied) + (f" ({told})" if told else "")
-    remedy = proxy_advice(proxy, host)
+    remedy = advice("proxy", proxy=proxy, host=host)
     if is_answered:
         remedy = _("Go past the proxy: set NO_PROXY={host}").format(host=host)
     trials = () if direct is None else (_trial(_("direct"), direct),)
@@ -226,7 +225,7 @@ def _answered(scene: Scene, answer: Answer) -> Check:
 def _forbidden(scene: Scene, answer: Answer, fact: str) -> Check:
     """A 403; an empty one is tried once more with a Host that Ollama always accepts."""
     has_body = bool(answer.body.strip())
-    check = partial(Check, "server", "fail", remedy=permission_advice(has_body=has_body))
+    check = partial(Check, "server", "fail", remedy=advice("no-right" if has_body else "unknown-host"))
     if not has_body and scene.probe:
         repeated = scene.probe_at(scene.url, headers={"Host": "localhost"})
         if repeated.version is not None:
@@ -246,7 +245,7 @@ def _unanswered(scene: Scene, answer: Answer) -> Check:
     there = next((one.url for one in answers if one.version is not None), None)
     listens = cause == "container-loopback" and any(one.problem == "refused" for one in answers)
     known = "listens-on-loopback" if listens else cause
-    remedy = "\n".join(connection_remedy(known, scene.url, scene.world.platform))
+    remedy = connection_remedy(known, scene.url, scene.world.platform)
     if there is not None:
         remedy = _use(scene, there)
     fact = _failed(_where(scene), _problem(answer))

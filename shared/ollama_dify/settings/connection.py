@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -21,19 +21,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from typing_extensions import Self
 
 from ..address import Address, parse_base_url, resolve_address
 from ..errors import ConfigurationError
-from .credentials import (
-    BoundHeaders,
-    BoundKey,
-    BoundName,
-    ServerUrl,
-    authorization,
-    check_key,
-    check_origins,
-)
-from .names import Unshown, configuration_error, unknown_name
+from .credentials import BoundHeaders, BoundText, authorization, bind, check_key, check_origins
+from .names import configuration_error, unknown_name
 
 __all__ = ["ConnectionSettings", "Timeouts"]
 
@@ -43,12 +36,9 @@ if TYPE_CHECKING:
 else:
     Secret = SecretStr
 
-_S = TypeVar("_S", bound="ConnectionSettings")
-
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # h11 takes no others, and shows the value in its error.
 _HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN_HEADERS = ("accept-encoding", "content-encoding", "content-length", "content-type", "transfer-encoding")
 
 
@@ -124,7 +114,7 @@ class ConnectionSettings(BaseModel):
     headers: dict[str, str] = Field(
         default_factory=BoundHeaders, description="Sent with every request.", exclude=True, repr=False
     )
-    timeout: float | Timeouts | None = Field(
+    timeout: Annotated[float, Field(gt=0)] | Timeouts | None = Field(
         default=None, description="Seconds for a whole exchange, or a `Timeouts` to set each phase."
     )
     max_retries: int = Field(
@@ -184,7 +174,7 @@ class ConnectionSettings(BaseModel):
                 f"{type(self).__name__}: {unknown_name(name, type(self).model_fields)}"
             ) from None
 
-    def _changed(self: _S, update: Mapping[str, Any]) -> _S:
+    def _changed(self, update: Mapping[str, Any]) -> Self:
         """A shallow copy with other values, all checked together; self stays as it is."""
         made = BaseModel.__copy__(self)
         validator, fields = type(self).__pydantic_validator__, type(self).model_fields
@@ -204,19 +194,19 @@ class ConnectionSettings(BaseModel):
         object.__setattr__(made, "__pydantic_fields_set__", self.model_fields_set | set(update))
         return made
 
-    def _take_over(self: _S, other: _S) -> None:
+    def _take_over(self, other: Self) -> None:
         object.__setattr__(self, "__dict__", other.__dict__)
         object.__setattr__(self, "__pydantic_fields_set__", other.model_fields_set)
         self._environment = other._environment
 
-    def model_copy(self: _S, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> _S:
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other values, checked as in the constructor."""
         copied = super().model_copy(deep=deep)
         if update:
             copied._take_over(copied._changed(update))
         return copied
 
-    def __deepcopy__(self: _S, memo: dict[int, Any] | None = None) -> _S:
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
         # Shared with the copy: what holds sockets and locks cannot be copied.
         for name in ("verify", "http_client", "http_async_client"):
@@ -232,15 +222,13 @@ class ConnectionSettings(BaseModel):
     def address(self) -> Address:
         """The server's address and where it came from."""
         url = self.base_url
-        if url is None:
-            if self._environment is None:
-                self._environment = resolve_address(None, os.environ)
-            return self._environment
-        return (
-            Address(str(url), url.authorization, "base_url")
-            if isinstance(url, ServerUrl)
-            else parse_base_url(url)
-        )
+        if isinstance(url, BoundText):
+            return Address(str(url), url.authorization, "base_url")
+        if url is not None:
+            return parse_base_url(url)  # it came past validation
+        if self._environment is None:
+            self._environment = resolve_address(None, os.environ)
+        return self._environment
 
     @property
     def timeouts(self) -> Timeouts:
@@ -270,20 +258,19 @@ class ConnectionSettings(BaseModel):
 
     def connection_values(self) -> tuple[Any, ...]:
         """What a connection depends on, hashable: while it is equal, a client keeps its connections."""
-        values = (
+        return (
             self.address,
             self.api_key,
             self.api_key_env,
-            tuple(self.headers.items()),
+            SecretStr(repr(self.headers)),
             self.timeout,
             self.max_connections,
             getattr(self, "max_concurrency", None),
-            self.secret("proxy"),
+            self.proxy,
             self.trust_env,
             self.follow_redirects,
             *(id(own) for own in (self.verify, self.http_client, self.http_async_client)),
         )
-        return Unshown(values)
 
     def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
         """The values that were set, secrets included, as keyword arguments for a settings class.
@@ -294,7 +281,7 @@ class ConnectionSettings(BaseModel):
         return {name: getattr(self, name) for name in self.model_fields_set if name in known}
 
     @classmethod
-    def from_settings(cls: type[_S], settings: ConnectionSettings, **changes: Any) -> _S:
+    def from_settings(cls, settings: ConnectionSettings, **changes: Any) -> Self:
         """The same settings in this class, with changes: `ChatOllamaDify.from_settings(settings)`.
 
         Raises ConfigurationError for settings of another type of model.
@@ -327,11 +314,13 @@ class ConnectionSettings(BaseModel):
 
     @field_validator("base_url", mode="wrap")
     @classmethod
-    def _check_base_url(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> ServerUrl | None:
-        if value is None or isinstance(value, ServerUrl):
+    def _check_base_url(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> BoundText | None:
+        if value is None or isinstance(value, BoundText):
             return value
         address = parse_base_url(handler(value))
-        return ServerUrl(address.url, address.authorization)
+        url = BoundText(address.url)
+        url.authorization = address.authorization
+        return url
 
     @field_serializer("base_url")
     def _without_password(self, value: str | None) -> str | None:
@@ -339,22 +328,18 @@ class ConnectionSettings(BaseModel):
 
     @field_validator("api_key", mode="wrap")
     @classmethod
-    def _check_api_key(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> BoundKey | None:
+    def _check_api_key(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> SecretStr | None:
         key = handler(value)
-        if key is None or not key.get_secret_value():
-            return None
-        return _with_origin(BoundKey(check_key(key.get_secret_value())), value)
+        return bind(SecretStr(check_key(key.get_secret_value())), value) if key else None
 
     @field_validator("api_key_env", mode="wrap")
     @classmethod
-    def _check_api_key_env(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> BoundName | None:
+    def _check_api_key_env(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> BoundText | None:
         name = handler(value)
-        if name is None:
-            return None
-        if not _VARIABLE.fullmatch(name):
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             # May be the key itself, so it is not shown.
             raise ValueError("is no name of an environment variable; a key itself goes into api_key=")
-        return _with_origin(BoundName(name), value)
+        return None if name is None else bind(BoundText(name), value)
 
     @field_validator("headers", mode="wrap")
     @classmethod
@@ -370,14 +355,7 @@ class ConnectionSettings(BaseModel):
                 raise ValueError(f"header {name!r} is set by the client itself; leave it out")
         if len({name.lower() for name in headers}) < len(headers):
             raise ValueError("the same header is given twice, in different case")
-        return _with_origin(BoundHeaders(headers), value)
-
-    @field_validator("timeout")
-    @classmethod
-    def _check_timeout(cls, timeout: float | Timeouts | None) -> float | Timeouts | None:
-        if isinstance(timeout, (int, float)) and timeout <= 0:
-            raise ValueError("is a number of seconds greater than 0; None means no limit")
-        return timeout
+        return bind(BoundHeaders(headers), value)
 
     @model_validator(mode="after")
     def _check_credentials(self, info: ValidationInfo) -> ConnectionSettings:
@@ -387,12 +365,3 @@ class ConnectionSettings(BaseModel):
             raise ValueError("api_key and api_key_env are two ways to give one key; give one of them")
         check_origins(self.__dict__, self.address.origin)
         return self
-
-
-_B = TypeVar("_B", BoundKey, BoundName, BoundHeaders)
-
-
-def _with_origin(checked: _B, given: Any) -> _B:
-    """Validation makes a new value; the server it was given for stays known."""
-    checked.origin = getattr(given, "origin", None)
-    return checked

@@ -9,83 +9,54 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
 from ..address import Address, is_ollama_cloud, resolve_address
 from ..errors import ConfigurationError
 
-__all__ = [
-    "CREDENTIALS",
-    "BoundHeaders",
-    "BoundKey",
-    "BoundName",
-    "ServerUrl",
-    "authorization",
-    "bound_values",
-    "check_key",
-    "check_origins",
-]
+__all__ = ["BoundHeaders", "BoundText", "authorization", "bind", "bound_values", "check_key", "check_origins"]
 
-CREDENTIALS = ("api_key", "api_key_env", "headers")
 CLOUD_KEY = "OLLAMA_API_KEY"
+_B = TypeVar("_B", bound="SecretStr | BoundText | BoundHeaders")
 
 
-class ServerUrl(str):
-    """A `base_url` as it is shown; user and password that were in it are kept beside the text."""
+class BoundText(str):
+    """A `base_url`, with what its user and password make of the Authorization header, or an `api_key_env`."""
 
-    authorization: str | None
-
-    def __new__(cls, url: str, authorization: str | None = None) -> ServerUrl:
-        """authorization: value of the Authorization header."""
-        made = super().__new__(cls, url)
-        made.authorization = authorization
-        return made
-
-
-class BoundKey(SecretStr):
-    """An `api_key`."""
-
-    origin: str | None = None
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretStr) and self.get_secret_value() == other.get_secret_value()
-
-    __hash__ = SecretStr.__hash__
+    authorization: str | None = None
 
 
 class BoundHeaders(dict[str, str]):
     """`headers`."""
 
-    origin: str | None = None
 
-
-class BoundName(str):
-    """An `api_key_env`."""
-
-    origin: str | None = None
+def bind(checked: _B, given: Any) -> _B:
+    """Validation makes a new value; the server it was given for stays known."""
+    vars(checked)["origin"] = getattr(given, "origin", None)
+    return checked
 
 
 def check_origins(values: Mapping[str, Any], origin: str) -> None:
     """Note the server of credentials that are new. Raises ConfigurationError for those of another one."""
     stale = []
-    for name in CREDENTIALS:
+    for name in ("api_key", "api_key_env", "headers"):
         value = values.get(name)
-        if not isinstance(value, (BoundKey, BoundName, BoundHeaders)):
+        if not isinstance(value, (SecretStr, BoundText, BoundHeaders)):
             continue  # None, or what came past validation
-        if value.origin is None or not value:
-            value.origin = origin
-        elif value.origin != origin:
+        known = vars(value).get("origin")
+        if known is None or not value:
+            vars(value)["origin"] = origin
+        elif known != origin:
             stale.append(name)
     if not stale:
         return
-    what = " and ".join(stale)
+    what = f"{' and '.join(stale)} {'was' if len(stale) == 1 else 'were'}"
     again = ", ".join(f"{name}=…" for name in stale)
     without = ", ".join("headers={}" if name == "headers" else f"{name}=None" for name in stale)
     raise ConfigurationError(
-        f"{what} {'was' if len(stale) == 1 else 'were'} given for {values[stale[0]].origin} and would now go "
-        f"to {origin}.",
+        f"{what} given for {vars(values[stale[0]])['origin']} and would now go to {origin}.",
         hint="Give the address and its credentials in one step, as plain values: "
         f"from_settings(…, base_url=…, {again}); {without} sends none.",
     )
@@ -125,9 +96,9 @@ def authorization(key: str | None, variable: str | None, address: Address) -> st
 
 def bound_values(dumped: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a dump, bound to its own address before changes are mixed in."""
-    values = dict(dumped)
-    variable = values.get("api_key_env")
-    if isinstance(variable, str):
-        values["api_key_env"] = BoundName(variable)
-        values["api_key_env"].origin = resolve_address(values.get("base_url"), os.environ).origin
-    return values
+    name = dumped.get("api_key_env")
+    if not isinstance(name, str):
+        return dict(dumped)
+    bound = bind(BoundText(name), None)
+    check_origins({"api_key_env": bound}, resolve_address(dumped.get("base_url"), os.environ).origin)
+    return {**dumped, "api_key_env": bound}

@@ -11,7 +11,7 @@ public repositories, versions 0.1.0 to 0.6.0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from typing import Any, Literal
 from ..errors import ConfigurationError, DifyAppError
 from ..language import _
 from .dify_form import settings_from_completion_params
-from .dify_prompt import DifyMessage, Prompt, read_prompt
+from .dify_prompt import DifyMessage, at, read_prompt, rows_at, selector_text
 from .model import ChatSettings
 
 __all__ = ["DifyApp", "DifyModel", "DifyNode", "load_dify_app"]
@@ -29,9 +29,11 @@ MAX_BYTES = 4 * 1024 * 1024
 
 _MAX_DEPTH = 60
 _OLLAMA = ("ollama", "langgenius/ollama/ollama")
-_GRAPH_KINDS = ("llm", "question-classifier", "parameter-extractor", "agent")
+
+_JSON_TYPES = {"bool": "boolean", **{name: name for name in ("number", "boolean", "object", "integer")}}
 
 ModelKind = Literal["embedding", "rerank"]
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def load_dify_app(source: Path | str | bytes) -> DifyApp:
     source: a path, the path as text (one line that ends in .yml, .yaml or .json), or the export's own text or
     bytes. Raises DifyAppError for what is no export; ConfigurationError where PyYAML is missing.
     """
-    data = _parse(_read(source))
+    data = _parse(_bytes_of(source))
     app = data.get("app")
     has_content = any(isinstance(data.get(key), Mapping) for key in ("model_config", "workflow"))
     if not isinstance(app, Mapping) or not has_content or data.get("kind", "app") != "app":
@@ -109,10 +111,22 @@ def load_dify_app(source: Path | str | bytes) -> DifyApp:
             "This is no export of a Dify app: it lacks `app` with `model_config` or `workflow`.",
             hint=_("In Dify, open the app's menu and choose “Export DSL”; then pass that file."),
         )
-    return _Reader(app).read(data)
+    name, mode = _text(app.get("name")), _text(app.get("mode")) or "workflow"
+    nodes: list[DifyNode] = []
+    models: dict[DifyModel, None] = {}
+    notes: list[str] = []
+    for node_id, title, kind, inner in _places(data, name, mode):
+        found: list[str] = []
+        nodes += [DifyNode(node_id, title, kind, **values) for values in _read(kind, inner, found.append)]
+        models |= {DifyModel(*named, title): None for named in _retrieval_models(inner, found.append)}
+        notes += [f"{title}: {text}" for text in found]
+    embeddings, rerankers = (
+        tuple(model for model in models if model.kind == kind) for kind in ("embedding", "rerank")
+    )
+    return DifyApp(name, mode, tuple(nodes), embeddings, rerankers, tuple(dict.fromkeys(notes)))
 
 
-def _read(source: Path | str | bytes) -> bytes:
+def _bytes_of(source: Path | str | bytes) -> bytes:
     if isinstance(source, str) and "\n" not in source and source.lower().endswith((".yml", ".yaml", ".json")):
         source = Path(source)
     if isinstance(source, Path):
@@ -120,10 +134,8 @@ def _read(source: Path | str | bytes) -> bytes:
             with open(source, "rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            raise DifyAppError(
-                f"The export {str(source)!r} cannot be read: {why}.", hint=_("Check the path.")
-            ) from error
+            told = f"The export {str(source)!r} cannot be read: {getattr(error, 'strerror', None) or error}."
+            raise DifyAppError(told, hint=_("Check the path.")) from error
     elif isinstance(source, str):
         data = source.encode("utf-8", "surrogatepass")
     elif isinstance(source, bytes | bytearray):
@@ -131,10 +143,8 @@ def _read(source: Path | str | bytes) -> bytes:
     else:
         raise DifyAppError(f"load_dify_app takes a path, text or bytes, not {type(source).__name__}.")
     if len(data) > MAX_BYTES:
-        raise DifyAppError(
-            f"The export is over {MAX_BYTES >> 20} MiB; real ones are far smaller.",
-            hint=_("Is this the right file?"),
-        )
+        told = f"The export is over {MAX_BYTES >> 20} MiB; real ones are far smaller."
+        raise DifyAppError(told, hint=_("Is this the right file?"))
     return data
 
 
@@ -169,197 +179,105 @@ def _parse(data: bytes) -> Mapping[str, Any]:
     return loaded
 
 
-class _Reader:
-    """Collects what one export says."""
-
-    def __init__(self, app: Mapping[str, Any]) -> None:
-        self._name = _text(app.get("name"))
-        self._mode = _text(app.get("mode")) or "workflow"
-        self._nodes: list[DifyNode] = []
-        self._models: dict[DifyModel, None] = {}
-        self._notes: list[str] = []
-
-    def read(self, data: Mapping[str, Any]) -> DifyApp:
-        config = data.get("model_config")
-        if isinstance(config, Mapping) and config.get("model"):
-            self._read_simple(config)
-        for node in _nodes(data):
-            self._read_node(node)
-        models = list(self._models)
-        return DifyApp(
-            self._name,
-            self._mode,
-            tuple(self._nodes),
-            tuple(model for model in models if model.kind == "embedding"),
-            tuple(model for model in models if model.kind == "rerank"),
-            tuple(dict.fromkeys(self._notes)),
-        )
-
-    def note(self, place: str, text: str) -> None:
-        self._notes.append(f"{place}: {text}")
-
-    def _read_simple(self, config: Mapping[str, Any]) -> None:
-        """An app without a graph: chat, agent-chat, completion."""
-        place = self._name or self._mode
-        image = _at(config, "file_upload", "image", "enabled") is True
-        self._datasets(_at(config, "dataset_configs"), place)
-        prompt = read_prompt(config, self._mode)
-        self._add("app", place, self._mode, config["model"], prompt, vision=image)
-
-    def _read_node(self, node: Mapping[str, Any]) -> None:
-        data = node["data"]
-        kind = _text(data.get("type"))
-        place = _text(data.get("title")) or _text(node.get("id")) or kind
-        node_id = _text(node.get("id"))
-        if kind == "agent":
-            model = _at(data, "agent_parameters", "model", "value")
-        elif kind == "tool":
-            model = _at(data, "tool_configurations", "model", "value")
-        else:
-            model = data.get("model")
-        if isinstance(model, Mapping) and model:
-            vision = data.get("vision")
-            enabled = _at(data, "vision", "enabled") is True
-            selector = _at(vision, "configs", "variable_selector") if enabled else None
-            prompt = read_prompt(data, kind)
-            schema = _schema(data, kind)
-            self._add(node_id, place, kind, model, prompt, vision=enabled, selector=selector, schema=schema)
-        self._datasets(data, place)
-        for key in ("single_retrieval_config", "metadata_model_config"):
-            inner = data.get(key)
-            found = _at(inner, "model") or (inner if _at(inner, "provider") else None)
-            if isinstance(found, Mapping) and found:
-                self._add(node_id, place, kind, found, Prompt())
-
-    def _add(
-        self,
-        node_id: str,
-        place: str,
-        kind: str,
-        model: Any,
-        prompt: Prompt,
-        *,
-        vision: bool = False,
-        selector: Any = None,
-        schema: Mapping[str, Any] | None = None,
-    ) -> None:
-        if not isinstance(model, Mapping):
-            self.note(place, _("the model is written in a way that Dify does not use; left out"))
-            return
-        provider = _text(model.get("provider"))
-        name = _text(model.get("name") or model.get("model"))
-        if (provider or "ollama") not in _OLLAMA:
-            self.note(
-                place,
-                _("model {model} of provider {provider}, not Ollama; left out").format(
-                    model=name, provider=provider
-                ),
-            )
-            return
-        if not name:
-            self.note(place, _("no model is named; left out"))
-            return
-        if not provider:
-            self.note(
-                place, _("no provider is named; {model} is taken for an Ollama model").format(model=name)
-            )
-        params = model.get("completion_params")
-        values, unknown = settings_from_completion_params(params if isinstance(params, Mapping) else {})
-        for parameter in unknown:
-            self.note(place, _("unknown parameter {name}; left out").format(name=parameter))
-        for text in prompt.notes:
-            self.note(place, text)
-        self._nodes.append(
-            DifyNode(
-                node_id,
-                place,
-                kind,
-                name,
-                "completion" if model.get("mode") == "completion" else "chat",
-                values,
-                prompt.messages,
-                prompt.variables,
-                prompt.memory,
-                prompt.memory_window,
-                vision,
-                ".".join(map(_text, selector)) if isinstance(selector, Sequence) and selector else None,
-                schema,
-            )
-        )
-
-    def _datasets(self, data: Any, place: str) -> None:
-        """Embedding and rerank models that a retrieval names."""
-        retrieval = _at(data, "multiple_retrieval_config") or data
-        vectors = _at(retrieval, "weights", "vector_setting")
-        self._add_model(
-            "embedding", place, _at(vectors, "embedding_provider_name"), _at(vectors, "embedding_model_name")
-        )
-        for key in ("reranking_model", "rerank_model"):
-            rerank = _at(retrieval, key)
-            named = _at(rerank, "model") or _at(rerank, "reranking_model_name")
-            provider = _at(rerank, "provider") or _at(rerank, "reranking_provider_name")
-            self._add_model("rerank", place, provider, named)
-
-    def _add_model(self, kind: ModelKind, place: str, provider: Any, model: Any) -> None:
-        if not _text(model):
-            return
-        if _text(provider) in _OLLAMA:
-            self._models[DifyModel(_text(model), kind, place)] = None
-        else:
-            self.note(
-                place,
-                _("model {model} of provider {provider}, not Ollama; left out").format(
-                    model=_text(model), provider=_text(provider) or "?"
-                ),
-            )
+def _places(
+    data: Mapping[str, Any], name: str, mode: str
+) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """Id, title, kind and data of what may name a model: nodes of the graph, or the app where it has none."""
+    if at(data, "model_config", "model"):
+        yield "app", name or mode, mode, data["model_config"]
+    for node in rows_at(data, "workflow", "graph", "nodes"):
+        inner = at(node, "data")
+        if isinstance(inner, Mapping):
+            node_id, kind = _text(node.get("id")), _text(inner.get("type"))
+            yield node_id, _text(inner.get("title")) or node_id or kind, kind, inner
 
 
-def _nodes(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    nodes = _at(data, "workflow", "graph", "nodes")
-    for node in nodes if isinstance(nodes, list) else ():
-        if isinstance(node, Mapping) and isinstance(node.get("data"), Mapping):
-            yield node
+def _read(kind: str, data: Mapping[str, Any], note: Note) -> Iterator[dict[str, Any]]:
+    """Arguments of a DifyNode for each model of Ollama: the node's own, then those it retrieves with."""
+    place = {"agent": "agent_parameters", "tool": "tool_configurations"}.get(kind)
+    model = data.get("model") if place is None else at(data, place, "model", "value")
+    found = _read_model(model, note) if model else {}
+    if found:
+        vision = at(data, "vision", "enabled") is True
+        selector = at(data, "vision", "configs", "variable_selector") if vision else None
+        yield {
+            **found,
+            **read_prompt(data, kind, note),
+            "vision": vision or at(data, "file_upload", "image", "enabled") is True,
+            "vision_variable": selector_text(selector) or None,
+            "schema": _schema(data, kind),
+        }
+    for key in ("single_retrieval_config", "metadata_model_config"):
+        helper = at(data, key, "model") or (data.get(key) if at(data, key, "provider") else None)
+        found = _read_model(helper, note) if helper else {}
+        if found:
+            yield found
+
+
+def _read_model(model: Any, note: Note) -> dict[str, Any]:
+    """Arguments of a DifyNode out of a model; none where it is not Ollama's."""
+    if not isinstance(model, Mapping):
+        note(_("the model is written in a way that Dify does not use; left out"))
+        return {}
+    provider, name = _text(model.get("provider")), _text(model.get("name") or model.get("model"))
+    if not _is_ollama(provider or "ollama", name, note):
+        return {}
+    if not name:
+        note(_("no model is named; left out"))
+        return {}
+    if not provider:
+        note(_("no provider is named; {model} is taken for an Ollama model").format(model=name))
+    params = model.get("completion_params")
+    values, unknown = settings_from_completion_params(params if isinstance(params, Mapping) else {})
+    for parameter in unknown:
+        note(_("unknown parameter {name}; left out").format(name=parameter))
+    mode = "completion" if model.get("mode") == "completion" else "chat"
+    return {"model": name, "mode": mode, "parameters": values}
+
+
+def _retrieval_models(data: Mapping[str, Any], note: Note) -> Iterator[tuple[str, ModelKind]]:
+    """Embedding and rerank models that a retrieval names."""
+    retrieval = data.get("dataset_configs") or data
+    retrieval = at(retrieval, "multiple_retrieval_config") or retrieval
+    vectors = at(retrieval, "weights", "vector_setting")
+    named: list[tuple[ModelKind, Any, Any]] = [
+        ("embedding", at(vectors, "embedding_provider_name"), at(vectors, "embedding_model_name"))
+    ]
+    for rerank in (at(retrieval, "reranking_model"), at(retrieval, "rerank_model")):
+        provider = at(rerank, "provider") or at(rerank, "reranking_provider_name")
+        named.append(("rerank", provider, at(rerank, "model") or at(rerank, "reranking_model_name")))
+    for kind, provider, model in named:
+        if _text(model) and _is_ollama(_text(provider), _text(model), note):
+            yield _text(model), kind
+
+
+def _is_ollama(provider: str, model: str, note: Note) -> bool:
+    if provider not in _OLLAMA:
+        text = _("model {model} of provider {provider}, not Ollama; left out")
+        note(text.format(model=model, provider=provider or "?"))
+    return provider in _OLLAMA
 
 
 def _schema(data: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     """The JSON schema of a node's answer: its structured output, or the parameters it extracts."""
     if kind == "parameter-extractor":
-        rows = [row for row in data.get("parameters") or () if isinstance(row, Mapping) and row.get("name")]
-        if not rows:
-            return None
-        return {
-            "type": "object",
-            "properties": {_text(row["name"]): _parameter(row) for row in rows},
-            "required": [_text(row["name"]) for row in rows if row.get("required") is True],
-        }
-    output = data.get("structured_output")
-    if data.get("structured_output_enabled") is not True or not isinstance(output, Mapping):
-        return None
-    schema = output.get("schema", output)
+        rows = [row for row in rows_at(data, "parameters") if at(row, "name")]
+        properties = {_text(row["name"]): _parameter(row) for row in rows}
+        required = [_text(row["name"]) for row in rows if row.get("required") is True]
+        return {"type": "object", "properties": properties, "required": required} if rows else None
+    output = data.get("structured_output") if data.get("structured_output_enabled") is True else None
+    schema = at(output, "schema") or output
     return schema if isinstance(schema, Mapping) and schema else None
 
 
 def _parameter(row: Mapping[str, Any]) -> dict[str, Any]:
-    kind = _text(row.get("type")) or "string"
+    kind, _bracket, inner = (_text(row.get("type")) or "string").rstrip("]").partition("[")
     about = {"description": _text(row.get("description"))} if row.get("description") else {}
-    if kind == "select" and isinstance(row.get("options"), list):
-        return {"type": "string", "enum": [_text(option) for option in row["options"]], **about}
-    if kind.startswith("array"):
-        inner = kind.partition("[")[2].rstrip("]") or "string"
-        return {"type": "array", "items": {"type": _json_type(inner)}, **about}
-    return {"type": _json_type(kind), **about}
-
-
-def _json_type(kind: str) -> str:
-    known = {"string", "number", "boolean", "object", "integer"}
-    return kind if kind in known else {"bool": "boolean"}.get(kind, "string")
-
-
-def _at(value: Any, *keys: str) -> Any:
-    """What stands under these keys; None where something on the way is missing or no mapping."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+    if kind == "select":
+        return {"type": "string", "enum": [_text(option) for option in rows_at(row, "options")], **about}
+    if kind == "array":
+        return {"type": "array", "items": {"type": _JSON_TYPES.get(inner, "string")}, **about}
+    return {"type": _JSON_TYPES.get(kind, "string"), **about}
 
 
 def _text(value: Any) -> str:

@@ -9,24 +9,25 @@ In a chat prompt with memory, Dify sends the messages, then the earlier turns, t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..language import _
 
-__all__ = ["HISTORY", "DifyMessage", "Prompt", "read_prompt"]
-
-HISTORY = "history"
-"""The name under which a template takes the earlier turns."""
+__all__ = ["DifyMessage", "at", "read_prompt", "rows_at", "selector_text"]
 
 Role = Literal["system", "user", "assistant", "history"]
+Note = Callable[[str], None]
+# Role, text, and its literals with the selector of the variable behind each.
+Item = tuple[Role, str, list[tuple[str, str | None]]]
 
 _VARIABLE = re.compile(r"\{\{#([^{}#\n]{1,200})#\}\}")
 _SIMPLE_VARIABLE = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_]{0,99})\}\}")
 _JINJA_VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]{0,99})\s*\}\}")
 _JINJA_REST = re.compile(r"\{%|\{#|\{\{")
 _QUERY = "{{#sys.query#}}"
+_HISTORY: Item = ("history", "", [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,214 +47,157 @@ class DifyMessage:
         return "".join(text + ("" if name is None else str(values[name])) for text, name in self.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What `read_prompt` found. notes: what was not taken over."""
-
-    messages: tuple[DifyMessage, ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
-    memory: bool = False
-    memory_window: int | None = None
-    notes: tuple[str, ...] = ()
+def at(value: Any, *keys: str) -> Any:
+    """What stands under these keys; None where something on the way is missing or no mapping."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
-def read_prompt(data: Mapping[str, Any], kind: str) -> Prompt:
-    """The prompt of a node's `data` or an app's `model_config`. kind: the node's type or the app's mode."""
-    reader = _PromptReader(data)
-    if kind in ("chat", "agent-chat", "completion"):
-        reader.read_simple(kind)
-    elif kind in ("question-classifier", "parameter-extractor"):
-        reader.read_instruction(kind)
-    elif kind == "agent":
-        reader.read_agent()
-    else:
-        reader.read_llm()
-    return reader.prompt()
+def rows_at(value: Any, *keys: str) -> list[Any]:
+    """The list that stands there; an empty one for anything else."""
+    found = at(value, *keys)
+    return found if isinstance(found, list) else []
 
 
-class _PromptReader:
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        self._data = data
-        self._messages: list[tuple[Role, str, Iterator[tuple[str, str | None]]]] = []
-        self._notes: list[str] = []
-        self._memory = False
-        self._window: int | None = None
-        self._names: dict[str, str] = {}  # selector → name
-        context = data.get("context")
-        selector = context.get("variable_selector") if isinstance(context, Mapping) else None
-        enabled = isinstance(context, Mapping) and context.get("enabled") is True
-        self._context = _selector(selector) if enabled else ""
+def selector_text(value: Any) -> str:
+    """A selector, which an export writes as a list, with dots; "" for anything else."""
+    return ".".join(map(str, value)) if isinstance(value, list) else ""
 
-    def prompt(self) -> Prompt:
-        messages = tuple(
-            DifyMessage(role, text, tuple(self._named(parts))) for role, text, parts in self._messages
-        )
-        if messages and not any(message.role == "user" for message in messages):
-            self._notes.append(_("the prompt has no user message; add the question when you call the model"))
-        variables = {
-            name: (self._context or selector) if selector == "context" else selector
-            for selector, name in self._names.items()
-        }
-        return Prompt(messages, variables, self._memory, self._window, tuple(self._notes))
 
-    def read_llm(self) -> None:
-        template = self._data.get("prompt_template")
-        items = template if isinstance(template, list) else [template]
-        for item in items:
-            if isinstance(item, Mapping):
-                self._add_item(item, "user" if template is item else None)
-        memory = self._data.get("memory")
-        if isinstance(memory, Mapping):
-            self._read_memory(memory, completion=isinstance(template, Mapping))
+def read_prompt(data: Mapping[str, Any], kind: str, note: Note) -> dict[str, Any]:
+    """Arguments of a DifyNode out of a node's `data` or an app's `model_config`.
 
-    def _add_item(self, item: Mapping[str, Any], role: str | None) -> None:
-        role = role or str(item.get("role") or "user")
+    kind: the node's type or the app's mode. note: takes what is not taken over.
+    """
+    names: dict[str, str] = {}
+    messages = [
+        DifyMessage(role, text, tuple((literal, _name(selector, names)) for literal, selector in parts))
+        for role, text, parts in _READERS.get(kind, _llm)(data, kind, note)
+    ]
+    if messages and not any(message.role == "user" for message in messages):
+        note(_("the prompt has no user message; add the question when you call the model"))
+    context = selector_text(at(data, "context", "variable_selector"))
+    if context and at(data, "context", "enabled") is True and "context" in names:
+        names = {context if selector == "context" else selector: name for selector, name in names.items()}
+    memory = any(message.role == "history" for message in messages)
+    size = at(data, "memory", "window", "size") if _has_window(data) else None
+    return {
+        "messages": tuple(messages),
+        "variables": {name: selector for selector, name in names.items()},
+        "memory": memory,
+        "memory_window": size if memory and type(size) is int and size > 0 else None,
+    }
+
+
+def _llm(data: Mapping[str, Any], kind: str, note: Note) -> Iterator[Item]:
+    template = data.get("prompt_template")
+    for item in rows_at(data, "prompt_template") or [template]:
+        role = str(at(item, "role") or "user") if template is not item else "user"
         if role not in ("system", "user", "assistant"):
-            self._notes.append(
-                _("a message of the unknown role {role}; taken as the user's").format(role=role)
-            )
-            role = "user"
-        if item.get("edition_type") == "jinja2":
-            self._add_jinja(role, str(item.get("jinja2_text") or item.get("text") or ""))
-        elif text := str(item.get("text") or ""):
-            self._add(role, text)
+            note(_("a message of the unknown role {role}; taken as the user's").format(role=role))
+        if at(item, "edition_type") == "jinja2":
+            text = str(item.get("jinja2_text") or item.get("text") or "")
+            yield _jinja(role, text, rows_at(data, "prompt_config", "jinja2_variables"), note)
+        elif at(item, "text"):
+            yield _item(role, item["text"])
+    memory = data.get("memory")
+    if isinstance(template, Mapping):
+        if isinstance(at(memory, "role_prefix"), Mapping):
+            note(_("role prefixes of the history are not taken over"))
+    elif isinstance(memory, Mapping):
+        yield _HISTORY
+        yield _item("user", memory.get("query_prompt_template") or _QUERY)
 
-    def _add_jinja(self, role: str, text: str) -> None:
-        places = self._data.get("prompt_config")
-        rows = places.get("jinja2_variables") if isinstance(places, Mapping) else None
-        known = {
-            str(row.get("variable")): _selector(row.get("value_selector"))
-            for row in (rows if isinstance(rows, list) else ())
-            if isinstance(row, Mapping)
-        }
-        if _JINJA_REST.search(_JINJA_VARIABLE.sub("", text)):
-            self._notes.append(
-                _("a Jinja prompt with more than plain variables is kept as text; write its logic in Python")
-            )
-            self._messages.append((_role(role), text, iter([(text, None)])))
-        else:
-            self._add(role, text, _JINJA_VARIABLE, known)
 
-    def _read_memory(self, memory: Mapping[str, Any], *, completion: bool) -> None:
-        window = memory.get("window")
-        if isinstance(window, Mapping) and window.get("enabled") is True:
-            size = window.get("size")
-            self._window = size if type(size) is int and size > 0 else None
-        if completion:
-            if isinstance(memory.get("role_prefix"), Mapping):
-                self._notes.append(_("role prefixes of the history are not taken over"))
+def _jinja(role: str, text: str, rows: list[Any], note: Note) -> Item:
+    if not _JINJA_REST.search(_JINJA_VARIABLE.sub("", text)):
+        known = {str(at(row, "variable")): selector_text(at(row, "value_selector")) for row in rows}
+        return _item(role, text, _JINJA_VARIABLE, known)
+    note(_("a Jinja prompt with more than plain variables is kept as text; write its logic in Python"))
+    return _role(role), text, [(text, None)]
+
+
+def _simple(data: Mapping[str, Any], kind: str, note: Note) -> Iterator[Item]:
+    """An app without a graph: `pre_prompt`, or the expert mode's own prompts."""
+    if data.get("prompt_type") == "advanced":
+        one = at(data, "completion_prompt_config", "prompt")
+        found = [item for item in rows_at(data, "chat_prompt_config", "prompt") or [one] if at(item, "text")]
+        yield from (_item(at(item, "role"), item["text"]) for item in found)
+        if found:
             return
-        self._memory = True
-        self._messages.append(("history", "", iter(())))
-        self._add("user", str(memory.get("query_prompt_template") or _QUERY))
-
-    def read_simple(self, kind: str) -> None:
-        """An app without a graph: `pre_prompt`, or the expert mode's own prompts."""
-        chat, completion = (self._data.get(key) for key in ("chat_prompt_config", "completion_prompt_config"))
-        if self._data.get("prompt_type") == "advanced":
-            found = chat.get("prompt") if isinstance(chat, Mapping) else None
-            if not found and isinstance(completion, Mapping):
-                found = [completion.get("prompt")]
-            for item in found if isinstance(found, list) else ():
-                if isinstance(item, Mapping) and item.get("text"):
-                    self._add(str(item.get("role") or "user"), str(item["text"]))
-            if found:
-                return
-        text = str(self._data.get("pre_prompt") or "")
-        if kind == "completion":
-            if text:
-                self._add("user", text, _SIMPLE_VARIABLE)
-            return
-        if text:
-            self._add("system", text, _SIMPLE_VARIABLE)
-        self._memory = True
-        self._messages.append(("history", "", iter(())))
-        self._add("user", _QUERY)
-
-    def read_instruction(self, kind: str) -> None:
-        """A classifier or an extractor: Dify's own prompt around the instruction is not in the export."""
-        text = str(self._data.get("instruction") or self._data.get("instructions") or "")
-        classes = self._data.get("classes")
-        if kind == "question-classifier" and isinstance(classes, list):
-            names = [str(one.get("name") or one.get("id")) for one in classes if isinstance(one, Mapping)]
-            self._notes.append(_("the classes are: {names}").format(names=", ".join(names)))
-        self._notes.append(_("Dify's own instructions for this kind of node are not part of an export"))
-        if text:
-            self._add("system", text)
-        selector = self._data.get("query_variable_selector") or self._data.get("query")
-        self._add("user", f"{{{{#{_selector(selector) or 'sys.query'}#}}}}")
-        memory = self._data.get("memory")
-        if isinstance(memory, Mapping) and _window_enabled(memory):
-            self._notes.append(_("the memory of this node is not taken over"))
-
-    def read_agent(self) -> None:
-        parameters = self._data.get("agent_parameters")
-        if not isinstance(parameters, Mapping):
-            return
-        for key, role in (("instruction", "system"), ("query", "user")):
-            value = parameters.get(key)
-            value = value.get("value") if isinstance(value, Mapping) else value
-            if isinstance(value, list):
-                value = f"{{{{#{_selector(value)}#}}}}"
-            if value:
-                self._add(role, str(value))
-        tools = parameters.get("tools")
-        tools = tools.get("value") if isinstance(tools, Mapping) else tools
-        if tools:
-            self._notes.append(_("the tools of this agent are not taken over"))
-
-    def _add(
-        self,
-        role: str,
-        text: str,
-        pattern: re.Pattern[str] = _VARIABLE,
-        selectors: Mapping[str, str] | None = None,
-    ) -> None:
-        self._messages.append((_role(role), text, self._parts(text, pattern, selectors)))
-
-    def _parts(
-        self, text: str, pattern: re.Pattern[str], selectors: Mapping[str, str] | None
-    ) -> Iterator[tuple[str, str | None]]:
-        """Literals with the selector of the variable behind each."""
-        end = 0
-        for match in pattern.finditer(text):
-            selector = match[1].strip()
-            selector = (selectors or {}).get(selector) or selector
-            yield text[end : match.start()], selector
-            end = match.end()
-        yield text[end:], None
-
-    def _named(self, parts: Iterator[tuple[str, str | None]]) -> Iterator[tuple[str, str | None]]:
-        for text, selector in parts:
-            yield text, None if selector is None else self._name(selector)
-
-    def _name(self, selector: str) -> str:
-        """A readable name of its own: the field's, with the node's id behind it where two are alike."""
-        if selector not in self._names:
-            taken = {HISTORY, *self._names.values()}
-            pieces = [re.sub(r"\W", "_", piece) for piece in selector.split(".") if piece]
-            wanted = [pieces[-1] if pieces else "variable", "_".join((*pieces[-1:], *pieces[:-1]))]
-            name = next((name for name in wanted if _is_name(name) and name not in taken), None)
-            number = 2
-            while name is None:
-                candidate = f"{wanted[0] if _is_name(wanted[0]) else 'variable'}_{number}"
-                name, number = (candidate if candidate not in taken else None), number + 1
-            self._names[selector] = name
-        return self._names[selector]
+    if data.get("pre_prompt"):
+        yield _item("user" if kind == "completion" else "system", data["pre_prompt"], _SIMPLE_VARIABLE)
+    if kind != "completion":
+        yield _HISTORY
+        yield _item("user", _QUERY)
 
 
-def _is_name(name: str) -> bool:
-    return name.isidentifier() and name.isascii()
+def _instruction(data: Mapping[str, Any], kind: str, note: Note) -> Iterator[Item]:
+    """A classifier or an extractor: Dify's own prompt around the instruction is not in the export."""
+    classes = [str(at(one, "name") or at(one, "id")) for one in rows_at(data, "classes")]
+    if classes and kind == "question-classifier":
+        note(_("the classes are: {names}").format(names=", ".join(classes)))
+    note(_("Dify's own instructions for this kind of node are not part of an export"))
+    text = data.get("instruction") or data.get("instructions")
+    if text:
+        yield _item("system", text)
+    selector = selector_text(data.get("query_variable_selector") or data.get("query"))
+    yield _item("user", f"{{{{#{selector or 'sys.query'}#}}}}")
+    if _has_window(data):
+        note(_("the memory of this node is not taken over"))
 
 
-def _role(role: str) -> Role:
-    return role if role in ("system", "assistant") else "user"  # type: ignore[return-value]  # one of these
+def _agent(data: Mapping[str, Any], kind: str, note: Note) -> Iterator[Item]:
+    parameters = data.get("agent_parameters")
+    for key, role in (("instruction", "system"), ("query", "user")):
+        value = _parameter(parameters, key)
+        if value:
+            yield _item(role, f"{{{{#{selector_text(value)}#}}}}" if isinstance(value, list) else value)
+    if _parameter(parameters, "tools"):
+        note(_("the tools of this agent are not taken over"))
 
 
-def _selector(value: Any) -> str:
-    return ".".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else ""
+_READERS: Mapping[str, Callable[[Mapping[str, Any], str, Note], Iterable[Item]]] = {
+    **dict.fromkeys(("chat", "agent-chat", "completion"), _simple),
+    **dict.fromkeys(("question-classifier", "parameter-extractor"), _instruction),
+    "agent": _agent,
+}
 
 
-def _window_enabled(memory: Mapping[str, Any]) -> bool:
-    window = memory.get("window")
-    return isinstance(window, Mapping) and window.get("enabled") is True
+def _parameter(parameters: Any, key: str) -> Any:
+    value = at(parameters, key)
+    return value.get("value") if isinstance(value, Mapping) else value
+
+
+def _has_window(data: Mapping[str, Any]) -> bool:
+    return at(data, "memory", "window", "enabled") is True
+
+
+def _role(role: Any) -> Role:
+    return role if role in ("system", "assistant") else "user"
+
+
+def _item(
+    role: Any, text: Any, pattern: re.Pattern[str] = _VARIABLE, selectors: Mapping[str, str] | None = None
+) -> Item:
+    """One message; selectors: those of the names in its text, where these are not the selectors."""
+    text, end, parts = str(text), 0, []
+    for match in pattern.finditer(text):
+        name = match[1].strip()
+        parts.append((text[end : match.start()], (selectors or {}).get(name) or name))
+        end = match.end()
+    return _role(role), text, [*parts, (text[end:], None)]
+
+
+def _name(selector: str | None, names: dict[str, str]) -> str | None:
+    """A readable name of its own: the field's, with the node's id behind it where two are alike."""
+    if selector is None or selector in names:
+        return selector and names[selector]
+    taken = {"history", *names.values()}
+    *path, last = [re.sub(r"\W", "_", piece) for piece in selector.split(".") if piece] or ["variable"]
+    stem = last if last.isidentifier() and last.isascii() else "variable"
+    numbered = (f"{stem}_{number}" for number in range(2, len(taken) + 3))
+    wanted = (name for name in (last, "_".join((last, *path)), *numbered) if name not in taken)
+    names[selector] = next(name for name in wanted if name.isidentifier() and name.isascii())
+    return names[selector]

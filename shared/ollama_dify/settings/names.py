@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
 from ..errors import ConfigurationError
 
-__all__ = ["FOREIGN_NAMES", "Unshown", "configuration_error", "unknown_name"]
+__all__ = ["FOREIGN_NAMES", "configuration_error", "unknown_name"]
 
 # What other libraries, and Ollama's own options, call our fields.
 FOREIGN_NAMES: Mapping[str, str] = {
     "api_base": "base_url",
+    "api_key_from_env": 'api_key_env="OLLAMA_API_KEY"',
     "baseURL": "base_url",
     "base_uri": "base_url",
     "host": "base_url",
     "ollama_host": "base_url",
     "url": "base_url",
     "client_kwargs": "headers, timeout, verify or proxy",
+    "sync_client_kwargs": "headers, timeout, verify or proxy",
     "context_length": "context_size",
     "context_window": "context_size",
     "n_ctx": "context_size",
@@ -38,6 +40,7 @@ FOREIGN_NAMES: Mapping[str, str] = {
     "model_name": "model",
     "model_kwargs": "options",
     "additional_kwargs": "options",
+    "ollama_additional_kwargs": "options",
     "reasoning": "think",
     "thinking": "think",
     "request_timeout": "timeout",
@@ -55,16 +58,12 @@ _TAKES: Mapping[str, str] = {
     "stop": "a text or a list of texts",
 }
 
-# Arguments of earlier versions.
-_GONE: Mapping[str, str] = {
-    "http_backend": "the library has one HTTP transport of its own; leave it out",
-    "api_key_from_env": 'give the name of the variable: api_key_env="OLLAMA_API_KEY"',
-}
-
-# What is given elsewhere.
+# What is given elsewhere, or nowhere.
 _ELSEWHERE: Mapping[str, str] = {
     "images": "images go into the messages, as content blocks or as user(text, Image.from_path(…))",
     "skip_failed": "it is an argument of embed(texts, skip_failed=True)",
+    "http_backend": "the library has one HTTP transport of its own; leave it out",
+    "prompt_key": "a prompt template is filled before the call; leave it out",
 }
 
 # A longer text may be a secret in the wrong place.
@@ -117,8 +116,6 @@ def _shown(cls: type[BaseModel], name: str, value: Any) -> str:
 
 def unknown_name(name: str, known: Mapping[str, Any]) -> str:
     """Name an argument that does not exist and the closest one that does."""
-    if name in _GONE:
-        return f"{name!r} does not exist any more: {_GONE[name]}"
     if name in _ELSEWHERE:
         return f"{name!r} is no setting: {_ELSEWHERE[name]}"
     ours = FOREIGN_NAMES.get(name, "")
@@ -128,10 +125,3 @@ def unknown_name(name: str, known: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
     return f"unknown argument {name!r}{hint}"
-
-
-class Unshown(tuple[Any, ...]):
-    """A tuple whose repr, which reporters of local variables show, tells nothing."""
-
-    def __repr__(self) -> str:
-        return "(…)"

@@ -42,11 +42,15 @@ class ModelTokenizer:
     """The tokenizer of one model. Safe to share between threads; texts are cut at special tokens first."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
         self._before, self._after = vocabulary.around
         self._strips_bos = bool(vocabulary.add_bos_token)
         self._cut = special_token_cutter(vocabulary)
         self._encode = _ENCODERS[vocabulary.model](vocabulary)
         self.exact = vocabulary.exact
+
+    def __reduce__(self) -> tuple[type[ModelTokenizer], tuple[Vocabulary]]:
+        return ModelTokenizer, (self._vocabulary,)
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any]) -> ModelTokenizer:

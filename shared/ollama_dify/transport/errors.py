@@ -20,8 +20,8 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..language import N_, _
-from ..wire.json_reading import printable
 from ..wire.requests import WireRequest
+from ..wire.responses import printable
 from ..wire.server_errors import error_from_response
 from .connection import RequestState
 from .endpoint import Endpoint, is_look_up
@@ -109,12 +109,12 @@ def translate(endpoint: Endpoint, error: Exception, request: WireRequest, state:
 
 def late(endpoint: Endpoint, phase: str, request: WireRequest) -> RequestTimeoutError:
     """The error for a limit that was reached: which, and how to raise it."""
-    from ..advice import timeout_advice  # with an error only
+    from ..advice import advice  # with an error only
 
     seconds = getattr(endpoint.limits(request), phase)
+    name = "look-up" if phase == "answer" and is_look_up(request) else phase
     hint = _advice(endpoint, "timed out") if phase == "connect" else ""
-    look_up_s = seconds if is_look_up(request) else None
-    hint = hint or timeout_advice(phase, max_connections=endpoint.max_connections, look_up_s=look_up_s)
+    hint = hint or advice(name, number=endpoint.max_connections, seconds=f"{seconds:g}")
     url = endpoint.url + request.path
     place = f"The proxy {endpoint.via}" if phase == "connect" and endpoint.via is not None else url
     return RequestTimeoutError(

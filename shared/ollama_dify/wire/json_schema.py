@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import UnsupportedContentError
 
 # Pydantic repeats each name as a title, which the server drops.
-_SAYS_NOTHING = ("title",)
+_SAYS_NOTHING = "title"
 _FIRST = ("type", "description", "enum", "items", "properties", "required")
 
 
@@ -22,9 +22,8 @@ def inline_refs(schema: Mapping[str, Any]) -> dict[str, Any]:
     try:
         resolved = _resolve(schema, schema, ())
     except RecursionError:
-        raise UnsupportedContentError(
-            "The schema is nested too deeply to be sent.\nGive the deeper levels a schema of their own."
-        ) from None
+        deep = "The schema is nested too deeply to be sent.\nGive the deeper levels a schema of their own."
+        raise UnsupportedContentError(deep) from None
     return {key: value for key, value in resolved.items() if key not in _DEFINITIONS}
 
 
@@ -40,55 +39,40 @@ _NOT_SCHEMAS = (*_DEFINITIONS, "const", "default", "enum", "examples")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "dependentSchemas")
 
 
-def _resolve(node: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    if isinstance(node, list):
+def _resolve(node: Any, root: Mapping[str, Any], path: tuple[str, ...], keyword: str = "") -> Any:
+    if isinstance(node, list) and keyword not in _NOT_SCHEMAS:
         return [_resolve(item, root, path) for item in node]
-    if not isinstance(node, Mapping):
+    if not isinstance(node, Mapping) or keyword in _NOT_SCHEMAS:
         return node
+    if keyword in _NAMED_SCHEMAS:
+        return {name: _resolve(schema, root, path) for name, schema in node.items()}
     reference = node.get("$ref")
     if not isinstance(reference, str):
-        return {key: _resolve_keyword(key, node[key], root, path) for key in _in_order(node)}
+        # In one order, whoever wrote it: the same tool makes the same prompt.
+        first = [key for key in _FIRST if key in node]
+        order = [*first, *(key for key in node if key not in (*_FIRST, _SAYS_NOTHING))]
+        return {key: _resolve(node[key], root, path, key) for key in order}
     if reference in path:
         raise UnsupportedContentError(
             f"The schema contains itself through {reference!r}, which Ollama cannot take.\n"
             "Limit the depth: give the nested level a schema of its own."
         )
     target = _resolve(_lookup(root, reference), root, (*path, reference))
-    beside = {key: _resolve_keyword(key, value, root, path) for key, value in node.items() if key != "$ref"}
+    beside = {key: _resolve(value, root, path, key) for key, value in node.items() if key != "$ref"}
     return {**target, **beside} if isinstance(target, dict) else target
-
-
-def _in_order(schema: Mapping[str, Any]) -> list[str]:
-    """The schema's keywords in one order, whoever wrote it: the same tool makes the same prompt."""
-    first = [key for key in _FIRST if key in schema]
-    return [*first, *(key for key in schema if key not in _FIRST and key not in _SAYS_NOTHING)]
-
-
-def _resolve_keyword(key: str, value: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    if key in _NOT_SCHEMAS:
-        return value
-    if key in _NAMED_SCHEMAS and isinstance(value, Mapping):
-        return {name: _resolve(schema, root, path) for name, schema in value.items()}
-    return _resolve(value, root, path)
 
 
 def _lookup(root: Mapping[str, Any], reference: str) -> Any:
     """The part of the schema that a JSON pointer such as `#/$defs/City` names (RFC 6901)."""
-    if reference == "#":
-        return root
     node: Any = root
-    if reference.startswith("#/"):
-        for step in reference[2:].split("/"):
+    first, *steps = reference.split("/")
+    try:
+        for step in steps if first == "#" else [reference]:
             key = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(node, list) and key.isdigit() and int(key) < len(node):
-                node = node[int(key)]
-            elif isinstance(node, Mapping) and key in node:
-                node = node[key]
-            else:
-                break
-        else:
-            return node
-    raise UnsupportedContentError(
-        f"The schema refers to {reference!r}, which is not in it.\n"
-        "Only references within the schema (#/$defs/…) can be sent."
-    )
+            node = node[int(key)] if isinstance(node, list) else node[key]
+    except (LookupError, TypeError, ValueError):
+        raise UnsupportedContentError(
+            f"The schema refers to {reference!r}, which is not in it.\n"
+            "Only references within the schema (#/$defs/…) can be sent."
+        ) from None
+    return node

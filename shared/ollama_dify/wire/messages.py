@@ -110,28 +110,22 @@ def read_arguments(value: Any, where: str) -> Mapping[str, Any]:
 
     where: names the call in errors. Raises UnsupportedContentError for what is no object.
     """
+    problem = cause = None
     if isinstance(value, str):
         try:
             value = orjson.loads(value) if value.strip() else {}
         except ValueError as error:
-            raise UnsupportedContentError(
-                f"{where}: the tool call's arguments are not JSON ({error}); Ollama takes an object.",
-                hint="Leave this call and its result out of the history, or repair its arguments.",
-            ) from error
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise UnsupportedContentError(
-            f"{where}: the tool call's arguments are of type {type(value).__name__}, and Ollama takes an "
-            "object only.",
-            hint="Give them as a dictionary.",
-        )
-    return value
+            problem, cause = f"are not JSON ({error})", error
+    if value is None or isinstance(value, Mapping):
+        return value or {}
+    problem = problem or f"are of type {type(value).__name__}"
+    raise UnsupportedContentError(
+        f"{where}: the tool call's arguments {problem}, and Ollama takes an object only.",
+        hint="Give them as a dictionary, or leave this call and its result out of the history.",
+    ) from cause
 
 
-_PLACE = "[img]"
-_LOOKS_LIKE_A_PLACE = re.compile(r"\[(?=img(?:-\d+)?\])")
-_WORD_JOINER = "\u2060"
+_LIKE_A_PLACE = re.compile(r"\[(?=img(?:-\d+)?\])")
 
 
 def placed_text(content: Sequence[Content]) -> str:
@@ -143,14 +137,10 @@ def placed_text(content: Sequence[Content]) -> str:
 
     An image alone needs no place. Two of them side by side make servers since 0.30 fail with "Chunk not
     found" once an earlier prompt shared the first and not the second, so a line break stands between them.
-    What looks like a place in a text of the caller gets an invisible character, and no image goes there.
+    What looks like a place in a text of the caller gets a word joiner, and no image goes there.
     """
-    texts = [
-        _LOOKS_LIKE_A_PLACE.sub(f"[{_WORD_JOINER}", part.text)
-        for part in content
-        if isinstance(part, TextPart)
-    ]
+    texts = [_LIKE_A_PLACE.sub("[\u2060", part.text) for part in content if isinstance(part, TextPart)]
     if len(content) - len(texts) < 2:
         return "\n".join(texts)
     left = iter(texts)
-    return "\n".join(next(left) if isinstance(part, TextPart) else _PLACE for part in content)
+    return "\n".join(next(left) if isinstance(part, TextPart) else "[img]" for part in content)

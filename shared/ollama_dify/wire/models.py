@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .json_reading import objects, wrong
+from .responses import objects, wrong
 
 
 @dataclass(frozen=True, slots=True)

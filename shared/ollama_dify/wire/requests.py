@@ -5,7 +5,6 @@ Facts about the API: Ollama's docs/api.md and recorded exchanges. What is unset 
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,17 +154,9 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
 
 
 def chat_request(
-    settings: ChatSettings,
-    messages: Sequence[Message],
-    *,
-    tools: Sequence[Tool] = (),
-    streamed: bool = False,
+    settings: ChatSettings, messages: Sequence[Message], *, tools: Sequence[Tool] = (), streamed: bool = False
 ) -> WireRequest:
-    """POST /api/chat.
-
-    Raises UnsupportedContentError for an empty conversation, CapabilityError for an image or a tool
-    that the settings rule out.
-    """
+    """POST /api/chat. Raises CapabilityError for an image or a tool that the settings rule out."""
     if not messages:
         raise UnsupportedContentError(
             "There are no messages to answer: without one the server only loads the model.\n"
@@ -179,11 +170,8 @@ def chat_request(
     }
     if tools:
         if settings.function_call_support is False:
-            raise CapabilityError(
-                f"{len(tools)} tool(s) given, but function_call_support=False for {settings.model!r}.",
-                model=settings.model,
-                hint="Set function_call_support=True if the model can call functions, or leave it unset to "
-                "ask the server.",
+            raise _ruled_out(
+                settings, f"{len(tools)} tool(s) given", "function_call_support", "calls functions"
             )
         body["tools"] = [wire_tool(tool) for tool in tools]
     body |= _generation(settings)
@@ -191,49 +179,40 @@ def chat_request(
 
 
 def generate_request(settings: ChatSettings, prompt: Prompt, *, streamed: bool = False) -> WireRequest:
-    """POST /api/generate. Raises UnsupportedContentError for an empty prompt."""
+    """POST /api/generate."""
     if not prompt.text and prompt.suffix is None and not prompt.images:
         raise UnsupportedContentError(
             "The prompt is empty: without one the server only loads the model.\n"
             "Pass a prompt; to load the model ahead of time use warmup()."
         )
     _check_files(settings, prompt.images)
+    body = _prompt(settings.model, prompt, streamed=streamed) | _generation(settings)
+    return WireRequest("POST", "/api/generate", body, settings.model, streamed, settings.timeouts)
+
+
+def rerank_request(settings: RerankSettings, prompt: Prompt) -> WireRequest:
+    """POST /api/generate for one token, with the 20 likeliest in its place; the server cuts nothing."""
+    body = _prompt(settings.model, prompt, streamed=False) | _loading(settings)
+    body["options"] |= {"temperature": 0, "num_predict": 1}
+    body |= {"think": False, "logprobs": True, "top_logprobs": 20, "truncate": False, "shift": False}
+    return WireRequest("POST", "/api/generate", body, settings.model)
+
+
+def _prompt(model: str, prompt: Prompt, *, streamed: bool) -> dict[str, Any]:
     text = prompt.text
     if prompt.images and not (prompt.raw or prompt.template is not None or prompt.suffix is not None):
         text = placed_text((*prompt.images, TextPart(text)))
-    body: dict[str, Any] = {"model": settings.model, "prompt": text, "stream": streamed}
-    for name in ("suffix", "system", "template"):
-        value = getattr(prompt, name)
-        if value is not None:
-            body[name] = value
-    if prompt.raw:
-        body["raw"] = True
-    if prompt.images:
-        body["images"] = list(prompt.images)
-    body |= _generation(settings)
-    return WireRequest("POST", "/api/generate", body, settings.model, streamed, settings.timeouts)
+    raw, images = prompt.raw or None, list(prompt.images) or None
+    texts = _told(suffix=prompt.suffix, system=prompt.system, template=prompt.template)
+    return {"model": model, "prompt": text, "stream": streamed, **texts, **_told(raw=raw, images=images)}
 
 
 def embed_request(settings: EmbeddingSettings, texts: Sequence[str]) -> WireRequest:
     """POST /api/embed for one batch; only `overflow="truncate"` lets the server cut."""
     cuts = settings.overflow == "truncate"
-    body: dict[str, Any] = {"model": settings.model, "input": list(texts), "truncate": cuts}
-    if settings.dimensions is not None:
-        body["dimensions"] = settings.dimensions
-    return WireRequest("POST", "/api/embed", {**body, **_loading(settings)}, settings.model)
-
-
-def rerank_request(settings: RerankSettings, prompt: Prompt) -> WireRequest:
-    """POST /api/generate for one token, with the 20 likeliest in its place; the server cuts nothing."""
-    body: dict[str, Any] = {"model": settings.model, "prompt": prompt.text, "stream": False}
-    if prompt.system is not None:
-        body["system"] = prompt.system
-    if prompt.raw:
-        body["raw"] = True
-    body |= _loading(settings)
-    body["options"] |= {"temperature": 0, "num_predict": 1}
-    body |= {"think": False, "logprobs": True, "top_logprobs": 20, "truncate": False, "shift": False}
-    return WireRequest("POST", "/api/generate", body, settings.model)
+    body = {"model": settings.model, "input": list(texts), "truncate": cuts}
+    body |= {**_told(dimensions=settings.dimensions), **_loading(settings)}
+    return WireRequest("POST", "/api/embed", body, settings.model)
 
 
 def load_request(settings: ModelSettings) -> WireRequest:
@@ -242,38 +221,24 @@ def load_request(settings: ModelSettings) -> WireRequest:
     return WireRequest("POST", "/api/generate", body, settings.model)
 
 
-def show_request(model: str, *, verbose: bool = False) -> WireRequest:
-    """POST /api/show; verbose hands out the vocabulary."""
-    body = {"model": model, "verbose": True} if verbose else {"model": model}
-    return WireRequest("POST", "/api/show", body, model)
-
-
-def wire_message(message: Message, *, with_images: bool | None = None) -> dict[str, Any]:
-    """Ollama's message: one text, the images apart, calls and their results with name and id.
-
-    with_images: whether the conversation holds images; None: as this message does.
-    """
-    images = message.images
-    with_images = bool(images) if with_images is None else with_images
+def wire_message(message: Message, *, with_images: bool) -> dict[str, Any]:
+    """Ollama's message: one text, the images apart. with_images: whether the conversation holds any."""
+    calls = [
+        {
+            **({"id": call.id} if call.id else {}),
+            "function": {"index": index, "name": call.name, "arguments": call.arguments},
+        }
+        for index, call in enumerate(message.tool_calls)
+    ]
+    told = _told(
+        thinking=message.thinking or None,
+        images=list(message.images) or None,
+        tool_calls=calls or None,
+        tool_name=message.tool_name or None,
+        tool_call_id=message.tool_call_id or None,
+    )
     content = placed_text(message.content) if with_images else message.text
-    wire: dict[str, Any] = {"role": message.role, "content": content}
-    if message.thinking:
-        wire["thinking"] = message.thinking
-    if images:
-        wire["images"] = list(images)
-    if message.tool_calls:
-        wire["tool_calls"] = [
-            {
-                **({"id": call.id} if call.id else {}),
-                "function": {"index": index, "name": call.name, "arguments": call.arguments},
-            }
-            for index, call in enumerate(message.tool_calls)
-        ]
-    if message.tool_name:
-        wire["tool_name"] = message.tool_name
-    if message.tool_call_id:
-        wire["tool_call_id"] = message.tool_call_id
-    return wire
+    return {"role": message.role, "content": content, **told}
 
 
 def wire_tool(tool: Tool) -> dict[str, Any]:
@@ -288,10 +253,8 @@ def _generation(settings: ChatSettings) -> dict[str, Any]:
     body = _loading(settings)
     if (limit := settings.answer_limit) is not None:
         body["options"]["num_predict"] = limit
-    for name in ("format", "think", "logprobs", "top_logprobs"):
-        value = getattr(settings, name)
-        if value is not None:
-            body[name] = value
+    body |= _told(format=settings.format, think=settings.think)
+    body |= _told(logprobs=settings.logprobs, top_logprobs=settings.top_logprobs)
     server_cuts = settings.context_overflow == "truncate"
     body["truncate"] = server_cuts
     body["shift"] = server_cuts
@@ -305,10 +268,11 @@ def _loading(settings: ModelSettings) -> dict[str, Any]:
     if settings.context_size is not None:
         options["num_ctx"] = settings.context_size
     options |= settings.options
-    body: dict[str, Any] = {"options": options}
-    if settings.keep_alive is not None:
-        body["keep_alive"] = settings.keep_alive
-    return body
+    return {"options": options, **_told(keep_alive=settings.keep_alive)}
+
+
+def _told(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check_files(settings: ChatSettings, parts: Sequence[Content]) -> int:
@@ -318,51 +282,55 @@ def _check_files(settings: ChatSettings, parts: Sequence[Content]) -> int:
         problem = f"it carries {count} images; at most {most} are taken"
         raise refusal("request", problem, "Spread them over several requests, or leave out older ones.")
     if settings.vision_support is False and any(isinstance(part, (Image, ImageUrl)) for part in parts):
-        raise CapabilityError(
-            f"An image was given, but vision_support=False for {settings.model!r}.",
-            model=settings.model,
-            hint="Set vision_support=True if the model reads images, or leave it unset to ask the server.",
-        )
+        raise _ruled_out(settings, "An image was given", "vision_support", "reads images")
     return count
+
+
+def _ruled_out(settings: ChatSettings, given: str, field: str, does: str) -> CapabilityError:
+    return CapabilityError(
+        f"{given}, but {field}=False for {settings.model!r}.",
+        model=settings.model,
+        hint=f"Set {field}=True if the model {does}, or leave it unset to ask the server.",
+    )
 
 
 def _find_not_json(value: Any, place: str, depth: int = 0) -> str:
     """What of a value cannot be sent; empty when all can."""
+    at = place or "the top"
     if depth > _MAX_DEPTH:
-        return (
-            f"The value at {place[:60]}… is nested over {_MAX_DEPTH} levels deep, which cannot be sent.\n"
-            "Flatten it."
-        )
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return (
-                f"The text at {place or 'the top'} holds a lone surrogate, which is not valid Unicode and "
-                'cannot be sent.\nRepair it, for example: text.encode("utf-16", "surrogatepass")'
-                '.decode("utf-16", "replace").'
-            )
-    elif isinstance(value, Mapping):
+        deep = f"nested over {_MAX_DEPTH} levels deep, which cannot be sent"
+        return f"The value at {place[:60]}… is {deep}.\nFlatten it."
+    if isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
-                return f"The key {key!r} at {place or 'the top'} is no text; JSON objects have text keys."
-            if found := _find_not_json(key, f"a key of {place or 'the top'}"):
-                return found
-            if found := _find_not_json(item, f"{place}.{key}" if place else key, depth + 1):
+                return f"The key {key!r} at {at} is no text; JSON objects have text keys."
+            inside = f"{place}.{key}" if place else key
+            if found := _find_not_json(key, f"a key of {at}") or _find_not_json(item, inside, depth + 1):
                 return found
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             if found := _find_not_json(item, f"{place}[{index}]", depth + 1):
                 return found
-    elif isinstance(value, int):
-        if not -(2**63) <= value < 2**64:
-            return f"The number at {place} has more than 64 bits, which cannot be sent.\nSend it as text."
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            return f"The number at {place} is {value}, which JSON cannot hold.\nUse a finite number, or none."
-    elif value is not None and not isinstance(value, MediaFile):
-        return (
-            f"The value at {place} is of type {type(value).__name__}, which JSON cannot hold.\n"
-            "Use text, numbers, true/false, lists and dictionaries."
-        )
+    elif not isinstance(value, MediaFile) and not _is_json(value):
+        why = next(text for kind, text in _NOT_JSON.items() if isinstance(value, kind))
+        return f"The value at {at} {why.format(value=value, kind=type(value).__name__)}"
     return ""
+
+
+# Kinds of values that JSON has, and why one of them cannot be sent.
+_NOT_JSON: Mapping[type, str] = {
+    str: "holds a lone surrogate, which is not valid Unicode and cannot be sent.\nRepair it, for example: "
+    'text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").',
+    int: "has more than 64 bits, which cannot be sent.\nSend it as text.",
+    float: "is {value}, which JSON cannot hold.\nUse a finite number, or none.",
+    object: "is of type {kind}, which JSON cannot hold.\n"
+    "Use text, numbers, true/false, lists and dictionaries.",
+}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    except TypeError:
+        return False
+    return value is None or text != b"null"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from ..errors import ProtocolError
-from .json_reading import NOT_OLLAMA, objects, wrong
+import orjson
+
+from ..errors import EmptyResponseError, ProtocolError
 from .messages import ToolCall
 
 _T = TypeVar("_T")
+_NOT_OLLAMA = "Is this an Ollama server? A proxy or another program may be answering."
 CutBy = Literal["max_tokens", "context_size"]
 # Calls of tools in one answer: far more than any model means, far fewer than would fill the memory.
 MAX_TOOL_CALLS = 1000
@@ -60,31 +62,20 @@ class Finish:
 
     def metadata(self) -> dict[str, Any]:
         """The same keys for both frameworks: Ollama's names, what is unknown left out."""
+        renamed = ("reason", "usage", "dropped", "cut_by")
         values: dict[str, Any] = {
-            "model": self.model,
             "model_name": self.model,
             "model_provider": "ollama",
-            "created_at": self.created_at,
             "done": True,
             "done_reason": self.reason,
-            "total_duration": self.total_duration,
-            "load_duration": self.load_duration,
             "prompt_eval_count": self.usage.input_tokens,
-            "prompt_eval_duration": self.prompt_eval_duration,
             "eval_count": self.usage.output_tokens,
-            "eval_duration": self.eval_duration,
             "prompt_eval_cached_count": self.usage.cached_tokens,
-            "remote_model": self.remote_model,
-            "remote_host": self.remote_host,
+            "dropped_messages": list(self.dropped) or None,
+            **{one.name: getattr(self, one.name) for one in fields(self) if one.name not in renamed},
         }
         told = {key: value for key, value in values.items() if value is not None}
-        if self.reason == "length":
-            told["cut_by"] = self.cut_by
-        if self.truncated is not None:
-            told["truncated"] = self.truncated
-        if self.dropped:
-            told["dropped_messages"] = list(self.dropped)
-        return told
+        return {**told, "cut_by": self.cut_by} if self.reason == "length" else told
 
 
 class ChatChunk(NamedTuple):
@@ -152,6 +143,44 @@ class RerankResult:
     failed: tuple[int, ...] = ()
 
 
+def load_json(data: bytes, what: str = "answer") -> Any:
+    """Parse JSON bytes; text that is no JSON is a ProtocolError that shows its beginning, none at all an
+    EmptyResponseError."""
+    if not data or data.isspace():
+        raise EmptyResponseError(
+            f"The server said 200, but its {what} is empty.",
+            hint="A proxy may have swallowed it, or the model failed to start: see the server's log.",
+        )
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        start = printable(data[:80].decode("utf-8", "replace"))
+        raise ProtocolError(
+            f"The server's {what} is not JSON: {start!r} ({error.msg}).",
+            hint=_NOT_OLLAMA,
+        ) from error
+
+
+def printable(text: str, limit: int = 500) -> str:
+    """Text of the server for a message: no control characters, at most `limit` characters."""
+    clean = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
+    clean = " ".join(clean.split())
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def wrong(what: str, value: Any) -> ProtocolError:
+    """The error for a value of the answer that is of another type than Ollama's."""
+    return ProtocolError(f"The server's answer has {what} of type {type(value).__name__}.", hint=_NOT_OLLAMA)
+
+
+def objects(value: Any, what: str) -> Sequence[Mapping[str, Any]]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise wrong(what, value)
+    return value
+
+
 def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:
     """One JSON object of /api/chat, or with `generated` of /api/generate. An `error` is not read here."""
     try:
@@ -161,7 +190,7 @@ def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:
     except (KeyError, TypeError, IndexError) as error:
         raise ProtocolError(
             f"The server's answer lacks a part that Ollama always sends ({error}).",
-            hint=NOT_OLLAMA,
+            hint=_NOT_OLLAMA,
         ) from error
     if type(text) is not str:
         raise wrong("content", text)
@@ -178,7 +207,7 @@ def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:
         thinking or "",
         _tool_calls(source.get("tool_calls")),
         objects(data.get("logprobs"), "`logprobs`"),
-        _finish(data) if done else None,
+        read_finish(data) if done else None,
     )
 
 
@@ -215,7 +244,9 @@ def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
     return tuple(calls)
 
 
-def _finish(data: Mapping[str, Any]) -> Finish:
+def read_finish(data: Mapping[str, Any]) -> Finish:
+    """What the last chunk, or an answer of /api/embed, says of itself."""
+
     def read(name: str, kind: type[_T]) -> _T | None:
         value = data.get(name)
         if value is not None and type(value) is not kind:
@@ -237,15 +268,4 @@ def _finish(data: Mapping[str, Any]) -> Finish:
         eval_duration=read("eval_duration", int),
         remote_model=read("remote_model", str) or None,
         remote_host=read("remote_host", str) or None,
-    )
-
-
-def read_embed_answer(data: Any) -> EmbedResult:
-    """/api/embed, with its vectors as they came: `embedding_vectors` checks them."""
-    vectors = data.get("embeddings") if isinstance(data, dict) else None
-    if not isinstance(vectors, list):
-        raise wrong("`embeddings`", vectors)
-    finish = _finish(data)
-    return EmbedResult(
-        vectors, finish.model, finish.usage.input_tokens, finish.total_duration, finish.load_duration
     )

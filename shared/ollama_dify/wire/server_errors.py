@@ -7,28 +7,16 @@ inside the error text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import orjson
 
-from ..errors import (
-    AuthenticationError,
-    CapabilityError,
-    ContextOverflowError,
-    InvalidRequestError,
-    ModelNotFoundError,
-    OllamaError,
-    PermissionDeniedError,
-    ProtocolError,
-    RateLimitError,
-    ServerBusyError,
-    ServerError,
-    UnsupportedContentError,
-)
+from .. import errors
 from ..language import N_, _
-from .json_reading import printable
+from .responses import printable
 
 _OVERFLOW = re.compile(
     r"exceeds the available context size|input length exceeds the context length"
@@ -40,76 +28,75 @@ _CANNOT = re.compile(
     r"|image input is not supported"
 )
 _CAPABILITIES = {"chat": "completion", "generate": "completion", "multimodal": "vision"}
-_MEMORY = "memory"  # in place of a hint: `memory_advice` has it
-_ONCE = {"retryable": True, "retry_once": True}
-# A pattern of the text; the error, its sentence before the text, its hint and when to try again.
-_BY_TEXT: tuple[tuple[str, type[OllamaError], str, str, Mapping[str, Any]], ...] = (
+_MEMORY = "memory"  # in place of a hint: `advice` has it
+# A pattern of the text; the error, its sentence before the text, its hint.
+_BY_TEXT: tuple[tuple[str, Callable[..., errors.OllamaError], str, str], ...] = (
     (
         r"illegal base64 data|Failed to load image|failed to (?:process|decode) image",
-        UnsupportedContentError,
+        errors.UnsupportedContentError,
         "The server could not read an image",
-        "Send PNG, JPEG, static WebP, GIF or BMP; older servers read no WebP.",
-        {},
+        N_("Send PNG, JPEG, static WebP, GIF or BMP; older servers read no WebP."),
     ),
     (
         r"(?i)grammar|number of (?:repetitions|rules)",
-        InvalidRequestError,
+        errors.InvalidRequestError,
         "The server could not make a grammar of the schema",
-        "Simplify the schema: smaller minItems, maxItems and lengths, fewer patterns and levels.",
-        {},
+        N_("Simplify the schema: smaller minItems, maxItems and lengths, fewer patterns and levels."),
     ),
     (
         r"Chunk not found",
-        ServerError,
+        errors.ServerError,
         "The server could not go on from an earlier prompt with images",
-        "Another program sent two images side by side, and this prompt begins like that one. Put "
-        "a text before the image, or have the server load the model anew (keep_alive=0).",
-        {},
+        N_(
+            "Another program sent two images side by side, and this prompt begins like that one. Put "
+            "a text before the image, or have the server load the model anew (keep_alive=0)."
+        ),
     ),
     (
         r"^model ['\"].+['\"] not found",
-        ModelNotFoundError,
+        errors.ModelNotFoundError,
         "The server has no such model",
         N_("Get it with: ollama pull {model}"),
-        {},
     ),
     (
         r"^(?:do embedding request: .*)?model runner has unexpectedly stopped",
-        ServerError,
+        partial(errors.ServerError, retryable=True, retry_once=True),
         "The model's process stopped",
         _MEMORY,
-        _ONCE,
     ),
     (
         r"requires more system memory|out of memory|unable to allocate|cudaMalloc failed"
         r"|memory layout cannot be",
-        ServerError,
+        errors.ServerError,
         "The server has too little memory for this model",
         _MEMORY,
-        {},
     ),
     (  # a server that is only starting, swapping or restarting a model; any other 500 is not tried again
         r"^(?:do embedding request: |unexpected server status|no slots available)",
-        ServerError,
+        partial(errors.ServerError, retryable=True),
         "The server is starting or changing the model",
-        "Try again.",
-        {"retryable": True},
+        N_("Try again."),
     ),
 )
-_UPSTREAM = (ServerError, "A proxy or the server's upstream failed ({status}): {text}.", "Try again.", True)
-# A status; the error, its message, its hint and whether the same request may succeed later.
-_BY_STATUS: Mapping[int, tuple[type[OllamaError], str, str, bool]] = {
-    408: _UPSTREAM,
-    429: (RateLimitError, "Too many requests: {text}.", "Wait, then try again.", True),
-    501: (CapabilityError, "The server cannot do this: {text}.", "Choose another model.", False),
-    502: _UPSTREAM,
-    503: (
-        ServerBusyError,
-        "The server is busy: {text}.",
-        "Try again; OLLAMA_MAX_QUEUE and OLLAMA_NUM_PARALLEL on the server raise the limit.",
-        True,
+_UPSTREAM = (
+    partial(errors.ServerError, retryable=True),
+    "A proxy or the server's upstream failed ({status}): {text}.",
+    N_("Try again."),
+)
+# A status; the error, its message, its hint.
+_BY_STATUS: Mapping[int, tuple[Callable[..., errors.OllamaError], str, str]] = {
+    **dict.fromkeys((408, 502, 504), _UPSTREAM),
+    429: (
+        partial(errors.RateLimitError, retryable=True),
+        "Too many requests: {text}.",
+        N_("Wait, then try again."),
     ),
-    504: _UPSTREAM,
+    501: (errors.CapabilityError, "The server cannot do this: {text}.", N_("Choose another model.")),
+    503: (
+        partial(errors.ServerBusyError, retryable=True),
+        "The server is busy: {text}.",
+        N_("Try again; OLLAMA_MAX_QUEUE and OLLAMA_NUM_PARALLEL on the server raise the limit."),
+    ),
 }
 
 
@@ -153,7 +140,7 @@ def retry_after(value: str | None, now_s: float) -> float | None:
 
 def error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, *, url: str, model: str | None, now_s: float
-) -> OllamaError:
+) -> errors.OllamaError:
     """The error for a response that is no success.
 
     headers: lower-case or case-insensitive. body: at most as much as one wants to read of it.
@@ -166,12 +153,12 @@ def error_from_response(
     return error
 
 
-def error_in_stream(line: bytes, *, model: str | None) -> OllamaError:
+def error_in_stream(line: bytes, *, model: str | None) -> errors.OllamaError:
     """The error for an `{"error": …}` line inside a 200 answer; never retryable once a chunk was given."""
     text, details = server_message(line)
-    error = _by_text(text, details or {}, model) or ServerError(
+    error = _by_text(text, details or {}, model) or errors.ServerError(
         f"The server stopped answering: {text or 'it gave no reason'}.",
-        hint="See the server's log; what had arrived is in the error's `partial`.",
+        hint=_("See the server's log; what had arrived is in the error's `partial`."),
     )
     error.status, error.model = 200, model
     return error
@@ -184,7 +171,7 @@ def _advice() -> ModuleType:
     return advice
 
 
-def _by_text(text: str, details: Mapping[str, Any], model: str | None) -> OllamaError | None:
+def _by_text(text: str, details: Mapping[str, Any], model: str | None) -> errors.OllamaError | None:
     if _OVERFLOW.search(text) or details.get("type") == "exceed_context_size_error":
         return _overflow(text, details)
     if found := _CANNOT.search(text):
@@ -193,15 +180,15 @@ def _by_text(text: str, details: Mapping[str, Any], model: str | None) -> Ollama
         # The server advises an option of llama.cpp's own server there, which Ollama does not have.
         said = "it makes no embeddings" if capability == "embedding" else text
         hint = _advice().capability_advice(model or "MODEL", capability)
-        return CapabilityError(f"The model cannot do this: {said}", hint=hint)
-    for pattern, kind, sentence, hint, again in _BY_TEXT:
+        return errors.CapabilityError(f"The model cannot do this: {said}", hint=hint)
+    for pattern, kind, sentence, hint in _BY_TEXT:
         if re.search(pattern, text):
-            hint = _advice().memory_advice(model) if hint is _MEMORY else _(hint).format(model=model)
-            return kind(f"{sentence}: {text}", hint=hint, **again)
+            hint = _advice().advice("memory", model=model) if hint is _MEMORY else _(hint).format(model=model)
+            return kind(f"{sentence}: {text}", hint=hint)
     return None
 
 
-def _overflow(text: str, details: Mapping[str, Any]) -> ContextOverflowError:
+def _overflow(text: str, details: Mapping[str, Any]) -> errors.ContextOverflowError:
     prompt_tokens, context = details.get("n_prompt_tokens"), details.get("n_ctx")
     if found := _OVERFLOW_COUNTS.search(text):
         prompt_tokens, context = int(found[1]), int(found[2])
@@ -209,44 +196,46 @@ def _overflow(text: str, details: Mapping[str, Any]) -> ContextOverflowError:
     # A prompt of exactly the context's size is already cut, so one token less is what fits.
     limit = context - 1 if type(context) is int else None
     numbers = f": {prompt_tokens} tokens, at most {limit} fit" if prompt_tokens and limit else ""
-    return ContextOverflowError(
+    return errors.ContextOverflowError(
         f"The prompt does not fit into the context{numbers}. The server said: {text}",
         prompt_tokens=prompt_tokens,
         limit=limit,
-        hint=_advice().context_advice(),
+        hint=_advice().advice("context"),
     )
 
 
 def _by_status(
     status: int, headers: Mapping[str, str], said: str, details: Mapping[str, Any] | None, url: str
-) -> OllamaError:
+) -> errors.OllamaError:
     text = said or "it gave no reason"
     if 300 <= status < 400:
-        return ProtocolError(
+        return errors.ProtocolError(
             f"The server redirects to {printable(headers.get('location', ''))!r}.",
-            hint="Set base_url to where it points, or follow_redirects=True for the same origin.",
+            hint=_("Set base_url to where it points, or follow_redirects=True for the same origin."),
         )
     if status == 401:
         signin_url = (details or {}).get("signin_url")
         place = signin_url if isinstance(signin_url, str) else None
         hint = _advice().auth_advice(url, signin_url=place)
-        return AuthenticationError(f"The server wants credentials: {text}.", signin_url=place, hint=hint)
+        return errors.AuthenticationError(
+            f"The server wants credentials: {text}.", signin_url=place, hint=hint
+        )
     if status == 403:
         text = said or "the body is empty, as when Ollama rejects the Host or Origin header"
-        hint = _advice().permission_advice(has_body=bool(said))
-        return PermissionDeniedError(f"The server refuses: {text}.", hint=hint)
+        hint = _advice().advice("no-right" if said else "unknown-host")
+        return errors.PermissionDeniedError(f"The server refuses: {text}.", hint=hint)
     if status in (404, 405):
-        return ProtocolError(f"Nothing answers at {url}: {text}.", hint=_advice().missing_route_advice())
+        return errors.ProtocolError(f"Nothing answers at {url}: {text}.", hint=_advice().advice("no-route"))
     if status in _BY_STATUS:
-        kind, message, hint, again = _BY_STATUS[status]
-        return kind(message.format(status=status, text=text), hint=hint, retryable=again)
+        kind, message, hint = _BY_STATUS[status]
+        return kind(message.format(status=status, text=text), hint=_(hint))
     if status >= 500:
-        return ServerError(f"The server failed ({status}): {text}.", hint="See the server's log.")
+        return errors.ServerError(f"The server failed ({status}): {text}.", hint=_("See the server's log."))
     if details is None:
-        return ProtocolError(
+        return errors.ProtocolError(
             f"The answer ({status}) is not Ollama's: {text}.",
-            hint="A proxy or another program may be answering at this address.",
+            hint=_("A proxy or another program may be answering at this address."),
         )
-    return InvalidRequestError(
-        f"The server refused the request ({status}): {text}.", hint="Change what it names, then try again."
+    return errors.InvalidRequestError(
+        f"The server refused the request ({status}): {text}.", hint=_("Change what it names, then try again.")
     )

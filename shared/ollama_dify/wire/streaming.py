@@ -6,12 +6,9 @@ Lines end at `\\n` alone: U+0085 and U+2028 are legal inside JSON text.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ..errors import EmptyResponseError, IncompleteResponseError, OllamaError, ProtocolError
-from .json_reading import load_json
-from .messages import ToolCall
-from .responses import ChatChunk, ChatResult, Finish, check_call_count, read_chunk
+from .responses import ChatChunk, ChatResult, Finish, check_call_count, load_json, read_chunk
 from .server_errors import error_in_stream
 from .think_tags import ThinkTags
 from .tool_choice import SpelledCalls
@@ -71,10 +68,8 @@ class ChatDecoder:
         self._model = model
         self._step = step
         self._lines = LineSplitter()
-        self._texts: list[str] = []
-        self._thoughts: list[str] = []
-        self._calls: list[ToolCall] = []
-        self._logprobs: list[Any] = []
+        self._chunks: list[ChatChunk] = []
+        self._calls = 0
         self._finish: Finish | None = None
         self.error: OllamaError | None = None
 
@@ -87,20 +82,14 @@ class ChatDecoder:
         return self._read(self._lines.feed(data))
 
     def close(self) -> list[ChatChunk]:
-        """The end of the body: chunks of a last line without newline.
-
-        Raises IncompleteResponseError, or EmptyResponseError when the model was only loaded.
-        """
+        """The end of the body: chunks of a last line without newline."""
         chunks = self._read(self._lines.flush())
         if self._finish is None and self.error is None:
             raise self._incomplete()
         return chunks
 
     def whole(self, body: bytes) -> ChatResult:
-        """An answer that was not streamed.
-
-        Raises IncompleteResponseError when the server gave up half-way (`done:false`).
-        """
+        """An answer that was not streamed; IncompleteResponseError where it says `done:false`."""
         self._read([body])
         if self._finish is None:
             raise self._incomplete()
@@ -110,10 +99,10 @@ class ChatDecoder:
         """What has arrived so far; whole once the last chunk did."""
         held = "" if self._finish or self._step is None else self._step.held
         return ChatResult(
-            "".join(self._texts) + held,
-            "".join(self._thoughts),
-            tuple(self._calls),
-            tuple(self._logprobs),
+            "".join([*(chunk.text for chunk in self._chunks), held]),
+            "".join(chunk.thinking for chunk in self._chunks),
+            tuple(call for chunk in self._chunks for call in chunk.tool_calls),
+            tuple(entry for chunk in self._chunks for entry in chunk.logprobs),
             self._finish,
         )
 
@@ -158,36 +147,29 @@ class ChatDecoder:
         return chunk
 
     def _keep(self, chunk: ChatChunk) -> None:
-        text, thinking, calls, logprobs, finish = chunk
-        if text:
-            self._texts.append(text)
-        if thinking:
-            self._thoughts.append(thinking)
-        if calls:
-            check_call_count(len(self._calls) + len(calls))
-            self._calls.extend(calls)
-        if logprobs:
-            self._logprobs.extend(logprobs)
-        if finish is not None:
-            self._finish = finish
-            result = self.result()
-            if finish.reason in ("load", "unload") and not (self._texts or self._thoughts or self._calls):
-                raise EmptyResponseError(
-                    f"The server {finish.reason}ed the model {finish.model!r} and answered nothing.",
-                    retryable=finish.reason == "load",
-                    retry_once=True,
-                    hint="The conversation may lack a user message, or the server restarted the model; "
-                    "try again.",
-                )
-            if self._check is not None:
-                self._check(result)
+        if chunk.tool_calls:
+            self._calls += len(chunk.tool_calls)
+            check_call_count(self._calls)
+        self._chunks.append(chunk)
+        if chunk.finish is None:
+            return
+        self._finish = chunk.finish
+        result, reason = self.result(), chunk.finish.reason
+        if reason in ("load", "unload") and not (result.text or result.thinking or result.tool_calls):
+            raise EmptyResponseError(
+                f"The server {reason}ed the model {chunk.finish.model!r} and answered nothing.",
+                retryable=reason == "load",
+                retry_once=True,
+                hint="The conversation may lack a user message, or the server loaded the model again; retry.",
+            )
+        if self._check is not None:
+            self._check(result)
 
     def _incomplete(self) -> IncompleteResponseError:
         """The error for an answer without `done:true`."""
         partial = self.result()
-        arrived = f"{len(partial.text)} characters had arrived"
         return IncompleteResponseError(
-            f"The answer ended before the server said it was done; {arrived}.",
+            f"The answer ended before its end; {len(partial.text)} characters had arrived.",
             partial=partial,
             hint="The model may repeat itself, run out of memory or have been stopped: see the server's log. "
             "What had arrived is in the error's `partial`.",

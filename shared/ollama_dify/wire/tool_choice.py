@@ -70,10 +70,7 @@ def _unknown(choice: Any, names: Sequence[str]) -> ConfigurationError:
 
 
 def plan_tools(tools: Sequence[Tool], choice: str | None) -> ToolPlan:
-    """The plan for a choice, as `read_tool_choice` takes it.
-
-    Raises ConfigurationError for two tools of one name, a choice without tools and an unknown name.
-    """
+    """The plan for a choice, as `read_tool_choice` takes it; ConfigurationError for two tools of one name."""
     names = [tool.name for tool in tools]
     if double := {name for name in names if names.count(name) > 1}:
         raise ConfigurationError(
@@ -137,10 +134,7 @@ class SpelledCalls:
         return "".join(self._texts)
 
     def feed(self, chunk: ChatChunk) -> ChatChunk:
-        """The chunk as a part of an answer, or without its text and, at the end, with the call.
-
-        Raises IncompleteResponseError for a call that was cut, ProtocolError for an answer without one.
-        """
+        """The chunk as a part of an answer, or without its text and, at the end, with the call."""
         self._texts.append(chunk.text)
         if not self._is_call:
             key = _FIRST_KEY.match(self.held)
@@ -161,13 +155,13 @@ class SpelledCalls:
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError as error:
-            if finish.reason != "length":
-                raise self._refused(f"it answered {text[:80]!r}") from error
-            raise IncompleteResponseError(
-                f"The call of {' or '.join(self._names)} was cut off by the token limit.",
-                partial=ChatResult(text, finish=finish),
-                hint="Raise max_tokens or num_predict, or lower think.",
-            ) from error
+            if finish.reason == "length":
+                raise IncompleteResponseError(
+                    f"The call of {' or '.join(self._names)} was cut off by the token limit.",
+                    partial=ChatResult(text, finish=finish),
+                    hint="Raise max_tokens or num_predict, or lower think.",
+                ) from error
+            value = None
         if isinstance(value, dict) and len(value) == 1:
             ((name, arguments),) = value.items()
             if name in self._names and isinstance(arguments, dict):

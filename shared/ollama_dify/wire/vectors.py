@@ -9,8 +9,7 @@ from operator import mul
 from typing import Any
 
 from ..errors import EmbeddingError, ProtocolError
-from .json_reading import load_json
-from .responses import EmbedResult, read_embed_answer
+from .responses import EmbedResult, load_json, read_finish, wrong
 
 # What other servers write for a number that is none, numbers too large for one, and booleans in a list.
 _NO_NUMBER = re.compile(
@@ -25,14 +24,13 @@ def read_vectors(body: bytes, expected: int) -> EmbedResult:
     or all zero; its `indexes` are positions in this request. The server decodes null as 0, so what was NaN
     can arrive as zeros.
     """
-    result = read_embed_answer(_parsed(body))
-    vectors: Sequence[Any] = result.vectors
+    data = _parsed(body)
+    vectors = data.get("embeddings") if isinstance(data, dict) else None
+    if not isinstance(vectors, list):
+        raise wrong("`embeddings`", vectors)
     if len(vectors) != expected:
-        raise EmbeddingError(
-            f"The server sent {len(vectors) if vectors else 'no'} vectors for {expected} text"
-            f"{'s' if expected > 1 else ''}",
-            retryable=True,
-        )
+        texts = f"{expected} texts" if expected > 1 else "1 text"
+        raise EmbeddingError(f"The server sent {len(vectors) or 'no'} vectors for {texts}", retryable=True)
     length = next((len(vector) for vector in vectors if isinstance(vector, list) and vector), 0)
     defects = {index: defect for index, one in enumerate(vectors) if (defect := _defect(one, length))}
     if defects:
@@ -41,7 +39,10 @@ def read_vectors(body: bytes, expected: int) -> EmbedResult:
         raise EmbeddingError(
             f"The server sent a vector that {first}{many}", indexes=tuple(defects), retryable=True
         )
-    return result
+    finish = read_finish(data)
+    return EmbedResult(
+        vectors, finish.model, finish.usage.input_tokens, finish.total_duration, finish.load_duration
+    )
 
 
 def _parsed(body: bytes) -> Any:

@@ -7,15 +7,15 @@ import os
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from ..doctor.report import width
-from ..language import _
+from .language import _
 
-__all__ = ["Terminal", "can_show", "size_text"]
+__all__ = ["Terminal", "can_show", "size_text", "width"]
 
-_PAINT = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33"}
+_PAINT = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _MARKS = {"✓": "green", "!": "yellow", "✗": "red", "–": "dim"}
 
 
@@ -54,7 +54,7 @@ class Terminal:
 
     def paint(self, text: str, look: str) -> str:
         """Text in a look (dim, bold, a colour), where the terminal has it."""
-        return f"\033[{_PAINT[look]}m{text}\033[0m" if self.has_colour and text else text
+        return f"\033[{_PAINT[look]}m{text}\033[0m" if self.has_colour and text and look else text
 
     def paint_marks(self, report: str) -> str:
         """A doctor's report with its marks in colour."""
@@ -109,3 +109,11 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def width(text: str) -> int:
+    """Columns that a text takes in a terminal: Chinese and Japanese characters take two."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
