@@ -147,6 +147,12 @@ CASES = [
     Case("nothing", (), error="UnsupportedContentError"),
     Case("nothing, completion", said(""), {"mode": "completion"}, error="UnsupportedContentError"),
     Case("tools, completion", HELLO, {"mode": "completion"}, tools=(ADD,), error="CapabilityError"),
+    Case(
+        "nobody there",
+        HELLO,
+        {"base_url": "http://127.0.0.1:9", "max_retries": 0},
+        error="ConnectionFailedError",
+    ),
     Case("missing model", HELLO, {"model": "nope"}, error="ModelNotFoundError"),
     Case("too long", said("word " * 500), {"context_size": 256}, error="ContextOverflowError"),
     Case("surrogate", said("half \ud800"), error="UnsupportedContentError"),

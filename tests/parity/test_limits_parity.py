@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -272,3 +273,7 @@ def test_the_hint_survives_what_frameworks_show_of_an_error(simulated_ollama: Si
         assert error.hint
         assert error.hint in str(error)
         assert error.hint[:40] in repr(error)
+        # As deepagents does, whose middleware raises an error of its own.
+        with pytest.raises(RuntimeError) as wrapped:
+            raise RuntimeError("does not fit") from error
+        assert error.hint in "".join(traceback.format_exception(wrapped.value))

@@ -8,13 +8,14 @@ import pytest
 
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyLLM
 from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
-from ollama_dify.testing import SimulatedOllama
+from ollama_dify.testing import SimulatedModel, SimulatedOllama
 
 PROMPTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "bounded": ({"max_tokens": 16, "temperature": 0.0, "seed": 3}, {}),
     "per call": ({}, {"num_predict": 5, "stop": ["x"]}),
     "raw": ({}, {"raw": True}),
+    "suffix": ({"model": "coder"}, {"suffix": "The end."}),
     "system": ({}, {"system": "Be brief."}),
     "think": ({"model": "qwen3", "think": False}, {}),
     "json": ({"format": "json"}, {}),
@@ -49,6 +50,7 @@ async def test_completion(
 ) -> None:
     values = {"model": "llama3.2", "base_url": simulated_ollama.base_url, **settings}
     llm, model = OllamaDifyLLM(**values), OllamaDify(**values, mode="completion")
+    simulated_ollama.install(SimulatedModel("coder", ("completion", "insert")))
     seen = []
     said = []
     for way in range(8):
@@ -73,6 +75,9 @@ async def test_completion(
                 text = [part.text async for part in parts][-1]
         seen.append(generated(simulated_ollama))
         said.append(text)
+        body = simulated_ollama.requests[-1].body
+        assert body["prompt"] == "Tell me of ships."
+        assert all(body[name] == value for name, value in call.items() if name in ("raw", "suffix", "system"))
     assert len({tuple(bodies) for bodies in seen[:4]}) == 1
     assert len({tuple(bodies) for bodies in seen[4:]}) == 1
     assert len(seen[0]) == 1

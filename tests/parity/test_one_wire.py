@@ -106,7 +106,17 @@ WIRE: list[tuple[Case, dict[str, Any]]] = [
     (Case("on_length", HELLO, {"on_length": "error"}, {"num_predict": 5, "on_length": "return"}), {}),
     (Case("options of the call", HELLO, {"options": {"a": 1}}, {"options": {"b": 2}}), {}),
 ]
-WIRE += [(case, {}) for case in CASES if case.error is None]
+OPTIONS = {"num_ctx": 4096, "num_predict": 4096}
+# Of the cases of the larger table.
+SENT = {
+    "temperature per call": {"options": {**OPTIONS, "temperature": 0.0}},
+    "stop per call": {"options": {**OPTIONS, "stop": ["5", "7"]}},
+    "keep alive per call": {"keep_alive": 0},
+    "think off per call": {"think": False},
+    "other model per call": {"model": "qwen3"},
+    "json": {"format": "json"},
+}
+WIRE += [(case, SENT.get(case.name, {})) for case in CASES if case.error is None]
 
 
 async def asked(server: SimulatedOllama, ways: list[Callable[[], Any]], reply: Any = None) -> list[Any]:
