@@ -260,7 +260,12 @@ def test_a_key_and_a_password_are_in_no_code(page: Browser, kind: str) -> None:
 
 @needs_chromium
 def test_the_code_is_copied(page: Browser) -> None:
-    page.devtools("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    """Where copying is not allowed, the code is selected."""
+    allowed = ["clipboardReadWrite"]
+    page.devtools("Browser.grantPermissions", permissions=allowed)
+    page.click("#copy")
+    page.wait(lambda: page.run("return getSelection().containsNode($('code').firstChild)"), "the selection")
+    page.devtools("Browser.grantPermissions", permissions=[*allowed, "clipboardSanitizedWrite"])
     page.click("#copy")
     page.wait_for("#copy", "Copied")
     assert page.run("return navigator.clipboard.readText()") == page.run("return $('code').textContent")

@@ -277,7 +277,8 @@ function listen() {
   $("form").elements.model.addEventListener("change", readModel);
   $("read").addEventListener("click", () => readModels().then(readModel));
   $("copy").addEventListener("click", async () => {
-    await navigator.clipboard.writeText($("code").textContent);
+    try { await navigator.clipboard.writeText($("code").textContent); }
+    catch { getSelection().selectAllChildren($("code")); return; } // not allowed: the code is ready for Ctrl-C
     $("copy").textContent = words.copied;
     setTimeout(() => { $("copy").textContent = words.copy; }, 1500);
   });
