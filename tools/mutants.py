@@ -266,7 +266,7 @@ MUTANTS = (
         "transport/endpoint.py",
         "_origin(target) != _origin(sent.url) or ",
         "",
-        "tests/faults/test_fault_table.py",
+        "tests/faults/test_transport.py",
     ),
     Mutant(
         "compressed answers",

@@ -289,3 +289,18 @@ def test_a_closed_client_of_ones_own_is_named(server: FaultServer) -> None:
     with client, pytest.raises(od.ConnectionFailedError, match="closed") as caught:
         client.version()
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@BOTH
+def test_a_client_of_ones_own_is_not_sent_elsewhere(server: FaultServer, mode: str) -> None:
+    """It would go there: unlike our pool, it can reach any server."""
+    with FaultServer() as other, httpx.Client() as own:
+        server.script(in_turn([whole(b"", 307, Location=other.url + "/api/chat")]))
+        own_async = httpx.AsyncClient()
+        settings = chat(server.url, follow_redirects=True, http_client=own, http_async_client=own_async)
+        with Calling(mode, settings) as calling:
+            with pytest.raises(od.ProtocolError, match="redirects to"):
+                calling.chat()
+            if mode == "async":
+                calling.run(own_async.aclose())
+        assert other.counts.connections == 0
