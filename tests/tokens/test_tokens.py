@@ -14,7 +14,6 @@ from ollama_dify.tokens.tokenizer import (
     ModelTokenizer,
     TokenEstimator,
     tokenizer_from_show,
-    tokenizer_part_of_show,
 )
 from ollama_dify.tokens.vocabulary.pretokenizers import PRE_TOKENIZERS
 from ollama_dify.tokens.vocabulary.vocabulary import byte_characters
@@ -86,13 +85,6 @@ def test_the_estimator_is_never_below_a_real_count() -> None:
     for name in NAMES:
         for text, ids in zip(TEXTS, recorded(name)["special"], strict=True):
             assert not text or estimator.count(text) >= len(ids)
-
-
-def test_the_kept_part_of_an_answer_is_enough() -> None:
-    show = {**recorded("tok-bpe-llama3"), "modelfile": "x", "tensors": [1], "license": "y"}
-    part = tokenizer_part_of_show(show)
-    assert sorted(part) == ["model_info"]
-    assert ModelTokenizer.from_show(part).count("Hello") == 2
 
 
 # --- words
