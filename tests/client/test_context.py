@@ -27,7 +27,7 @@ from ollama_dify import (
     system,
     user,
 )
-from ollama_dify.client.trim import check_uncut, drop_oldest, droppable, kept, length, prompt_limit, was_cut
+from ollama_dify.client.trim import check_uncut, drop_oldest, droppable, kept, length, was_cut
 from ollama_dify.testing import RecordedRequest, SimulatedModel, SimulatedOllama
 from ollama_dify.wire.requests import chat_request
 from ollama_dify.wire.responses import ChatChunk, Finish, Usage
@@ -151,14 +151,6 @@ GROUPS = [
 @pytest.mark.parametrize(("messages", "groups"), GROUPS)
 def test_groups(messages: list[Message], groups: list[tuple[int, ...]]) -> None:
     assert sorted(droppable(messages)) == groups
-
-
-@pytest.mark.parametrize(
-    ("size", "reserve", "limit"),
-    [(4096, 1024, 3071), (4096, None, 4095), (2, 5, 1)],
-)
-def test_the_limit_of_a_prompt(size: int, reserve: int | None, limit: int) -> None:
-    assert prompt_limit(size, reserve) == limit
 
 
 # What the server made of a prompt, by its count and ours.

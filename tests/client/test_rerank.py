@@ -23,7 +23,7 @@ from ollama_dify import (
     ServerBusyError,
     UnsupportedContentError,
 )
-from ollama_dify.client.rerank_prompts import yes_share
+from ollama_dify.client.rerank import yes_share
 from ollama_dify.testing import Fault, Reply, SimulatedModel, SimulatedOllama
 from tests.testing.recordings import VERSIONS, recordings
 

@@ -18,7 +18,6 @@ from .request import Request
 if TYPE_CHECKING:
     from ..transport.asynchronous import AsyncTransport
 
-__all__ = ["AsyncChatStream", "AsyncOllamaClient"]
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
     from ..transport.blocking import Transport
-    from .embed import Kind, Progress
+    from .embed import Progress
+    from .prefixes import Kind
 else:
     # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
     Kind = Progress = TokenCount = TokenCounter = Any
 
-__all__ = ["ChatStream", "OllamaClient"]
 
 T = TypeVar("T")
 

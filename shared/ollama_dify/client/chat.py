@@ -16,18 +16,17 @@ from ..wire.messages import Message, system, user
 from ..wire.requests import WireRequest
 from .request import Request
 from .session import Decoding, Session
-from .trim import add_numbers, drop_oldest, kept, prompt_limit
+from .trim import add_numbers, drop_oldest, kept
 
 if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
 
-__all__ = ["ask"]
 
 T = TypeVar("T")
 
 
 async def ask(session: Session, request: Request, run: Callable[[WireRequest, Decoding], Awaitable[T]]) -> T:
-    """Get a request answered; run: the session's `complete`, or its `begin` with the network's `open`.
+    """Get a request answered; run: the session's `complete` or `begin`.
 
     With `context_overflow="trim"` the oldest exchanges are dropped until the prompt fits: first by our own
     count, so that the answer's reserve stays free, and again should the server refuse what is left.
@@ -99,7 +98,8 @@ async def _counted(session: Session, request: Request) -> Request:
     if settings.context_overflow == "truncate":
         return replace(request, expected=await _tokens(session, request, settings.context_size - 1))
     counter = await load_counter(session, settings)
-    limit = prompt_limit(settings.context_size, settings.answer_reserve)
+    # A prompt of exactly the context's size is already cut by the server: one less is usable.
+    limit = max(settings.context_size - 1 - (settings.answer_reserve or 0), 1)
     while True:
         expected = await _tokens(session, request, limit)
         request = replace(request, expected=expected)

@@ -23,8 +23,6 @@ from ..wire.requests import WireRequest, chat_request
 from ..wire.responses import load_json
 from .session import Session, chat_settings, think_name
 
-__all__ = ["count_conversation", "count_tokens", "load_counter"]
-
 _MAX_SHOW_BYTES = 32 * 1024 * 1024
 _MAX_SHOW_VALUES = 3_000_000
 """Of a verbose /api/show answer; the largest in use have 12 MiB and 1.3 million values. With these bounds and

@@ -30,9 +30,7 @@ from ..wire.responses import EmbedResult
 from ..wire.vectors import mean_vector, read_vectors
 from .prefixes import Kind, fingerprint, prefix_of, prefixes_of
 from .session import Session
-from .split_text import checked_texts, split_text
-
-__all__ = ["Kind", "Progress", "embed", "embedding_fingerprint"]
+from .trim import checked_texts, split_text
 
 # Called with how many more texts are done, after each batch; one call at a time, but from any thread.
 Progress = Callable[[int], object]

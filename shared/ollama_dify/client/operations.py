@@ -16,22 +16,13 @@ from ..transport.network import CancelToken
 from ..wire.messages import Message
 from ..wire.models import ModelInfo
 from ..wire.requests import Prompt, WireRequest, load_request
-from ..wire.responses import ChatChunk, ChatResult, load_json
+from ..wire.responses import ChatResult, load_json
 from ..wire.server_errors import error_in_stream
 from ..wire.streaming import ChatDecoder, LineSplitter
 from .chat import ask
 from .request import Asked, Request
 from .retry import budget_for
-from .session import ModelCache, Session, chat_settings
-
-__all__ = [
-    "CommonClient",
-    "CommonStream",
-    "PullDecoder",
-    "PullProgress",
-    "mark_begun",
-    "warmup",
-]
+from .session import ModelCache, Opened, Session, chat_settings
 
 G = TypeVar("G")
 T = TypeVar("T")
@@ -100,17 +91,21 @@ class CommonClient(Generic[T]):
             )
         return Request.of_call(chat_settings(self.settings), lambda _: asked, call, **how)
 
-    def _session(self, settings: ConnectionSettings | None = None, network: Any = None) -> Session:
-        """The server as one call sees it. settings: those of the call."""
+    def _session(
+        self, settings: ConnectionSettings | None = None, token: CancelToken | None = None
+    ) -> Session:
+        """The server as one call sees it, which begins now. settings: those of the call."""
         settings = self.settings if settings is None else settings
-        network = self._network(settings, CancelToken()) if network is None else network
+        token = CancelToken() if token is None else token
+        token.start(settings.timeouts.total)
+        transport: Any = self._transport()
+        network = transport.network(settings.timeouts, token)
         return Session(settings, network, self.cache, budget_for(settings.address.url))
 
-    async def _opened(self, request: Request, token: CancelToken) -> tuple[Any, ChatDecoder, list[ChatChunk]]:
+    async def _opened(self, request: Request, token: CancelToken) -> Opened:
         """The stream of an answer, its decoder, and its first chunks."""
-        network = self._network(request.settings, token)
-        session = self._session(request.settings, network)
-        return await ask(session, request, partial(session.begin, network.open))
+        session = self._session(request.settings, token)
+        return await ask(session, request, session.begin)
 
     async def _pulled(self, model: str | None) -> tuple[Any, PullDecoder, list[PullProgress]]:
         """The stream of a download, its decoder, and its first progress."""
@@ -120,20 +115,12 @@ class CommonClient(Generic[T]):
         name = model or getattr(self.settings, "model", None)
         body = {"model": name, "stream": True}
         request = WireRequest("POST", "/api/pull", body, name, streamed=True, timeouts=patient)
-        stream = await self._network(self.settings, CancelToken()).open(request)
-        decoder = PullDecoder(name or "")
+        stream, decoder = await self._session().network.open(request), PullDecoder(name or "")
         try:
             return stream, decoder, decoder.feed(stream.first)
         except BaseException:
             await stream.aclose()
             raise
-
-    def _network(self, settings: ConnectionSettings, token: CancelToken) -> Any:
-        """The network of one call, which begins now."""
-        timeouts = settings.timeouts
-        token.start(timeouts.total)
-        transport: Any = self._transport()
-        return transport.network(timeouts, token)
 
     def _transport(self) -> T:
         """This process's transport: what a fork inherited is left alone, what an assignment made stale is
@@ -218,21 +205,18 @@ class PullDecoder:
 
     def _read(self, line: bytes) -> PullProgress:
         value: Any = load_json(line)
-        if not isinstance(value, dict) or "error" in value:
-            raise self._error(value, line)
+        error = value.get("error") if isinstance(value, dict) else ""
+        if error is not None and "file does not exist" in str(error):
+            raise ModelNotFoundError(
+                f"The registry has no model {self._model!r}: {error}.",
+                model=self._model,
+                hint=_("Check the name: models are listed at https://ollama.com/library"),
+            )
+        if error is not None:
+            raise error_in_stream(line, model=self._model)
         status = str(value.get("status", ""))
         self.finished = self.finished or status == "success"
         numbers = [value.get(key) for key in ("total", "completed")]
         total, completed = (number if isinstance(number, int) else None for number in numbers)
         digest = value.get("digest")
         return PullProgress(status, digest if isinstance(digest, str) else None, total, completed)
-
-    def _error(self, value: Any, line: bytes) -> OllamaError:
-        text = str(value.get("error")) if isinstance(value, dict) else ""
-        if "file does not exist" in text:
-            return ModelNotFoundError(
-                f"The registry has no model {self._model!r}: {text}.",
-                model=self._model,
-                hint=_("Check the name: models are listed at https://ollama.com/library"),
-            )
-        return error_in_stream(line, model=self._model)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 else:
     TokenCounter = Any  # imported when it is needed; the name stays known to `typing.get_type_hints`
 
-__all__ = ["ClientOwner", "on_event_loop"]
 
 _A = TypeVar("_A", bound="ClientOwner")
 _T = TypeVar("_T")

@@ -10,8 +10,6 @@ from typing import Literal
 from ..errors import ConfigurationError
 from ..settings.model import EmbeddingSettings
 
-__all__ = ["Kind", "fingerprint", "name_to_search", "prefix_of", "prefixes_of"]
-
 Kind = Literal["query", "document"]
 
 _PASSAGES = "Represent this sentence for searching relevant passages: "

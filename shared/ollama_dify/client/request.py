@@ -14,7 +14,7 @@ from ..media.load import check_fetching_allowed
 from ..settings.model import ChatSettings
 from ..wire.messages import Content, Message, TextPart, Tool
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
-from ..wire.responses import ChatChunk, ChatResult, CutBy, Finish
+from ..wire.responses import ChatChunk, ChatResult
 from ..wire.streaming import ChatDecoder
 from ..wire.think_tags import ThinkTags, thinking_apart
 from ..wire.tool_choice import SpelledCalls, ToolPlan, plan_calls_or_answer, plan_tools
@@ -23,7 +23,6 @@ from .trim import check_uncut, drop_oldest, kept, length, was_cut
 if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
 
-__all__ = ["Asked", "Request", "as_prompt"]
 
 logger = logging.getLogger("ollama_dify")
 
@@ -151,17 +150,12 @@ class Request:
             truncated = was_cut(finish.usage.input_tokens, settings.context_size, self.expected)
         else:
             check_uncut(chunk, settings.context_size)
-        cut_by = self._cut_by(finish) if finish.reason == "length" else None
+        written, limit, cut_by = finish.usage.output_tokens, settings.answer_limit, finish.cut_by
+        if finish.reason == "length" and written and limit is not None:
+            cut_by = "max_tokens" if written >= limit else "context_size"
         return chunk._replace(
             finish=replace(finish, cut_by=cut_by, truncated=truncated, dropped=self.dropped)
         )
-
-    def _cut_by(self, finish: Finish) -> CutBy | None:
-        """Which limit ended the answer; None where the numbers do not tell."""
-        written, limit = finish.usage.output_tokens, self.settings.answer_limit
-        if not written or limit is None:
-            return None
-        return "max_tokens" if written >= limit else "context_size"
 
     def _check_length(self, warned: MutableSet[tuple[str, str]], result: ChatResult) -> None:
         """Tell of an answer that ended at a limit, as `on_length` says."""

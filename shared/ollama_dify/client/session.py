@@ -15,7 +15,7 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..settings.model import ChatSettings, ConnectionSettings
-from ..transport.network import ANSWER_LIMIT, Network, ResponseStream
+from ..transport.network import ANSWER_LIMIT, Network
 from ..wire.models import (
     LocalModel,
     ModelInfo,
@@ -33,12 +33,12 @@ from .retry import RetryBudget, retry_delay
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
 
-__all__ = ["Decoding", "ModelCache", "Session", "chat_settings", "full_name", "think_name"]
 
 T = TypeVar("T")
-S = TypeVar("S", bound=ResponseStream)
 PULL_S = 6 * 3600.0
 Decoding = Callable[[], ChatDecoder]
+Opened = tuple[Any, ChatDecoder, list[ChatChunk]]
+Opened = Opened
 
 
 class ModelCache:
@@ -142,16 +142,11 @@ class Session:
         result: ChatResult = await self.fetch(request, lambda body: decoding().whole(body), MAX_LINE)
         return result
 
-    async def begin(
-        self, opening: Callable[[WireRequest], Awaitable[S]], request: WireRequest, decoding: Decoding
-    ) -> tuple[S, ChatDecoder, list[ChatChunk]]:
-        """Open a stream → it, its decoder, and the chunks of its first line.
+    async def begin(self, request: WireRequest, decoding: Decoding) -> Opened:
+        """Open a stream → it, its decoder, and the chunks of its first line, before which all is retried."""
 
-        opening: the network's `open`. What fails before the first chunk is retried.
-        """
-
-        async def attempt() -> tuple[S, ChatDecoder, list[ChatChunk]]:
-            stream = await opening(request)
+        async def attempt() -> Opened:
+            stream = await self.network.open(request)
             try:
                 if not stream.first:
                     raise EmptyResponseError(

@@ -1,34 +1,18 @@
-"""Making a conversation fit: what may be dropped, what is dropped, and whether the server cut. Pure."""
+"""Making things fit: conversations lose their oldest turns, long texts are cut into pieces. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ContextOverflowError
+from ..errors import ConfigurationError, ContextOverflowError
 from ..wire.messages import Message, TextPart
 from ..wire.responses import ChatChunk
 
 if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
-
-__all__ = [
-    "add_numbers",
-    "check_uncut",
-    "drop_oldest",
-    "droppable",
-    "kept",
-    "length",
-    "prompt_limit",
-    "was_cut",
-]
-
-
-def prompt_limit(context_size: int, reserve: int | None) -> int:
-    """Tokens a prompt may have when the answer's reserve stays free."""
-    # A prompt of exactly the context's size is already cut by the server: one less is usable.
-    return max(context_size - 1 - (reserve or 0), 1)
 
 
 def droppable(messages: Sequence[Message]) -> list[tuple[int, ...]]:
@@ -69,30 +53,6 @@ def kept(messages: Sequence[Message], dropped: Sequence[int]) -> list[Message]:
     return [message for index, message in enumerate(messages) if index not in gone]
 
 
-def drop_oldest(
-    messages: Sequence[Message],
-    dropped: Sequence[int],
-    wanted: float = 0.0,
-    size: Callable[[Sequence[Message]], float] | None = None,
-) -> tuple[int, ...] | None:
-    """Positions to drop next: at least one more exchange than `dropped`; None when there is none left.
-
-    wanted: how much is to be freed, in the unit of `size`. size: what an exchange frees at most (`length`
-    where nothing else is known), so that never more is dropped than needed.
-    """
-    gone = set(dropped)
-    left = [group for group in droppable(messages) if not gone.issuperset(group)]
-    if not left:
-        return None
-    freed = 0.0
-    for group in left:
-        gone.update(group)
-        freed += (length if size is None else size)([messages[index] for index in group])
-        if freed >= wanted:
-            break
-    return tuple(sorted(gone))
-
-
 def length(messages: Sequence[Message]) -> int:
     """Characters of messages, with some for their frames and what images are worth."""
     total = 0
@@ -101,6 +61,30 @@ def length(messages: Sequence[Message]) -> int:
         total += sum(len(call.name) + len(str(call.arguments)) for call in message.tool_calls)
         total += 2000 * sum(not isinstance(part, TextPart) for part in message.content)
     return total
+
+
+def drop_oldest(
+    messages: Sequence[Message],
+    dropped: Sequence[int],
+    wanted: float = 0.0,
+    size: Callable[[Sequence[Message]], float] = length,
+) -> tuple[int, ...] | None:
+    """Positions to drop next: at least one more exchange than `dropped`; None when there is none left.
+
+    wanted: how much is to be freed. size: what an exchange frees at most, so that never more is dropped than
+    needed.
+    """
+    gone = set(dropped)
+    left = [group for group in droppable(messages) if not gone.issuperset(group)]
+    if not left:
+        return None
+    freed = 0.0
+    for group in left:
+        gone.update(group)
+        freed += size([messages[index] for index in group])
+        if freed >= wanted:
+            break
+    return tuple(sorted(gone))
 
 
 def check_uncut(chunk: ChatChunk, context_size: int | None) -> ChatChunk:
@@ -142,3 +126,51 @@ def add_numbers(error: ContextOverflowError, context_size: int | None, counted: 
         _, mark, said = error.message.partition("The server said: ")
         told = f" {mark}{said}" if mark else ""
         error.message = f"The prompt does not fit into the context: {tokens}at most {error.limit} fit.{told}"
+
+
+# Strongest first. A match ends where the next piece may begin.
+_BOUNDARIES = (
+    re.compile(r"\n[^\S\n]*\n\s*"),  # paragraph
+    re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+[」』”’）]*\s*|\n+"),  # sentence, or line
+    re.compile(r"\s+|(?<=[、，；：])"),  # word, or clause where words are not spaced
+)
+
+
+def checked_texts(call: str, noun: str, texts: object) -> list[str]:
+    """The texts that a call was given. Raises ConfigurationError for anything else."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise ConfigurationError(
+            f"{call}() takes a list of {noun}s, not {type(texts).__name__}; for one text pass [text]."
+        )
+    listed: list[Any] = list(texts)
+    for index, text in enumerate(listed):
+        if not isinstance(text, str):
+            found = f"{noun.capitalize()} {index} is of type {type(text).__name__}"
+            raise ConfigurationError(f"{found}; {call}() takes texts (str) only.")
+    return listed
+
+
+def split_text(text: str, size: int) -> Iterator[str]:
+    """Pieces of at most `size` characters, in order; joined they are the text again.
+
+    A piece ends at the last paragraph in its second half, else sentence, else word, else at the character.
+    """
+    start = 0
+    while len(text) - start > size:
+        end = _cut(text, start, start + size)
+        yield text[start:end]
+        start = end
+    if start < len(text):
+        yield text[start:]
+
+
+def _cut(text: str, start: int, limit: int) -> int:
+    """Where the piece that begins at `start` ends: at most at `limit`."""
+    middle = start + (limit - start + 1) // 2
+    for boundary in _BOUNDARIES:
+        end = None
+        for found in boundary.finditer(text, middle, limit):
+            end = found.end()
+        if end is not None:
+            return end
+    return limit
