@@ -28,7 +28,7 @@ from ollama_dify import (
     user,
 )
 from ollama_dify.client.trim import check_uncut, drop_oldest, droppable, kept, length, was_cut
-from ollama_dify.testing import RecordedRequest, SimulatedModel, SimulatedOllama
+from ollama_dify.testing import Fault, RecordedRequest, SimulatedModel, SimulatedOllama
 from ollama_dify.wire.requests import chat_request
 from ollama_dify.wire.responses import ChatChunk, Finish, Usage
 
@@ -317,25 +317,15 @@ def test_trim_without_the_reserve_still_answers(server: SimulatedOllama) -> None
         assert result.finish.dropped == (0, 1)
 
 
-def test_trim_where_the_server_renders_nothing(
-    server: SimulatedOllama, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trim_where_the_server_renders_nothing(server: SimulatedOllama) -> None:
     """Our own bound is enough to end within the context."""
-    monkeypatch.setattr(
-        "ollama_dify.testing.inference._rendered",
-        lambda server, body: (_ for _ in ()).throw(_refusal()),
-    )
+    unknown = Fault("status", status=400, data=b'{"error":"unknown field"}')
+    server.fault(unknown, times=None, when=lambda asked: bool((asked.body or {}).get("_debug_render_only")))
     results = answers(server, TALK, context_size=512, max_tokens=100, context_overflow="trim")
     for result in results:
         assert result.finish
         assert result.finish.dropped
         assert result.finish.usage.input_tokens <= 411
-
-
-def _refusal() -> Exception:
-    from ollama_dify.testing.responses import refuse
-
-    return refuse(400, "unknown field")
 
 
 @pytest.mark.parametrize(
