@@ -164,6 +164,6 @@ class AsyncOllamaClient(CommonClient):
         return here
 
     def _connect(self) -> Any:
-        from ..transport.asynchronous import AsyncTransport
+        from ..transport.transports import AsyncTransport
 
         return AsyncTransport(self.settings)

@@ -259,6 +259,6 @@ class OllamaClient(CommonClient):
         return run(logic)
 
     def _connect(self) -> Any:
-        from ..transport.blocking import Transport
+        from ..transport.transports import Transport
 
         return Transport(self.settings)
