@@ -56,7 +56,7 @@ ADVICE = {"advice", "container", "doctor"}
 # is not needed by all.
 IMPORTS: dict[str, tuple[str, str, set[str], int]] = {
     "core": ("", "import ollama_dify", {*HEAVY, *FRAMEWORKS, *ADAPTERS, "httpx"}, 40),
-    "testing": ("", "import ollama_dify.testing", {*FRAMEWORKS, *ADAPTERS, "pytest"}, 69),
+    "testing": ("", "import ollama_dify.testing", {*FRAMEWORKS, *ADAPTERS, "pytest"}, 79),
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",
