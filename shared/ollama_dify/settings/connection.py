@@ -157,40 +157,32 @@ class ConnectionSettings(BaseModel):
         self._built = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in type(self).model_fields:
-            private = self.__pydantic_private__
-            if (private and private["_built"]) or name in self._settings_part().model_fields:
-                self._take_over(self._changed({name: value}))
-            else:
-                # A framework's validator completes a field of its own while the object is made.
-                self.__dict__[name] = value
-            return
-        try:
+        private = self.__pydantic_private__
+        if name not in type(self).model_fields:
+            if not name.startswith("_") and not hasattr(type(self), name):
+                told = unknown_name(name, type(self).model_fields)
+                raise ConfigurationError(f"{type(self).__name__}: {told}")
             super().__setattr__(name, value)
-        except ValueError:
-            if hasattr(type(self), name):
-                raise
-            raise ConfigurationError(
-                f"{type(self).__name__}: {unknown_name(name, type(self).model_fields)}"
-            ) from None
+        elif (private and private["_built"]) or name in self._settings_part().model_fields:
+            self._take_over(self._changed({name: value}))
+        else:
+            # A framework's validator completes a field of its own while the object is made.
+            self.__dict__[name] = value
 
     def _changed(self, update: Mapping[str, Any]) -> Self:
-        """A shallow copy with other values, all checked together; self stays as it is."""
-        made = BaseModel.__copy__(self)
-        validator, fields = type(self).__pydantic_validator__, type(self).model_fields
+        """A copy with other values, all checked together; self stays as it is."""
+        kind = type(self)
+        made = kind.__new__(kind)
         # What is in `__dict__` beside fields, such as a cached property, was made from the old values.
-        values = {name: value for name, value in self.__dict__.items() if name in fields}
-        object.__setattr__(made, "__dict__", values)
+        values = {name: value for name, value in self.__dict__.items() if name in kind.model_fields}
         # Private attributes do not take part in validation.
         context = {"environment": self._environment}
         try:
-            name, *more = update
-            if not more and name in fields:
-                validator.validate_assignment(made, name, update[name], context=context)
-            else:
-                validator.validate_python({**values, **update}, self_instance=made, context=context)
+            kind.__pydantic_validator__.validate_python(
+                {**values, **update}, self_instance=made, context=context
+            )
         except ValidationError as error:
-            raise configuration_error(type(self), error) from None
+            raise configuration_error(kind, error) from None
         object.__setattr__(made, "__pydantic_fields_set__", self.model_fields_set | set(update))
         return made
 
@@ -233,9 +225,7 @@ class ConnectionSettings(BaseModel):
     @property
     def timeouts(self) -> Timeouts:
         """Each phase's timeout; a plain number is the total."""
-        if isinstance(self.timeout, Timeouts):
-            return self.timeout
-        return _with_total(self.timeout)
+        return self.timeout if isinstance(self.timeout, Timeouts) else _with_total(self.timeout)
 
     def secret(self, name: Literal["api_key", "proxy"]) -> str | None:
         """The text of a secret."""
@@ -258,19 +248,10 @@ class ConnectionSettings(BaseModel):
 
     def connection_values(self) -> tuple[Any, ...]:
         """What a connection depends on, hashable: while it is equal, a client keeps its connections."""
-        return (
-            self.address,
-            self.api_key,
-            self.api_key_env,
-            SecretStr(repr(self.headers)),
-            self.timeout,
-            self.max_connections,
-            getattr(self, "max_concurrency", None),
-            self.proxy,
-            self.trust_env,
-            self.follow_redirects,
-            *(id(own) for own in (self.verify, self.http_client, self.http_async_client)),
-        )
+        plain = ("api_key", "api_key_env", "timeout", "max_connections", "max_concurrency", "proxy")
+        values = (getattr(self, name, None) for name in (*plain, "trust_env", "follow_redirects"))
+        own = (self.verify, self.http_client, self.http_async_client)
+        return (self.address, SecretStr(repr(self.headers)), *values, *map(id, own))
 
     def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
         """The values that were set, secrets included, as keyword arguments for a settings class.
@@ -287,17 +268,14 @@ class ConnectionSettings(BaseModel):
         Raises ConfigurationError for settings of another type of model.
         """
         part = cls._settings_part()
-        if not isinstance(settings, ConnectionSettings):
-            raise ConfigurationError(
-                f"{cls.__name__}.from_settings takes {part.__name__}, not {type(settings).__name__}.",
-                hint=f"Make them first: {part.__name__}(**values).",
-            )
-        given = settings._settings_part()
-        if not issubclass(given, part) and not issubclass(part, given):
-            raise ConfigurationError(
-                f"{cls.__name__} takes {part.__name__}, not {given.__name__}.", hint=part._instead_of_others
-            )
-        return cls(**{**settings.explicit(fields=part), **changes})
+        is_ours = isinstance(settings, ConnectionSettings)
+        given = settings._settings_part() if is_ours else type(settings)
+        if is_ours and (issubclass(given, part) or issubclass(part, given)):
+            return cls(**{**settings.explicit(fields=part), **changes})
+        hint = part._instead_of_others if is_ours else f"Make them first: {part.__name__}(**values)."
+        raise ConfigurationError(
+            f"{cls.__name__}.from_settings takes {part.__name__}, not {given.__name__}.", hint=hint
+        )
 
     # What to do with settings of another type of model.
     _instead_of_others: ClassVar[str | None] = None
@@ -305,12 +283,8 @@ class ConnectionSettings(BaseModel):
     @classmethod
     def _settings_part(cls) -> type[ConnectionSettings]:
         """The settings class an adapter inherits from: the first of its bases that is ours."""
-        ours = __name__.partition(".")[0]
-        return next(
-            base
-            for base in cls.__mro__
-            if base.__module__.partition(".")[0] == ours and issubclass(base, ConnectionSettings)
-        )
+        ours = (base for base in cls.__mro__ if base.__module__.startswith("ollama_dify."))
+        return next(base for base in ours if issubclass(base, ConnectionSettings))
 
     @field_validator("base_url", mode="wrap")
     @classmethod
