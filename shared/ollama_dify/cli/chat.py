@@ -10,7 +10,7 @@ from ..client.blocking import OllamaClient
 from ..errors import OllamaError
 from ..language import _
 from ..media.image import Audio, Image
-from ..settings.model import ChatSettings
+from ..settings import ChatSettings
 from ..terminal import Terminal
 from ..wire.messages import Content, Message, assistant, system, user
 

@@ -15,8 +15,8 @@ from ..doctor import Check, Report, World, diagnose
 from ..doctor.form import fill_form
 from ..errors import ConfigurationError
 from ..language import _, current_language
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..settings.dify_form import FORM_FIELDS
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..terminal import Terminal, size_text
 
 __all__ = ["demo", "doctor", "embed", "form", "models", "pull", "simulate"]

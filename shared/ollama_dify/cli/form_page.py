@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import uvicorn
 
 from ..language import _, current_language
-from ..settings.model import ConnectionSettings
+from ..settings import ConnectionSettings
 from ..terminal import Terminal
 from ..web import make_app
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError, OllamaError
-from ..settings.model import ConnectionSettings
+from ..settings import ConnectionSettings
 from ..transport.network import CancelToken
 from ..wire.messages import Message, Tool
 from ..wire.requests import Prompt

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import OllamaError
-from ..settings.model import ConnectionSettings
+from ..settings import ConnectionSettings
 from ..transport.network import CancelToken, run
 from ..wire.messages import Message, Tool
 from ..wire.models import LocalModel, ModelInfo, RunningModel

@@ -11,7 +11,7 @@ from ..errors import ContextOverflowError, OllamaError
 from ..media.image import ImageUrl
 from ..media.load import load_image
 from ..media.source import DEFAULT_LIMITS
-from ..settings.model import ChatSettings
+from ..settings import ChatSettings
 from ..wire.messages import Content, Message, system, user
 from ..wire.requests import WireRequest, generate_request
 from .request import Request

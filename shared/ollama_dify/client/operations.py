@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundError, OllamaError
 from ..language import _
-from ..settings.model import ConnectionSettings, EmbeddingSettings, ModelSettings
+from ..settings import ConnectionSettings, EmbeddingSettings, ModelSettings
 from ..transport.network import CancelToken
 from ..wire.messages import Message, Tool
 from ..wire.models import ModelInfo

@@ -8,7 +8,7 @@ import re
 from typing import Literal
 
 from ..errors import ConfigurationError
-from ..settings.model import EmbeddingSettings
+from ..settings import EmbeddingSettings
 
 __all__ = ["FAMILIES", "Kind", "fingerprint", "name_to_search", "prefix_of", "prefixes_of"]
 

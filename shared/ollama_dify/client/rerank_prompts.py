@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..settings.model import RerankSettings
+from ..settings import RerankSettings
 from ..wire.requests import Prompt
 from ..wire.responses import objects, wrong
 from .prefixes import name_to_search

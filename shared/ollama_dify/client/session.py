@@ -16,7 +16,7 @@ from ..errors import (
     OllamaError,
     RequestTimeoutError,
 )
-from ..settings.model import ChatSettings, ConnectionSettings
+from ..settings import ChatSettings, ConnectionSettings
 from ..transport.network import Network, ResponseStream
 from ..wire.models import (
     LocalModel,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import ChatSettings, ConnectionSettings, OllamaClient, OllamaError
+from ..settings.dify_form import FORM_FIELDS
 from ..terminal import Terminal
 from ..testing import SimulatedOllama
 from .chroma import complete, open_index, passages_of
@@ -94,10 +95,10 @@ def server(terminal: Terminal, base_url: str | None, *models: str) -> Iterator[t
 def show_form(terminal: Terminal, settings: ChatSettings) -> None:
     """The settings, in the words of Dify's form."""
     rows = []
+    labels = {field.variable: field.labels["en"] for field in FORM_FIELDS}
     for name in ("model", "base_url", "mode", "context_size", "max_tokens", "vision_support"):
         value = getattr(settings, name)
-        title = type(settings).model_fields[name].title or name
-        rows.append((title, "Yes" if value is True else str(value)))
+        rows.append((labels[name], "Yes" if value is True else str(value)))
     terminal.table(("Settings, as on Dify's form", ""), rows)
 
 

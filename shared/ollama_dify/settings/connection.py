@@ -95,21 +95,16 @@ class ConnectionSettings(BaseModel):
     )
 
     base_url: str | None = Field(
-        default=None,
-        title="Base URL",
-        description="Address of the Ollama server. Unset: `OLLAMA_HOST` as Ollama's own client reads it, "
-        "else http://localhost:11434.",
+        default=None, description="The server. Unset: `OLLAMA_HOST`, else http://localhost:11434."
     )
     api_key: Secret | None = Field(
         default=None,
-        title="API Key",
         description="Sent as a Bearer token. Unset: for https://ollama.com `OLLAMA_API_KEY`.",
         exclude=True,
         repr=False,
     )
     api_key_env: str | None = Field(
-        default=None,
-        description="Environment variable that holds the key; read at the first request, never stored.",
+        default=None, description="Environment variable that holds the key; read when needed, never stored."
     )
     headers: dict[str, str] = Field(
         default_factory=BoundHeaders, description="Sent with every request.", exclude=True, repr=False
@@ -117,16 +112,10 @@ class ConnectionSettings(BaseModel):
     timeout: Annotated[float, Field(gt=0)] | Timeouts | None = Field(
         default=None, description="Seconds for a whole exchange, or a `Timeouts` to set each phase."
     )
-    max_retries: int = Field(
-        default=2, ge=0, le=100, description="How often a transient failure is tried again."
-    )
-    max_connections: int = Field(
-        default=100, ge=1, description="Connections of one object to its server at once."
-    )
+    max_retries: int = Field(default=2, ge=0, le=100, description="Tries more after a transient failure.")
+    max_connections: int = Field(default=100, ge=1, description="Connections of one object at once.")
     verify: Any = Field(
-        default=True,
-        description="TLS: True, False (loud), a path to a CA bundle, or an ssl.SSLContext.",
-        repr=False,
+        default=True, description="TLS: True, False (loud), a CA bundle's path, an SSLContext.", repr=False
     )
     proxy: Secret | None = Field(default=None, description="URL of a proxy to use.", exclude=True, repr=False)
     trust_env: bool = Field(
@@ -134,13 +123,10 @@ class ConnectionSettings(BaseModel):
     )
     follow_redirects: bool = Field(default=False, description="Follow 307 and 308 within the same origin.")
     http_client: Any = Field(
-        default=None, description="An httpx.Client to use instead of an own one.", exclude=True, repr=False
+        default=None, description="An httpx.Client to use instead.", exclude=True, repr=False
     )
     http_async_client: Any = Field(
-        default=None,
-        description="An httpx.AsyncClient to use instead of an own one.",
-        exclude=True,
-        repr=False,
+        default=None, description="An httpx.AsyncClient to use instead.", exclude=True, repr=False
     )
 
     # What `OLLAMA_HOST` named when it was needed first: copies and pickles ask the same server.
@@ -272,13 +258,13 @@ class ConnectionSettings(BaseModel):
         given = settings._settings_part() if is_ours else type(settings)
         if is_ours and (issubclass(given, part) or issubclass(part, given)):
             return cls(**{**settings.explicit(fields=part), **changes})
-        hint = part._instead_of_others if is_ours else f"Make them first: {part.__name__}(**values)."
+        hint = part._hint if is_ours else f"Make them first: {part.__name__}(**values)."
         raise ConfigurationError(
             f"{cls.__name__}.from_settings takes {part.__name__}, not {given.__name__}.", hint=hint
         )
 
     # What to do with settings of another type of model.
-    _instead_of_others: ClassVar[str | None] = None
+    _hint: ClassVar[str | None] = None
 
     @classmethod
     def _settings_part(cls) -> type[ConnectionSettings]:

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from ..settings.model import ConnectionSettings, Timeouts
+from ..settings import ConnectionSettings, Timeouts
 from .addresses import resolve_async, within
 from .endpoint import Endpoint
 from .http_stream import HttpNetwork

@@ -32,8 +32,8 @@ from ..language import LANGUAGES, _, current_language
 from ..language import language as in_language
 from ..media.image import Audio
 from ..media.load import load_image
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..settings.dify_form import FORM_FIELDS
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..wire.messages import Content, user
 from .texts import page_data
 
