@@ -236,7 +236,7 @@ MUTANTS = (
     Mutant(
         "paths in messages",
         "media/source.py",
-        "if len(text) <= _HEAD_CHARS and _PATH.match(text) is not None:",
+        "if len(head) <= _HEAD_CHARS and _PATH.match(head) is not None:",
         "if False:",
         "tests/media/test_images.py",
     ),

@@ -17,7 +17,6 @@ from .client.operations import PullProgress
 from .errors import (
     AuthenticationError,
     CapabilityError,
-    CapabilityWarning,
     ConfigurationError,
     ConnectionFailedError,
     ContextOverflowError,
@@ -66,7 +65,6 @@ __all__ = [
     "Audio",
     "AuthenticationError",
     "CapabilityError",
-    "CapabilityWarning",
     "ChatChunk",
     "ChatResult",
     "ChatSettings",

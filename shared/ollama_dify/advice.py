@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Sequence
-from typing import Literal
 from urllib.parse import urlsplit
 
 from .address import is_loopback, is_ollama_cloud
@@ -176,7 +175,7 @@ def connection_advice(
     """Two to five lines about a connection to `url` that failed for `reason`.
 
     url: without credentials, as in `Address.url`; source: `Address.source`.
-    container, platform: about the machine this runs on; platform as `sys.platform` or its plain name.
+    container, platform: about the machine this runs on; platform as `sys.platform`.
     reason: a problem as in `connection_cause`, or words that name one.
     """
     lowered = reason.lower()
@@ -243,15 +242,12 @@ def connection_remedy(cause: str, url: str, platform: str) -> str:
 
 def source_text(source: str) -> str:
     """Where an address came from, in words."""
-    return _(_SOURCES[source]) if source in _SOURCES else source
+    return _(_SOURCES.get(source, source))
 
 
-def platform_name(platform: str) -> Literal["macos", "linux", "windows"]:
-    """The plain name of what `sys.platform` or `platform.system()` says; Linux for other Unixes."""
-    lowered = platform.lower()
-    if lowered.startswith(("darwin", "mac")):
-        return "macos"
-    return "windows" if lowered.startswith(("win", "cygwin", "msys")) else "linux"
+def platform_name(platform: str) -> str:
+    """The plain name of a `sys.platform`; Linux for other Unixes."""
+    return {"darwin": "macos", "win32": "windows", "cygwin": "windows"}.get(platform, "linux")
 
 
 def model_missing_advice(model: str, available: Sequence[str]) -> str:

@@ -20,8 +20,6 @@
     │   └── EmptyResponseError        200 with nothing in it
     └── EmbeddingError                some inputs have no usable vector: `indexes`
 
-`CapabilityWarning`, a UserWarning, is given where the settings claim what the server denies of a model.
-
 `str(error)` says what happened, then what to do (`hint`). Every error pickles.
 """
 
@@ -33,7 +31,6 @@ from typing import Any
 __all__ = [
     "AuthenticationError",
     "CapabilityError",
-    "CapabilityWarning",
     "ConfigurationError",
     "ConnectionFailedError",
     "ContextOverflowError",
@@ -143,10 +140,6 @@ class ContextOverflowError(InvalidRequestError):
 
 class CapabilityError(InvalidRequestError):
     """The model, or the settings for it, cannot do what was asked."""
-
-
-class CapabilityWarning(UserWarning):
-    """The settings say that the model can do something, and the server says that it cannot."""
 
 
 class ModelNotFoundError(OllamaError):

@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from .doctor.report import width
 from .language import _
 
-__all__ = ["Terminal", "can_show", "size_text"]
+__all__ = ["Terminal", "can_show", "size_text", "width"]
 
 _PAINT = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _MARKS = {"✓": "green", "!": "yellow", "✗": "red", "–": "dim"}
@@ -109,3 +109,11 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def width(text: str) -> int:
+    """Columns that a text takes in a terminal: Chinese and Japanese characters take two."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )

@@ -17,8 +17,7 @@ from ollama_dify import ChatSettings, ConnectionSettings, OllamaClient, OllamaEr
 from ollama_dify.cli import main
 from ollama_dify.cli.chat import chat
 from ollama_dify.cli.commands import doctor
-from ollama_dify.doctor.report import width
-from ollama_dify.terminal import Terminal
+from ollama_dify.terminal import Terminal, width
 from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama
 
 from ..doctor.worlds import DOCKER, MadeUp

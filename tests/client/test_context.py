@@ -27,7 +27,7 @@ from ollama_dify import (
     system,
     user,
 )
-from ollama_dify.client.trim import drop_oldest, droppable, kept, length, prompt_limit, with_report
+from ollama_dify.client.trim import check_uncut, drop_oldest, droppable, kept, length, was_cut
 from ollama_dify.testing import RecordedRequest, SimulatedModel, SimulatedOllama
 from ollama_dify.wire.requests import chat_request
 from ollama_dify.wire.responses import ChatChunk, Finish, Usage
@@ -139,7 +139,7 @@ GROUPS = [
     ),
     pytest.param(
         [user("x"), user("a"), CALLING, user("b"), assistant("c"), user("d"), result(1), user("e")],
-        [(0,), (1, 2, 5, 6), (3, 4)],
+        [(0,), (1, 2, 3, 4, 5, 6)],
         id="a result two exchanges later",
     ),
     pytest.param([user("a"), CALLING, result(None), user("c")], [(0, 1, 2)], id="a result without an id"),
@@ -151,14 +151,6 @@ GROUPS = [
 @pytest.mark.parametrize(("messages", "groups"), GROUPS)
 def test_groups(messages: list[Message], groups: list[tuple[int, ...]]) -> None:
     assert sorted(droppable(messages)) == groups
-
-
-@pytest.mark.parametrize(
-    ("size", "reserve", "limit"),
-    [(4096, 1024, 3071), (4096, None, 4095), (None, 5, None), (2, 5, 1)],
-)
-def test_the_limit_of_a_prompt(size: int | None, reserve: int | None, limit: int | None) -> None:
-    assert prompt_limit(size, reserve) == limit
 
 
 # What the server made of a prompt, by its count and ours.
@@ -184,16 +176,13 @@ def last(tokens: int) -> ChatChunk:
 def test_whether_the_server_cut(
     size: int | None, expected: TokenCount | None, reported: int, cut: bool | None
 ) -> None:
-    finish = with_report(last(reported), context_size=size, may_cut=True, expected=expected).finish
-    assert finish is not None
-    assert finish.truncated is cut
-    assert finish.metadata().get("truncated") is cut
+    assert was_cut(reported, size, expected) is cut
 
 
 def test_an_answer_from_a_prompt_cut_against_orders_is_an_error() -> None:
-    assert with_report(last(63), context_size=64, may_cut=False) == last(63)
+    assert check_uncut(last(63), 64) == last(63)
     with pytest.raises(ContextOverflowError) as caught:
-        with_report(last(64), context_size=64, may_cut=False)
+        check_uncut(last(64), 64)
     assert (caught.value.prompt_tokens, caught.value.limit) == (64, 63)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from ollama_dify import ConfigurationError, EmbeddingSettings
-from ollama_dify.client.prefixes import FAMILIES, fingerprint
+from ollama_dify.client.prefixes import fingerprint
 
 from .scripted_server import Server, good
 
@@ -46,10 +46,6 @@ def test_prefixes_are_on_the_wire(model: str, query: str, document: str) -> None
     assert server.asked == [[query + "text"], [document + "text"]]
     server.embed(["text"], model=model, kind="query")
     assert server.asked[-1] == ["text"]  # off by default
-
-
-def test_every_family_names_its_source() -> None:
-    assert all("/" in source for _, _, source, _ in FAMILIES)
 
 
 def test_own_prefixes_stand_before_the_family_and_for_unknown_models() -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ollama_dify import (
-    AsyncOllamaClient,
     CapabilityError,
-    CapabilityWarning,
     ChatSettings,
     Image,
     OllamaClient,
@@ -96,50 +93,10 @@ def test_each_client_asks_for_itself(simulated_ollama: SimulatedOllama) -> None:
     assert paths(simulated_ollama).count("/api/show") == 2
 
 
-async def test_a_claim_is_checked_where_a_lookup_happens_anyway(simulated_ollama: SimulatedOllama) -> None:
-    settings = ChatSettings(
-        model="llama3.2", base_url=simulated_ollama.base_url, vision_support=True, context_overflow="trim"
-    )
-    with OllamaClient(settings) as asking:
-        with pytest.warns(CapabilityWarning, match=r"vision_support=True.*'llama3\.2'.*lacks 'vision'"):
-            asking.chat([user("Hi")])
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            asking.chat([user("Hi")])
-            asking.warmup()
-    async with AsyncOllamaClient(settings) as asking_async:
-        with pytest.warns(CapabilityWarning, match="vision_support=True"):
-            await asking_async.warmup()
-
-
-@pytest.mark.parametrize(
-    ("model", "claims", "denied"),
-    [
-        pytest.param("llava", ["function_call_support"], ["function_call_support"], id="tools"),
-        pytest.param("nomic-embed-text", ["vision_support", "function_call_support"], None, id="both"),
-        pytest.param("llama3.2", ["function_call_support"], [], id="right"),
-        pytest.param("llava", [], [], id="nothing claimed"),
-    ],
-)
-def test_each_claim_that_the_server_denies_is_a_warning_once(
-    simulated_ollama: SimulatedOllama, model: str, claims: list[str], denied: list[str] | None
-) -> None:
-    with (
-        client(simulated_ollama, model=model, **dict.fromkeys(claims, True)) as asking,
-        warnings.catch_warnings(record=True) as caught,
-    ):
-        warnings.simplefilter("always")
-        asking.model_info()
-        asking.model_info()
-    named = [str(one.message).partition("=True")[0].rpartition(" ")[2] for one in caught]
-    assert named == (claims if denied is None else denied)
-
-
 def test_a_claim_is_believed(simulated_ollama: SimulatedOllama) -> None:
-    """The warning is no refusal: what the server says of the image decides."""
+    """What the server says of the image decides."""
     with client(simulated_ollama, model="llama3.2", vision_support=True) as asking:
-        with pytest.warns(CapabilityWarning):
-            asking.model_info()
+        asking.model_info()
         with pytest.raises(CapabilityError, match="multimodal"):
             asking.chat([user(IMAGE)])
     assert paths(simulated_ollama)[-1] == "/api/chat"

@@ -23,7 +23,7 @@ from ollama_dify import (
     ServerBusyError,
     UnsupportedContentError,
 )
-from ollama_dify.client.rerank_prompts import FORMATS, yes_share
+from ollama_dify.client.rerank import yes_share
 from ollama_dify.testing import Fault, Reply, SimulatedModel, SimulatedOllama
 from tests.testing.recordings import VERSIONS, recordings
 
@@ -131,10 +131,6 @@ def test_a_model_is_asked_by_its_published_prompt(
         "truncate": False,
         "shift": False,
     }
-
-
-def test_every_format_names_its_source() -> None:
-    assert all("/" in known.source for known in FORMATS)
 
 
 def tokens(**likely: float) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
 
-from ollama_dify.client.split_text import split_text
+from ollama_dify.client.trim import split_text
 
 
 @pytest.mark.parametrize(

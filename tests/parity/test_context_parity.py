@@ -14,7 +14,6 @@ from llama_index.core.prompts import PromptTemplate
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyLLM
 from llamaindex_ollama_dify import OllamaDify
 from ollama_dify import (
-    CapabilityWarning,
     ConfigurationError,
     ContextOverflowError,
     Message,
@@ -285,5 +284,3 @@ def test_a_claim_costs_no_request(server: SimulatedOllama, kind: type[Any]) -> N
         ask_once("Hello")
         ask_once("Hello")
         assert [request.path for request in server.requests] == ["/api/chat", "/api/chat"]
-        with pytest.warns(CapabilityWarning, match=r"vision_support=True.*lacks 'vision'"):
-            model.warmup()

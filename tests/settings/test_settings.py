@@ -28,7 +28,7 @@ from ollama_dify import (
     Timeouts,
 )
 from ollama_dify.adapter import ClientOwner
-from ollama_dify.settings.model import SAMPLING_OPTIONS
+from ollama_dify.settings import SAMPLING_OPTIONS
 from ollama_dify.settings.names import FOREIGN_NAMES
 
 CANARY = "sk-CANARY-9f3b"

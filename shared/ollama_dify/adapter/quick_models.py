@@ -78,14 +78,10 @@ def _is_container(value: Any) -> bool:
 
 
 def _is_same(made: BaseModel, validated: BaseModel) -> bool:
-    """Whether nothing tells the two apart."""
-    ours, theirs = made.__dict__, validated.__dict__
+    """Whether nothing tells the two apart: `==` looks at extra and private values too, `repr` at types."""
     return (
         made == validated
-        and list(ours) == list(theirs)
-        and all(type(ours[name]) is type(theirs[name]) for name in ours)
+        and repr(made) == repr(validated)
         and made.model_fields_set == validated.model_fields_set
-        and made.__pydantic_extra__ == validated.__pydantic_extra__
-        and made.__pydantic_private__ == validated.__pydantic_private__
         and made.model_dump() == validated.model_dump()
     )

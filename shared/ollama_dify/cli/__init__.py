@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with in_language(language if can_show({"ja": "日本語", "zh": "简体中文"}.get(language, "")) else "en"):
         try:
             args = _parser().parse_args(arguments)
-            run: Callable[..., int] = getattr(import_module(f"{__name__}.{args.module}"), args.command)
+            run: Callable[..., int] = getattr(import_module(f"ollama_dify.{args.module}"), args.command)
             return run(args, terminal)
         except SystemExit as error:  # argparse: --help, --version, wrong use
             return error.code if isinstance(error.code, int) else 2
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     }
     parser.add_argument("--lang", **shared["--lang"])
 
-    def command(name: str, about: str, *names: str, module: str = "commands") -> Callable[..., Any]:
+    def command(name: str, about: str, *names: str, module: str = "cli.commands") -> Callable[..., Any]:
         added = commands.add_parser(name, help=about, description=about)
         added.set_defaults(module=module)
         for option in ("--lang", *names):
@@ -139,7 +139,7 @@ def _add_commands(command: Callable[..., Callable[..., Any]]) -> None:
     add = command("form", _("Print what to type into Dify's form for a model."), "--base-url", "--json")
     add("model", metavar="MODEL", nargs="?")
     page = _("Show the form as a page in the browser.")
-    add("--web", action="store_const", dest="module", const="form_page", help=page)
+    add("--web", action="store_const", dest="module", const="web", help=page)
     add("--port", type=int, default=0, help=port)
     add("--no-open", action="store_true", help=_("Print the page's address only."))
     kinds = ("llm", "embedding", "rerank")
@@ -148,7 +148,7 @@ def _add_commands(command: Callable[..., Callable[..., Any]]) -> None:
     command("models", _("List the server's models."), "--base-url", "--json")
     command("pull", _("Download a model to the server."), "--base-url", "model")
 
-    add = command("chat", _("Chat with a model."), "--base-url", "model", module="chat")
+    add = command("chat", _("Chat with a model."), "--base-url", "model", module="cli.chat")
     add("prompt", metavar="PROMPT", nargs="?", help=_("Unset: a conversation."))
     add("--image", metavar="FILE", action="append", default=[], help=_("An image to send."))
     add("--audio", metavar="FILE", action="append", default=[], help=_("A sound to send."))
@@ -159,7 +159,7 @@ def _add_commands(command: Callable[..., Callable[..., Any]]) -> None:
     add("text", metavar="TEXT", nargs="*", help=_("Unset: the lines of standard input."))
 
     about = _("Show a Dify app's Ollama models, and code for them.")
-    add = command("app", about, "--base-url", "--json", module="app")
+    add = command("app", about, "--base-url", "--json", module="cli.app")
     add("file", metavar="FILE", help=_("An export (DSL) of the app."))
 
     add = command("demo", _("Answer questions over files and images through both frameworks."), "--base-url")

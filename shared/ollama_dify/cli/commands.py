@@ -12,7 +12,7 @@ from typing import Any
 
 from ..client.blocking import OllamaClient
 from ..doctor import Check, Report, World, diagnose
-from ..doctor.form import fill_form
+from ..doctor.model import fill_form
 from ..errors import ConfigurationError
 from ..language import _, current_language
 from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings

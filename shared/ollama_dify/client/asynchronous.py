@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError, OllamaError
 from ..settings import ConnectionSettings
-from ..transport.network import CancelToken
-from ..wire.messages import Message, Tool
-from ..wire.requests import Prompt
 from ..wire.responses import ChatChunk
-from ..wire.streaming import ChatDecoder
-from .blocking import OllamaClient
-from .chat import ask
-from .operations import CommonClient, CommonStream, PullDecoder, PullProgress, mark_begun, pull_request
+from .blocking import ChatStream, OllamaClient
+from .operations import CommonClient, CommonStream, PullProgress, mark_begun
 from .request import Request
 
 if TYPE_CHECKING:
-    from ..transport.asynchronous import AsyncNetwork, AsyncTransport
+    from ..transport.asynchronous import AsyncTransport
 
-__all__ = ["AsyncChatStream", "AsyncOllamaClient"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,7 +27,7 @@ class AsyncChatStream(CommonStream[AsyncGenerator[ChatChunk, None]]):
     """The async twin of `ChatStream`."""
 
     def __init__(self, client: AsyncOllamaClient, request: Request) -> None:
-        super().__init__(partial(_async_chunks, client, request))
+        super().__init__(client, request, _chunks)
 
     def __aiter__(self) -> AsyncIterator[ChatChunk]:
         return self._handed_over() or self
@@ -63,12 +57,10 @@ class AsyncChatStream(CommonStream[AsyncGenerator[ChatChunk, None]]):
         await self.aclose()
 
 
-async def _async_chunks(
-    client: AsyncOllamaClient, request: Request, begun: list[ChatDecoder], token: CancelToken
-) -> AsyncGenerator[ChatChunk, None]:
-    network: AsyncNetwork = client._network(request.settings, token)
-    session = client._session(request.settings, network)
-    stream, decoder, first = await ask(session, request, partial(session.begin, network.open))
+async def _chunks(
+    opening: Callable[[], Coroutine[Any, Any, Any]], begun: list[Any]
+) -> AsyncGenerator[Any, None]:
+    stream, decoder, first = await opening()
     begun.append(decoder)
     try:
         for chunk in first:
@@ -105,6 +97,13 @@ def awaited(
     return twin
 
 
+def streamed(
+    method: Callable[Concatenate[OllamaClient, P], ChatStream],
+) -> Callable[Concatenate[AsyncOllamaClient, P], AsyncChatStream]:
+    """A method of `OllamaClient` for its twin, whose `ask_stream` it calls."""
+    return cast(Any, method)  # type: ignore[no-any-return]  # the stream is of the twin's class
+
+
 class AsyncOllamaClient(CommonClient["AsyncTransport"]):
     """The async twin of `OllamaClient`; usable from several event loops, each with its own connections."""
 
@@ -129,44 +128,16 @@ class AsyncOllamaClient(CommonClient["AsyncTransport"]):
     counter = awaited(OllamaClient.counter)
     warmup = awaited(OllamaClient.warmup)
 
-    def chat_stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        tools: Sequence[Tool] = (),
-        tool_choice: str | None = None,
-        **call: Any,
-    ) -> AsyncChatStream:
-        """Answer a conversation, piece by piece."""
-        request = self._request(messages, call, tools=tools, tool_choice=tool_choice, streamed=True)
-        return self.ask_stream(request)
-
-    def generate_stream(self, prompt: str | Prompt, **call: Any) -> AsyncChatStream:
-        """Complete a prompt, piece by piece."""
-        return self.ask_stream(self._request(Prompt.of(prompt), call, streamed=True))
+    chat_stream = streamed(OllamaClient.chat_stream)
+    generate_stream = streamed(OllamaClient.generate_stream)
 
     def ask_stream(self, request: Request) -> AsyncChatStream:
         """Answer a request that was made before with `streamed=True`, piece by piece."""
         return AsyncChatStream(self, request)
 
-    async def pull(self, model: str | None = None) -> AsyncIterator[PullProgress]:
-        """Have the server download a model, the settings' one unless another is named.
-
-        Iterate for its progress to the end; leaving the loop early ends the download.
-        """
-        network: AsyncNetwork = self._network(self.settings, CancelToken())
-        request = pull_request(self.settings, model)
-        stream, decoder = await network.open(request), PullDecoder(request.model or "")
-        try:
-            for progress in decoder.feed(stream.first):
-                yield progress
-            async for data in stream:
-                for progress in decoder.feed(data):
-                    yield progress
-            for progress in decoder.close():
-                yield progress
-        finally:
-            await stream.aclose()
+    def pull(self, model: str | None = None) -> AsyncIterator[PullProgress]:
+        """Have the server download a model; see `OllamaClient.pull`."""
+        return _chunks(partial(self._pulled, model), [])
 
     async def aclose(self) -> None:
         """Close this event loop's connections; the client connects again when it is used again."""

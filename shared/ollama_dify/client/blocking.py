@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import OllamaError
 from ..settings import ConnectionSettings
-from ..transport.network import CancelToken, run
+from ..transport.network import run
 from ..wire.messages import Message, Tool
 from ..wire.models import LocalModel, ModelInfo, RunningModel
 from ..wire.requests import Prompt, check_call
 from ..wire.responses import ChatChunk, ChatResult, EmbedResult, RerankResult
-from ..wire.streaming import ChatDecoder
 from .chat import ask
-from .operations import (
-    CommonClient,
-    CommonStream,
-    PullDecoder,
-    PullProgress,
-    mark_begun,
-    pull_request,
-    warmup,
-)
+from .operations import CommonClient, CommonStream, PullProgress, mark_begun, warmup
 from .request import Request
 from .session import chat_settings
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
-    from ..transport.blocking import BlockingNetwork, Transport
-    from .embed import Kind, Progress
+    from ..transport.blocking import Transport
+    from .embed import Progress
+    from .prefixes import Kind
 else:
     # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
     Kind = Progress = TokenCount = TokenCounter = Any
 
-__all__ = ["ChatStream", "OllamaClient"]
 
 T = TypeVar("T")
 
@@ -49,7 +40,7 @@ class ChatStream(CommonStream[Generator[ChatChunk, None, None]]):
     """
 
     def __init__(self, client: OllamaClient, request: Request) -> None:
-        super().__init__(partial(_chunks, client, request))
+        super().__init__(client, request, _chunks)
 
     def __iter__(self) -> Iterator[ChatChunk]:
         return self._handed_over() or iter(())
@@ -79,12 +70,9 @@ class ChatStream(CommonStream[Generator[ChatChunk, None, None]]):
         self.close()
 
 
-def _chunks(
-    client: OllamaClient, request: Request, begun: list[ChatDecoder], token: CancelToken
-) -> Generator[ChatChunk, None, None]:
-    network: BlockingNetwork = client._network(request.settings, token)
-    session = client._session(request.settings, network)
-    stream, decoder, first = run(ask(session, request, partial(session.begin, network.open)))
+def _chunks(opening: Callable[[], Coroutine[Any, Any, Any]], begun: list[Any]) -> Generator[Any, None, None]:
+    """What a stream brings. opening: gives it, its decoder and the first chunks; begun: takes the decoder."""
+    stream, decoder, first = run(opening())
     begun.append(decoder)
     try:
         yield from first
@@ -135,6 +123,7 @@ class OllamaClient(CommonClient["Transport"]):
 
     def chat_stream(
         self,
+        /,
         messages: Sequence[Message],
         *,
         tools: Sequence[Tool] = (),
@@ -149,7 +138,7 @@ class OllamaClient(CommonClient["Transport"]):
         """Complete a prompt (/api/generate)."""
         return self.ask(self._request(Prompt.of(prompt), call, streamed=False))
 
-    def generate_stream(self, prompt: str | Prompt, **call: Any) -> ChatStream:
+    def generate_stream(self, /, prompt: str | Prompt, **call: Any) -> ChatStream:
         """Complete a prompt, piece by piece."""
         return self.ask_stream(self._request(Prompt.of(prompt), call, streamed=True))
 
@@ -227,16 +216,7 @@ class OllamaClient(CommonClient["Transport"]):
 
         Iterate for its progress to the end; leaving the loop early ends the download.
         """
-        network: BlockingNetwork = self._network(self.settings, CancelToken())
-        request = pull_request(self.settings, model)
-        stream, decoder = run(network.open(request)), PullDecoder(request.model or "")
-        try:
-            yield from decoder.feed(stream.first)
-            for data in stream:
-                yield from decoder.feed(data)
-            yield from decoder.close()
-        finally:
-            stream.close()
+        return _chunks(partial(self._pulled, model), [])
 
     def count_tokens(
         self, /, counted: str | Sequence[Message], *, tools: Sequence[Tool] = (), **call: Any
@@ -258,7 +238,7 @@ class OllamaClient(CommonClient["Transport"]):
         from .count import load_counter
 
         session = self._session()
-        return self._run(load_counter(session, session.settings, session.model_name()))
+        return self._run(load_counter(session, session.settings))
 
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick.

@@ -23,8 +23,6 @@ from ..wire.requests import WireRequest, chat_request
 from ..wire.responses import load_json
 from .session import Session, chat_settings, think_name
 
-__all__ = ["count_conversation", "count_tokens", "load_counter"]
-
 _MAX_SHOW_BYTES = 32 * 1024 * 1024
 _MAX_SHOW_VALUES = 3_000_000
 """Of a verbose /api/show answer; the largest in use have 12 MiB and 1.3 million values. With these bounds and
@@ -32,12 +30,13 @@ those of `Vocabulary`, reading one and building its tokenizer takes at most abou
 
 
 async def load_counter(
-    session: Session, settings: ConnectionSettings, model: str, *, probed: bool = True, fresh: bool = False
+    session: Session, settings: ConnectionSettings, *, probed: bool = True, fresh: bool = False
 ) -> TokenCounter:
     """The counter of a model: from memory, from the disk by the model's digest, else from the server.
 
     probed: with a bound for conversations, where the settings are for chats. fresh: not from a cache.
     """
+    model = session.model_name(getattr(settings, "model", None))
     info = await session.model_info(model)
     key, known, compute = info.digest or model, session.cache.counters, session.network.compute
     if fresh or (key, "") not in known:
@@ -51,7 +50,9 @@ async def load_counter(
     if fresh or (key, name) not in known:
         ask = partial(_renderings, session, settings, info)
         renderings = await _kept(session, info, f"{PROBES_NAME} {name}", fresh, ask)
-        known[key, name] = await compute(partial(known[key, ""].with_renderings, _texts(renderings)))
+        # A file may hold anything.
+        texts = [text if isinstance(text, str) else None for text in renderings]
+        known[key, name] = await compute(partial(known[key, ""].with_renderings, texts))
     return known[key, name]
 
 
@@ -71,27 +72,20 @@ async def _kept(
 
 
 async def _vocabulary(session: Session, model: str) -> dict[str, Any]:
-    async def attempt() -> bytes:
-        request = WireRequest("POST", "/api/show", {"model": model, "verbose": True}, model)
-        return (await session.network.send(request, _MAX_SHOW_BYTES)).body
-
-    body = await session.retried(attempt)
+    request = WireRequest("POST", "/api/show", {"model": model, "verbose": True}, model)
+    body = await session.fetch(request, bytes, _MAX_SHOW_BYTES)
     return await session.network.compute(partial(_read_show, body, model))
 
 
 def _read_show(body: bytes, model: str) -> dict[str, Any]:
     """The part of the answer that counting needs. ProtocolError for what is no description of a model."""
     # Counted before it is parsed, since a million empty lists are a hundred times as large as their text.
-    if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_SHOW_VALUES:
-        raise ProtocolError(
-            f"The server's description of {model!r} has more than {_MAX_SHOW_VALUES:,} values.",
-            model=model,
-            hint="Is this an Ollama server? No model's vocabulary is as large.",
-        )
-    show = load_json(body)
+    is_small = sum(map(body.count, (b",", b"[", b"{"))) <= _MAX_SHOW_VALUES
+    show = load_json(body) if is_small else None
     if not isinstance(show, dict):
+        what = "is no JSON object" if is_small else f"has more than {_MAX_SHOW_VALUES:,} values"
         raise ProtocolError(
-            f"The server's description of {model!r} is no JSON object.",
+            f"The server's description of {model!r} {what}.",
             model=model,
             hint="Is this an Ollama server? A proxy or another program may be answering.",
         )
@@ -115,11 +109,6 @@ async def _renderings(session: Session, settings: ChatSettings, info: ModelInfo)
                     return []
         texts.append(text)
     return texts
-
-
-def _texts(value: Any) -> list[str | None]:
-    """Renderings as they were kept; a file may hold anything."""
-    return [text if isinstance(text, str) else None for text in value] if isinstance(value, list) else []
 
 
 async def _render(
@@ -152,7 +141,7 @@ async def count_tokens(
     settings = session.settings
     if not isinstance(counted, str):
         return await count_conversation(session, chat_settings(settings), counted, tools)
-    counter = await load_counter(session, settings, session.model_name(), probed=False)
+    counter = await load_counter(session, settings, probed=False)
     return (counter.embedding if isinstance(settings, EmbeddingSettings) else counter.text)(counted)
 
 
@@ -167,7 +156,7 @@ async def count_conversation(
             prompt = await _render(session, settings, messages, tools)
         except (InvalidRequestError, ServerError):
             prompt = None  # a server without this aid, or a prompt it will not even render
-    counter = await load_counter(session, settings, settings.model, probed=prompt is None)
+    counter = await load_counter(session, settings, probed=prompt is None)
     if prompt is None:
         return await session.network.compute(partial(counter.bound, messages, tools))
     return await session.network.compute(partial(counter.rendered, messages, prompt))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -30,9 +30,7 @@ from ..wire.responses import EmbedResult
 from ..wire.vectors import mean_vector, read_vectors
 from .prefixes import Kind, fingerprint, prefix_of, prefixes_of
 from .session import Session
-from .split_text import checked_texts, split_text
-
-__all__ = ["Kind", "Progress", "embed", "embedding_fingerprint"]
+from .trim import checked_texts, split_text
 
 # Called with how many more texts are done, after each batch; one call at a time, but from any thread.
 Progress = Callable[[int], object]
@@ -246,30 +244,31 @@ class _Call:
 
         Paid from the retry budget, so that a dead server is not asked twice as often.
         """
-        budget = self.session.budget
-        tried = budget.take()
-        if tried:
+        budget, added = self.session.budget, ""
+        if budget.take():
             try:
                 await self._ask([_HARMLESS])
             except OllamaError as error:
                 if _trouble_of(error) is None:
                     raise
+                added = f", and no better for the text {_HARMLESS!r}"
             else:
                 budget.refund(retried=True)
                 return
-        if not isinstance(failure, EmbeddingError):
-            raise failure
-        raise EmbeddingError(
-            f"{failure.message}{f', and no better for the text {_HARMLESS!r}' if tried else ''}.",
-            model=self.settings.model,
-            attempts=failure.attempts,
-            hint="This is the fault of the server or the model, not of a text: see the server's log, restart "
-            f"it, or get the model again: ollama pull {self.settings.model}",
-        )
+        if isinstance(failure, EmbeddingError):
+            model = self.settings.model
+            failure = EmbeddingError(
+                f"{failure.message}{added}.",
+                model=model,
+                attempts=failure.attempts,
+                hint="This is the fault of the server or the model, not of a text: see the server's log, "
+                f"restart it, or get the model again: ollama pull {model}",
+            )
+        raise failure
 
-    async def _averaged(self, text: str, failure: _Outcome) -> _Outcome:
+    async def _averaged(self, text: str, outcome: _Outcome) -> _Outcome:
         """The mean of a long text's pieces, weighted by their length, as a unit vector."""
-        pieces = await self._pieces(text, failure)
+        pieces = await self._pieces(text, outcome)
         if isinstance(pieces, OllamaError):
             return pieces
         weights, vectors = zip(*pieces, strict=True)
@@ -278,29 +277,27 @@ class _Call:
         mean = mean_vector(vectors, weights)
         return EmbeddingError("The vectors of its pieces cancel each other out") if mean is None else mean
 
-    async def _pieces(self, text: str, failure: _Outcome) -> list[tuple[int, list[float]]] | OllamaError:
-        """Lengths and vectors of the pieces of a text that was refused whole, or why a piece has none.
+    async def _pieces(self, text: str, outcome: _Outcome) -> list[tuple[int, list[float]]] | OllamaError:
+        """Lengths and vectors of the pieces of a text with this outcome, or why a piece has none.
 
         The size is halved until the server takes the first piece; the others are cut to the same size and
         go in batches, and one that is refused all the same is halved further.
         """
-        size = len(text)
-        while size > 1 and _trouble_of(failure) == "limit":
+        rest: Iterator[str] = iter(())
+        head, size = text, len(text)
+        while size > 1 and _trouble_of(outcome) == "limit":
             size = (size + 1) // 2
-            pieces = (piece for piece in split_text(text, size) if not piece.isspace())
-            head = next(pieces, "")
+            rest = (piece for piece in split_text(text, size) if not piece.isspace())
+            head = next(rest, "")
             if not head:
                 break
-            failure = (await self.embed([head]))[0]
-        if isinstance(failure, OllamaError):
-            return failure
-        found = [(len(head), failure)]
-        while batch := list(islice(pieces, self.settings.batch_size)):
-            for piece, outcome in zip(batch, await self.embed(batch), strict=True):
-                if not isinstance(outcome, OllamaError):
-                    found.append((len(piece), outcome))
-                    continue
-                deeper = await self._pieces(piece, outcome)
+            (outcome,) = await self.embed([head])
+        if isinstance(outcome, OllamaError):
+            return outcome
+        found = [(len(head), outcome)]
+        while batch := list(islice(rest, self.settings.batch_size)):
+            for piece, own in zip(batch, await self.embed(batch), strict=True):
+                deeper = await self._pieces(piece, own)
                 if isinstance(deeper, OllamaError):
                     return deeper
                 found += deeper

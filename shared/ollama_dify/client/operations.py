@@ -4,44 +4,42 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundError, OllamaError
 from ..language import _
 from ..settings import ConnectionSettings, EmbeddingSettings, ModelSettings
 from ..transport.network import CancelToken
-from ..wire.messages import Message, Tool
+from ..wire.messages import Message
 from ..wire.models import ModelInfo
-from ..wire.requests import Prompt, WireRequest, check_call, load_request
+from ..wire.requests import Prompt, WireRequest, load_request
 from ..wire.responses import ChatResult, load_json
 from ..wire.server_errors import error_in_stream
 from ..wire.streaming import ChatDecoder, LineSplitter
+from .chat import ask
 from .request import Asked, Request
-from .session import ModelCache, Session, chat_settings
-
-__all__ = [
-    "CommonClient",
-    "CommonStream",
-    "PullDecoder",
-    "PullProgress",
-    "mark_begun",
-    "pull_request",
-    "warmup",
-]
+from .retry import budget_for
+from .session import ModelCache, Opened, Session, chat_settings
 
 G = TypeVar("G")
 T = TypeVar("T")
 
 
 class CommonStream(Generic[G]):
-    """A streamed answer. start: makes the generator that sends the request and gives the answer's chunks."""
+    """A streamed answer. generator: makes the one that sends the request and gives the answer's chunks."""
 
-    def __init__(self, start: Callable[[list[ChatDecoder], CancelToken], G]) -> None:
+    def __init__(
+        self,
+        client: CommonClient[Any],
+        request: Request,
+        generator: Callable[[Callable[[], Coroutine[Any, Any, Any]], list[Any]], G],
+    ) -> None:
         self._begun: list[ChatDecoder] = []
         self._token = CancelToken()
-        chunks = start(self._begun, self._token)
+        chunks = generator(partial(client._opened, request, self._token), self._begun)
         # The generator holds no reference to this object, so it is closed when the loop that holds it ends.
         self._chunks: G | None = chunks
         self._known = weakref.ref(chunks)
@@ -57,8 +55,10 @@ class CommonStream(Generic[G]):
         return chunks
 
 
-def mark_begun(error: OllamaError, decoder: ChatDecoder) -> None:
+def mark_begun(error: OllamaError, decoder: ChatDecoder | PullDecoder) -> None:
     """Add what had arrived to an error on the way."""
+    if isinstance(decoder, PullDecoder):
+        return  # a pull may be repeated: what is there already is kept
     if error.partial is None:
         error.partial = decoder.result()
     # The caller has seen chunks, so the same request would repeat them.
@@ -82,36 +82,45 @@ class CommonClient(Generic[T]):
         """A pickle or a copy holds the settings, and connects by itself."""
         return type(self), (self.settings,)
 
-    def _request(
-        self,
-        asked: Asked,
-        call: Mapping[str, Any],
-        *,
-        streamed: bool,
-        tools: Sequence[Tool] = (),
-        tool_choice: str | None = None,
-    ) -> Request:
-        """A conversation for /api/chat, or a prompt for /api/generate; call: what overrides the settings."""
-        settings = check_call(chat_settings(self.settings), call)
+    def _request(self, asked: Asked, call: Mapping[str, Any], **how: Any) -> Request:
+        """A request for a conversation or a prompt; how: see `Request.of_call`."""
         if not isinstance(asked, Prompt) and not all(isinstance(one, Message) for one in asked):
             raise ConfigurationError(
                 "chat() takes a list of messages made by user(), system() and assistant().",
                 hint='For one question: chat([user("…")]).',
             )
-        return Request.made(settings, asked, call, tools=tools, tool_choice=tool_choice, streamed=streamed)
+        return Request.of_call(chat_settings(self.settings), lambda _: asked, call, **how)
 
-    def _session(self, settings: ConnectionSettings | None = None, network: Any = None) -> Session:
-        """The server as one call sees it. settings: those of the call."""
+    def _session(
+        self, settings: ConnectionSettings | None = None, token: CancelToken | None = None
+    ) -> Session:
+        """The server as one call sees it, which begins now. settings: those of the call."""
         settings = self.settings if settings is None else settings
-        network = self._network(settings, CancelToken()) if network is None else network
-        return Session(settings, network, self.cache)
-
-    def _network(self, settings: ConnectionSettings, token: CancelToken) -> Any:
-        """The network of one call, which begins now."""
-        timeouts = settings.timeouts
-        token.start(timeouts.total)
+        token = CancelToken() if token is None else token
+        token.start(settings.timeouts.total)
         transport: Any = self._transport()
-        return transport.network(timeouts, token)
+        network = transport.network(settings.timeouts, token)
+        return Session(settings, network, self.cache, budget_for(settings.address.url))
+
+    async def _opened(self, request: Request, token: CancelToken) -> Opened:
+        """The stream of an answer, its decoder, and its first chunks."""
+        session = self._session(request.settings, token)
+        return await ask(session, request, session.begin)
+
+    async def _pulled(self, model: str | None) -> tuple[Any, PullDecoder, list[PullProgress]]:
+        """The stream of a download, its decoder, and its first progress."""
+        timeouts = self.settings.timeouts
+        # Checking a large layer says nothing for minutes, so that a line may take as long as an answer.
+        patient = timeouts.model_copy(update={"first_byte": timeouts.answer, "idle": timeouts.answer})
+        name = model or getattr(self.settings, "model", None)
+        body = {"model": name, "stream": True}
+        request = WireRequest("POST", "/api/pull", body, name, streamed=True, timeouts=patient)
+        stream, decoder = await self._session().network.open(request), PullDecoder(name or "")
+        try:
+            return stream, decoder, decoder.feed(stream.first)
+        except BaseException:
+            await stream.aclose()
+            raise
 
     def _transport(self) -> T:
         """This process's transport: what a fork inherited is left alone, what an assignment made stale is
@@ -145,7 +154,7 @@ async def warmup(session: Session) -> ModelInfo:
 
     session.cache.digests.clear()
     info = await session.model_info()
-    await load_counter(session, session.settings, session.model_name(), fresh=True)
+    await load_counter(session, session.settings, fresh=True)
     if isinstance(session.settings, EmbeddingSettings):
         from .embed import embed
 
@@ -171,19 +180,21 @@ class PullProgress:
 
 
 class PullDecoder:
-    """Bytes of the answer → progress; `close` raises unless the server said success."""
+    """Bytes of the answer → progress; `close` raises unless the server said success, which is `finished`."""
+
+    error = None  # an error is raised at once
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._lines = LineSplitter()
-        self._done = False
+        self.finished = False
 
     def feed(self, data: bytes) -> list[PullProgress]:
         return [self._read(line) for line in self._lines.feed(data)]
 
     def close(self) -> list[PullProgress]:
-        rest = [self._read(line) for line in self._lines.flush()]
-        if not self._done:
+        rest = self.feed(b"\n")
+        if not self.finished:
             raise IncompleteResponseError(
                 f"The download of {self._model!r} ended before its end.",
                 model=self._model,
@@ -194,30 +205,18 @@ class PullDecoder:
 
     def _read(self, line: bytes) -> PullProgress:
         value: Any = load_json(line)
-        if not isinstance(value, dict) or "error" in value:
-            raise self._error(value, line)
+        error = value.get("error") if isinstance(value, dict) else ""
+        if error is not None and "file does not exist" in str(error):
+            raise ModelNotFoundError(
+                f"The registry has no model {self._model!r}: {error}.",
+                model=self._model,
+                hint=_("Check the name: models are listed at https://ollama.com/library"),
+            )
+        if error is not None:
+            raise error_in_stream(line, model=self._model)
         status = str(value.get("status", ""))
-        self._done = self._done or status == "success"
+        self.finished = self.finished or status == "success"
         numbers = [value.get(key) for key in ("total", "completed")]
         total, completed = (number if isinstance(number, int) else None for number in numbers)
         digest = value.get("digest")
         return PullProgress(status, digest if isinstance(digest, str) else None, total, completed)
-
-    def _error(self, value: Any, line: bytes) -> OllamaError:
-        text = str(value.get("error")) if isinstance(value, dict) else ""
-        if "file does not exist" in text:
-            return ModelNotFoundError(
-                f"The registry has no model {self._model!r}: {text}.",
-                model=self._model,
-                hint=_("Check the name: models are listed at https://ollama.com/library"),
-            )
-        return error_in_stream(line, model=self._model)
-
-
-def pull_request(settings: ConnectionSettings, model: str | None) -> WireRequest:
-    """Checking a large layer says nothing for minutes, so that a line may take as long as an answer."""
-    timeouts = settings.timeouts
-    patient = timeouts.model_copy(update={"first_byte": timeouts.answer, "idle": timeouts.answer})
-    name = model or getattr(settings, "model", None)
-    body = {"model": name, "stream": True}
-    return WireRequest("POST", "/api/pull", body, name, streamed=True, timeouts=patient)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, PrivateAttr
@@ -18,10 +19,8 @@ from .blocking import OllamaClient
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
 else:
-    # What counts is imported when it is needed; the name stays known to `typing.get_type_hints`.
-    TokenCounter = Any
+    TokenCounter = Any  # imported when it is needed; the name stays known to `typing.get_type_hints`
 
-__all__ = ["ClientOwner", "on_event_loop"]
 
 _A = TypeVar("_A", bound="ClientOwner")
 _T = TypeVar("_T")
@@ -81,11 +80,9 @@ class ClientOwner(BaseModel):
             return known
         if not on_event_loop():
             return self.client.counter()
-        if known is not None:
-            return known
-        from ..tokens.counter import TokenCounter as Estimator  # few programs count
+        from ..tokens.counter import TokenCounter  # few programs count
 
-        return Estimator.from_show({})
+        return TokenCounter.from_show({}) if known is None else known
 
     def format_in_words(self, schema: Mapping[str, Any]) -> str | None:
         """The schema as a request in words, where the server was seen to ignore `format`."""
@@ -113,10 +110,10 @@ class ClientOwner(BaseModel):
             return await asyncio.to_thread(read)
         return read()
 
-    def share_clients(self, copy: _A) -> _A:
+    def share_clients(self, made: _A) -> _A:
         """Have a copy of this object use its connections; gives the copy."""
-        copy._clients = self._both()
-        return copy
+        made._clients = self._both()
+        return made
 
     def close(self) -> None:
         """Close the sync connections; the object connects again when it is used again."""
@@ -140,22 +137,18 @@ class ClientOwner(BaseModel):
     async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
-    def __getstate__(self) -> dict[Any, Any]:
-        state = super().__getstate__()
-        private = {**(state.get("__pydantic_private__") or {}), "_clients": None}
-        return {**state, "__pydantic_private__": private}
-
     def __copy__(self: _A) -> _A:
-        copy = super().__copy__()
-        copy._clients = None
-        return copy
+        made = super().__copy__()
+        made._clients = None
+        return made
+
+    # Locks and sockets can neither be copied nor pickled.
 
     def __deepcopy__(self: _A, memo: dict[int, Any] | None = None) -> _A:
-        mine, self._clients = self._clients, None  # locks and sockets cannot be copied
-        try:
-            return super().__deepcopy__(memo)
-        finally:
-            self._clients = mine
+        return super(ClientOwner, copy(self)).__deepcopy__(memo)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return super(ClientOwner, copy(self)).__getstate__()
 
 
 def on_event_loop() -> bool:

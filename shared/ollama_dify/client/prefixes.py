@@ -10,74 +10,49 @@ from typing import Literal
 from ..errors import ConfigurationError
 from ..settings import EmbeddingSettings
 
-__all__ = ["FAMILIES", "Kind", "fingerprint", "name_to_search", "prefix_of", "prefixes_of"]
-
 Kind = Literal["query", "document"]
-
-
-Prefixes = tuple[str, str]
-"""What is put in front of queries and of documents, as it is; "" for nothing."""
 
 _PASSAGES = "Represent this sentence for searching relevant passages: "
 _WEB_SEARCH = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 
-_NONE = ("", "")
-# Models that share their prefixes: a name, the prefixes, the model card on huggingface.co that says so, and a
-# pattern found in the model's name (lower case, `_` as `-`, without its tag) where the name itself is not it.
-# The first one found decides, so the narrower stand first.
-FAMILIES: tuple[tuple[str, Prefixes, str, str | None], ...] = (
-    # v2-moe has the same.
-    ("nomic-embed-text", ("search_query: ", "search_document: "), "nomic-ai/nomic-embed-text-v1.5", None),
-    (
-        "nomic-embed-code",
-        ("Represent this query for searching relevant code: ", ""),
-        "nomic-ai/nomic-embed-code",
-        None,
-    ),
-    # Their card, unlike Qwen's, has a space after the colon.
-    ("e5-instruct", (_WEB_SEARCH + " ", ""), "intfloat/multilingual-e5-large-instruct", r"\be5-.*instruct"),
-    ("e5", ("query: ", "passage: "), "intfloat/e5-large-v2", r"\be5-|\be5$"),
-    ("qwen3-embedding", (_WEB_SEARCH, ""), "Qwen/Qwen3-Embedding-0.6B", None),
-    (
-        "embeddinggemma",
-        ("task: search result | query: ", "title: none | text: "),
-        "google/embeddinggemma-300m",
-        "embedding-?gemma",
-    ),
-    ("bge-m3", _NONE, "BAAI/bge-m3", r"\bbge-m3\b"),
-    (
-        "bge-zh",
-        ("为这个句子生成表示以用于检索相关文章：", ""),
-        "BAAI/bge-large-zh-v1.5",
-        r"\bbge-(?:small|base|large)-zh",
-    ),
-    ("bge", (_PASSAGES, ""), "BAAI/bge-large-en-v1.5", r"\bbge-(?:small|base|large)\b"),
-    ("mxbai-embed-large", (_PASSAGES, ""), "mixedbread-ai/mxbai-embed-large-v1", None),
-    (
-        "snowflake-arctic-embed2",
-        ("query: ", ""),
-        "Snowflake/snowflake-arctic-embed-l-v2.0",
-        "arctic-embed2|arctic-embed-[a-z]+-v2",
-    ),
-    ("snowflake-arctic-embed", (_PASSAGES, ""), "Snowflake/snowflake-arctic-embed-l", "arctic-embed"),
-    ("all-minilm", _NONE, "sentence-transformers/all-MiniLM-L6-v2", None),
-    ("paraphrase-multilingual", _NONE, "sentence-transformers/paraphrase-multilingual-mpnet-base-v2", None),
-    ("granite-embedding", _NONE, "ibm-granite/granite-embedding-278m-multilingual", None),
-    ("jina-embeddings-v2", _NONE, "jinaai/jina-embeddings-v2-base-en", None),
+# Families: name, what is put in front of queries and of documents ("" for nothing), and a pattern found in
+# the model's name (`name_to_search`) where the name itself is not it. The first one found decides, so the
+# narrower stand first. Sources, on huggingface.co: nomic-ai/nomic-embed-text-v1.5 (v2-moe has the same) and
+# nomic-embed-code, intfloat/e5-large-v2 and multilingual-e5-large-instruct (its card, unlike Qwen's, has a
+# space after the colon), Qwen/Qwen3-Embedding-0.6B, google/embeddinggemma-300m, BAAI/bge-m3 and
+# bge-large-zh-v1.5 and bge-large-en-v1.5, mixedbread-ai/mxbai-embed-large-v1,
+# Snowflake/snowflake-arctic-embed-l-v2.0 and -l, sentence-transformers/all-MiniLM-L6-v2 and
+# paraphrase-multilingual-mpnet-base-v2, ibm-granite/granite-embedding-278m-multilingual,
+# jinaai/jina-embeddings-v2-base-en.
+_FAMILIES = (
+    ("nomic-embed-text", "search_query: ", "search_document: ", ""),
+    ("nomic-embed-code", "Represent this query for searching relevant code: ", "", ""),
+    ("e5-instruct", _WEB_SEARCH + " ", "", r"\be5-.*instruct"),
+    ("e5", "query: ", "passage: ", r"\be5-|\be5$"),
+    ("qwen3-embedding", _WEB_SEARCH, "", ""),
+    ("embeddinggemma", "task: search result | query: ", "title: none | text: ", "embedding-?gemma"),
+    ("bge-m3", "", "", r"\bbge-m3\b"),
+    ("bge-zh", "为这个句子生成表示以用于检索相关文章：", "", r"\bbge-(?:small|base|large)-zh"),
+    ("bge", _PASSAGES, "", r"\bbge-(?:small|base|large)\b"),
+    ("mxbai-embed-large", _PASSAGES, "", ""),
+    ("snowflake-arctic-embed2", "query: ", "", "arctic-embed2|arctic-embed-[a-z]+-v2"),
+    ("snowflake-arctic-embed", _PASSAGES, "", "arctic-embed"),
+    ("all-minilm", "", "", ""),
+    ("paraphrase-multilingual", "", "", ""),
+    ("granite-embedding", "", "", ""),
+    ("jina-embeddings-v2", "", "", ""),
 )
 
 
-def prefixes_of(settings: EmbeddingSettings) -> Prefixes:
+def prefixes_of(settings: EmbeddingSettings) -> tuple[str, str]:
     """What these settings put in front: their own words, and with `prefixes=True` the family's for the rest.
 
     Raises ConfigurationError for a model of no known family whose prefixes are not both given.
     """
-    query, document = settings.query_prefix, settings.document_prefix
-    if settings.prefixes and (query is None or document is None):
-        family = _family(settings.model)
-        query = family[0] if query is None else query
-        document = family[1] if document is None else document
-    return query or "", document or ""
+    own = settings.query_prefix, settings.document_prefix
+    family = _family(settings.model) if settings.prefixes and None in own else ("", "")
+    query, document = (theirs if mine is None else mine for mine, theirs in zip(own, family, strict=True))
+    return query, document
 
 
 def prefix_of(settings: EmbeddingSettings, kind: Kind | None) -> str:
@@ -88,14 +63,12 @@ def prefix_of(settings: EmbeddingSettings, kind: Kind | None) -> str:
     if kind not in (None, "query", "document"):
         raise ConfigurationError(f'kind={kind!r} is unknown: it is "query", "document" or None.')
     query, document = prefixes_of(settings)
-    if kind is None:
-        if query or document:
-            raise ConfigurationError(
-                f"{settings.model!r} has prefixes for queries and documents: which are these texts?\n"
-                'Pass kind="query" or kind="document".'
-            )
-        return ""
-    return query if kind == "query" else document
+    if kind is None and (query or document):
+        raise ConfigurationError(
+            f"{settings.model!r} has prefixes for queries and documents: which are these texts?\n"
+            'Pass kind="query" or kind="document".'
+        )
+    return {"query": query, "document": document}.get(kind or "", "")
 
 
 def fingerprint(settings: EmbeddingSettings, digest: str, dimension: int) -> str:
@@ -124,12 +97,12 @@ def name_to_search(model: str) -> str:
     return head + slash + last.partition(":")[0]
 
 
-def _family(model: str) -> Prefixes:
+def _family(model: str) -> tuple[str, str]:
     name = name_to_search(model)
-    for known, prefixes, _, pattern in FAMILIES:
+    for known, query, document, pattern in _FAMILIES:
         if re.search(pattern or known, name):
-            return prefixes
-    names = ", ".join(family[0] for family in FAMILIES)
+            return query, document
+    names = ", ".join(family[0] for family in _FAMILIES)
     raise ConfigurationError(
         f"prefixes=True, but what {model!r} was trained with is not known here. Known are: {names}.\n"
         'Set query_prefix and document_prefix as its model card says ("" for none), or leave prefixes off.'

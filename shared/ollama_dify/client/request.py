@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, MutableSet, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CapabilityError, ConfigurationError, ContextOverflowError, IncompleteResponseError
-from ..media.image import Audio, Image, ImageUrl
+from ..media.image import Image, ImageUrl
 from ..media.load import check_fetching_allowed
 from ..settings import ChatSettings
 from ..wire.messages import Content, Message, TextPart, Tool
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
-from ..wire.responses import ChatChunk, ChatResult, CutBy, Finish
+from ..wire.responses import ChatChunk, ChatResult
 from ..wire.streaming import ChatDecoder
 from ..wire.think_tags import ThinkTags, thinking_apart
 from ..wire.tool_choice import SpelledCalls, ToolPlan, plan_calls_or_answer, plan_tools
-from .trim import drop_oldest, kept, length, with_report
+from .trim import check_uncut, drop_oldest, kept, length, was_cut
 
 if TYPE_CHECKING:
-    from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
 
-__all__ = ["Asked", "Request", "as_prompt"]
 
 logger = logging.getLogger("ollama_dify")
 
@@ -39,25 +37,31 @@ _PROMPT_ARGUMENTS = ("raw", "suffix", "system", "template")
 class Request:
     """What is asked, and all that is needed to read the answer.
 
-    settings: those of this call. wire: what goes over HTTP.
-    needs: the model's capabilities that its contents ask for: "vision", "audio".
-    messages: the caller's conversation; empty for a prompt, which cannot be trimmed.
-    prompt: what /api/generate is asked instead.
+    settings: those of this call. messages: the caller's conversation for /api/chat.
+    prompt: what /api/generate is asked instead; it cannot be trimmed.
     dropped: positions of messages that are left out of the request.
     expected: the tokens of what is asked, where they were counted.
     own_limit: whether the call itself said how long the answer may be.
+    wire: what goes over HTTP.
     """
 
     settings: ChatSettings
-    wire: WireRequest
-    plan: ToolPlan
-    needs: frozenset[str]
+    plan: ToolPlan = field(default_factory=ToolPlan)
     messages: tuple[Message, ...] = ()
     prompt: Prompt | None = None
+    streamed: bool = False
     dropped: tuple[int, ...] = ()
     expected: TokenCount | None = None
-    counter: TokenCounter | None = None
     own_limit: bool = False
+    wire: WireRequest = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.prompt is not None:
+            wire = generate_request(self.settings, self.prompt, streamed=self.streamed)
+        else:
+            messages = kept(self.messages, self.dropped)
+            wire = chat_request(self.settings, messages, tools=self.plan.tools, streamed=self.streamed)
+        object.__setattr__(self, "wire", wire)
 
     @classmethod
     def of_call(
@@ -70,68 +74,55 @@ class Request:
         tool_choice: str | None = None,
         streamed: bool = False,
     ) -> Request:
-        """A request out of one call of a framework's model.
+        """A request out of one call. Raises for what cannot be sent.
 
         settings: of the object. read: gives what is asked by the settings of the call, which say what images
         are taken. call: what overrides settings, and the prompt's own arguments (`raw`, `suffix`, `system`,
         `template`). With mode="completion" a conversation becomes one prompt, and tools are refused.
         """
-        mode = settings.mode
         extra = {name: call[name] for name in _PROMPT_ARGUMENTS if name in call}
         call = {name: value for name, value in call.items() if name not in extra}
-        of_call = check_call(settings, call)
-        asked = read(of_call)
-        if not isinstance(asked, Prompt) and mode == "chat":
-            if extra:
-                raise ConfigurationError(
-                    f"{min(extra)!r} belongs to /api/generate, and mode='chat' uses /api/chat.",
-                    hint='Use mode="completion", or leave it out.',
-                )
-            return cls.made(of_call, asked, call, tools=tools, tool_choice=tool_choice, streamed=streamed)
-        if tools or tool_choice not in (None, "auto", "none"):
-            raise CapabilityError(
-                f'{len(tools)} tool(s) given, but mode="completion" uses /api/generate, which takes none.',
-                model=settings.model,
-                hint='Use mode="chat" for tools.',
-            )
-        prompt = asked if isinstance(asked, Prompt) else as_prompt(asked)
-        return cls.made(of_call, replace(prompt, **extra), call, streamed=streamed)
-
-    @classmethod
-    def made(
-        cls,
-        settings: ChatSettings,
-        asked: Asked,
-        call: Mapping[str, Any],
-        *,
-        tools: Sequence[Tool] = (),
-        tool_choice: str | None = None,
-        streamed: bool,
-    ) -> Request:
-        """A request for /api/chat or, of a prompt, /api/generate.
-
-        settings: those of the call, checked. call: what it overrides, which says whether it has an own limit.
-        """
         own_limit = call.get("num_predict") is not None or call.get("max_tokens") is not None
-        if isinstance(asked, Prompt):
-            _check_addresses(settings, asked.images)
-            wire = generate_request(settings, asked, streamed=streamed)
-            needs = _capabilities(asked.images)
-            return cls(settings, wire, ToolPlan(), needs, prompt=asked, own_limit=own_limit)
-        plan = plan_tools(tools, tool_choice)
-        if plan.forced and settings.format is not None:
+        settings = check_call(settings, call)
+        asked = read(settings)
+        if isinstance(asked, Prompt) or settings.mode != "chat":
+            if tools or tool_choice not in (None, "auto", "none"):
+                raise CapabilityError(
+                    f'{len(tools)} tool(s) given, but mode="completion" uses /api/generate, without tools.',
+                    model=settings.model,
+                    hint='Use mode="chat" for tools.',
+                )
+            prompt = replace(asked if isinstance(asked, Prompt) else as_prompt(asked), **extra)
+            request = cls(settings, prompt=prompt, streamed=streamed, own_limit=own_limit)
+        elif extra:
             raise ConfigurationError(
-                f"tool_choice={tool_choice!r} and format= exclude each other: both say what the answer is. "
-                "Leave one out."
+                f"{min(extra)!r} belongs to /api/generate, and mode='chat' uses /api/chat.",
+                hint='Use mode="completion", or leave it out.',
             )
-        if plan.tools and settings.format is not None:
-            plan = plan_calls_or_answer(plan, settings.format)
-        if plan.format is not None:
-            settings = check_call(settings, {"format": plan.format})
-        parts = [part for message in asked for part in message.content]
-        _check_addresses(settings, parts)
-        wire = chat_request(settings, asked, tools=plan.tools, streamed=streamed)
-        return cls(settings, wire, plan, _capabilities(parts), tuple(asked), own_limit=own_limit)
+        else:
+            plan, settings = _planned(settings, tools, tool_choice)
+            request = cls(settings, plan, tuple(asked), streamed=streamed, own_limit=own_limit)
+        for part in request.parts():
+            if isinstance(part, ImageUrl):
+                check_fetching_allowed(settings, part.where)
+        return request
+
+    def parts(self) -> list[Content]:
+        """All texts, images and recordings."""
+        if self.prompt is not None:
+            return list(self.prompt.images)
+        return [part for message in self.messages for part in message.content]
+
+    def with_images(self, images: Mapping[ImageUrl, Image | ImageUrl]) -> Request:
+        """The same request with the images that addresses lead to."""
+
+        def loaded(parts: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(images[part] if isinstance(part, ImageUrl) else part for part in parts)
+
+        if self.prompt is not None:
+            return replace(self, prompt=replace(self.prompt, images=loaded(self.prompt.images)))
+        messages = [replace(message, content=loaded(message.content)) for message in self.messages]
+        return replace(self, messages=tuple(messages))
 
     def decoder(self, warned: MutableSet[tuple[str, str]]) -> ChatDecoder:
         """A fresh decoder for one attempt; warned: what this object was warned of already."""
@@ -142,7 +133,7 @@ class Request:
         elif settings.format is None:
             step = ThinkTags()
         return ChatDecoder(
-            generated=self.wire.path == "/api/generate",
+            generated=self.prompt is not None,
             model=settings.model,
             step=step,
             last=self._reported,
@@ -151,23 +142,20 @@ class Request:
 
     def _reported(self, chunk: ChatChunk) -> ChatChunk:
         """The last chunk, with which limit ended the answer and what became of the prompt."""
-        finish = chunk.finish
-        if finish is not None and finish.reason == "length":
-            chunk = chunk._replace(finish=replace(finish, cut_by=self._cut_by(finish)))
-        return with_report(
-            chunk,
-            context_size=self.settings.context_size,
-            may_cut=self.settings.context_overflow == "truncate",
-            dropped=self.dropped,
-            expected=self.expected,
+        settings, finish = self.settings, chunk.finish
+        if finish is None:
+            return chunk
+        truncated = None
+        if settings.context_overflow == "truncate":
+            truncated = was_cut(finish.usage.input_tokens, settings.context_size, self.expected)
+        else:
+            check_uncut(chunk, settings.context_size)
+        written, limit, cut_by = finish.usage.output_tokens, settings.answer_limit, finish.cut_by
+        if finish.reason == "length" and written and limit is not None:
+            cut_by = "max_tokens" if written >= limit else "context_size"
+        return chunk._replace(
+            finish=replace(finish, cut_by=cut_by, truncated=truncated, dropped=self.dropped)
         )
-
-    def _cut_by(self, finish: Finish) -> CutBy | None:
-        """Which limit ended the answer; None where the numbers do not tell."""
-        written, limit = finish.usage.output_tokens, self.settings.answer_limit
-        if not written or limit is None:
-            return None
-        return "max_tokens" if written >= limit else "context_size"
 
     def _check_length(self, warned: MutableSet[tuple[str, str]], result: ChatResult) -> None:
         """Tell of an answer that ended at a limit, as `on_length` says."""
@@ -194,16 +182,6 @@ class Request:
                 what,
             )
 
-    def without(self, dropped: tuple[int, ...]) -> Request:
-        """The same request without these messages."""
-        wire = chat_request(
-            self.settings,
-            kept(self.messages, dropped),
-            tools=self.plan.tools,
-            streamed=self.wire.streamed,
-        )
-        return replace(self, wire=wire, dropped=dropped)
-
     def smaller(self, error: ContextOverflowError) -> Request | None:
         """The request with more of its oldest turns dropped, where that is wanted and possible."""
         if self.settings.context_overflow != "trim":
@@ -213,12 +191,22 @@ class Request:
             room = error.limit - (self.settings.answer_reserve or 0)
             wanted = (1 - room / error.prompt_tokens) * length(kept(self.messages, self.dropped))
         dropped = drop_oldest(self.messages, self.dropped, wanted)
-        return None if dropped is None else self.without(dropped)
+        return None if dropped is None else replace(self, dropped=dropped)
 
 
-def _capabilities(parts: Sequence[Content]) -> frozenset[str]:
-    names = {Audio: "audio", Image: "vision", ImageUrl: "vision"}
-    return frozenset(names[type(part)] for part in parts if not isinstance(part, TextPart))
+def _planned(
+    settings: ChatSettings, tools: Sequence[Tool], tool_choice: str | None
+) -> tuple[ToolPlan, ChatSettings]:
+    """The plan for tools, and the settings with the answer's format that it needs."""
+    plan = plan_tools(tools, tool_choice)
+    if plan.forced and settings.format is not None:
+        raise ConfigurationError(
+            f"tool_choice={tool_choice!r} and format= exclude each other: both say what the answer is. "
+            "Leave one out."
+        )
+    if plan.tools and settings.format is not None:
+        plan = plan_calls_or_answer(plan, settings.format)
+    return plan, settings if plan.format is None else check_call(settings, {"format": plan.format})
 
 
 def as_prompt(messages: Sequence[Message], write: Callable[[], str] | None = None) -> Prompt:
@@ -244,9 +232,3 @@ def as_prompt(messages: Sequence[Message], write: Callable[[], str] | None = Non
         text = "\n".join([*(f"{turn.role}: {turn.text}" for turn in turns), "assistant:"]) if turns else ""
     images = tuple(part for turn in messages for part in turn.content if not isinstance(part, TextPart))
     return Prompt(text, system="\n\n".join(system) if system else None, images=images)
-
-
-def _check_addresses(settings: ChatSettings, parts: Sequence[Content]) -> None:
-    for part in parts:
-        if isinstance(part, ImageUrl):
-            check_fetching_allowed(settings, part.where)

@@ -1,24 +1,28 @@
-"""Reranking by a model that says yes or no of each document; long documents are cut or split."""
+"""Reranking by a model that says yes or no of each document: published prompts, and how yes is read.
+
+Long documents are cut or split.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ..errors import CapabilityError, ConfigurationError, ContextOverflowError
 from ..settings import ChatSettings, ModelSettings, RerankSettings
 from ..wire.messages import system, user
 from ..wire.requests import Prompt, encode, rerank_request
-from ..wire.responses import RerankResult, Usage
+from ..wire.responses import RerankResult, Usage, objects, wrong
 from ..wire.streaming import ChatDecoder
-from .rerank_prompts import format_of, yes_share
+from .prefixes import name_to_search
 from .session import Session
-from .split_text import checked_texts, split_text
-from .trim import with_report
-
-__all__ = ["rerank"]
+from .trim import check_uncut, checked_texts, split_text
 
 logger = logging.getLogger("ollama_dify")
 
@@ -47,7 +51,7 @@ async def rerank(session: Session, query: str, documents: Sequence[str]) -> Rera
     ask("")  # raises for an instruction without a place
     scores: list[list[float]] = [[] for _ in texts]
     usages: list[Usage] = []
-    last = partial(with_report, context_size=settings.context_size, may_cut=False)
+    last = partial(check_uncut, context_size=settings.context_size)
     decoder = partial(ChatDecoder, generated=True, model=settings.model, last=last)
 
     async def judge(index: int, text: str) -> ContextOverflowError | None:
@@ -93,7 +97,7 @@ async def _smaller(
     asked = ChatSettings(
         **{**settings.explicit(fields=ModelSettings), "base_url": settings.address.url, "think": False}
     )
-    counter = await load_counter(session, asked, settings.model, probed=not ask("").raw)
+    counter = await load_counter(session, asked, probed=not ask("").raw)
 
     def count(text: str) -> int:
         prompt = ask(text)
@@ -152,3 +156,103 @@ def _ranked(
     order = sorted(range(len(best)), key=lambda index: (not scores[index], -best[index]))
     usage = Usage(sum(one.input_tokens for one in usages), sum(one.output_tokens for one in usages))
     return RerankResult(tuple(best), tuple(order[: settings.top_n]), usage, failed)
+
+
+@dataclass(frozen=True, slots=True)
+class RerankFormat:
+    """How one family of models is asked.
+
+    pattern: found in the model's name (`name_to_search`). prompt: with `{instruction}`, `{query}` and
+    `{document}`. system: None means a raw prompt; else the server puts the model's own template around both.
+    instruction: how one is written; "" for a prompt without. default: the instruction of the model card.
+    yes, no: the answers.
+    """
+
+    pattern: str
+    prompt: str
+    system: str | None = None
+    instruction: str = ""
+    default: str | None = None
+    yes: str = "yes"
+    no: str = "no"
+
+    def ask(self, settings: RerankSettings, query: str, document: str) -> Prompt:
+        """The prompt. Raises ConfigurationError for an instruction that has no place in it."""
+        chosen = self.default if settings.instruction is None else settings.instruction
+        if chosen and not self.instruction:
+            raise ConfigurationError(
+                f"The prompt that {settings.model!r} was trained with has no place for an instruction.",
+                hint="Leave `instruction` unset for this model.",
+            )
+        told = self.instruction.format(chosen) if chosen else ""
+        text = self.prompt.format(instruction=told, query=query, document=document)
+        return Prompt(text, system=self.system, raw=self.system is None)
+
+
+# Sources, on huggingface.co: Qwen/Qwen3-Reranker-0.6B, mixedbread-ai/mxbai-rerank-large-v2 (its code is
+# mixedbread-ai/mxbai-rerank) and BAAI/bge-reranker-v2-gemma.
+_FORMATS = (
+    RerankFormat(
+        r"qwen3-reranker",
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the "
+        'Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+        "{instruction}<Query>: {query}\n<Document>: {document}<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        instruction="<Instruct>: {}\n",
+        default="Given a web search query, retrieve relevant passages that answer the query",
+    ),
+    RerankFormat(
+        r"mxbai-rerank-(?:base|large)-v2",
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n{instruction}query: {query}\ndocument: {document}\nYou are a search relevance "
+        "expert who evaluates how well documents match search queries. For each query-document pair, "
+        "carefully analyze the semantic relationship between them, then provide your binary relevance "
+        "judgment (0 for not relevant, 1 for relevant).\nRelevance:<|im_end|>\n<|im_start|>assistant\n",
+        instruction="instruction: {}\n",
+        yes="1",
+        no="0",
+    ),
+    RerankFormat(
+        r"bge-reranker-v2-gemma",
+        "A: {query}\nB: {document}\nGiven a query A and a passage B, determine whether the passage contains "
+        "an answer to the query by providing a prediction of either 'Yes' or 'No'.",
+    ),
+)
+
+# A raw prompt would lack the special tokens of another family; the server's own template has them.
+_PLAIN = RerankFormat(
+    "",
+    "{instruction}Query: {query}\n\nDocument: {document}\n\n"
+    "Answer yes or no: is the document relevant to the query?",
+    system="You judge whether a document is relevant to a query. You answer with one word: yes or no.",
+    instruction="Instruction: {}\n\n",
+)
+
+
+def format_of(model: str) -> RerankFormat:
+    """The model's published format, else a plain question for any chat model."""
+    name = name_to_search(model)
+    return next((known for known in _FORMATS if re.search(known.pattern, name)), _PLAIN)
+
+
+def yes_share(logprobs: Sequence[Mapping[str, Any]], yes: str = "yes", no: str = "no") -> float | None:
+    """The probability of yes against no as the first token, all spellings added up; None for neither.
+
+    Of two, a word that is not among the likeliest tokens counts as impossible.
+    """
+    if not logprobs:
+        return None
+    found: dict[str, list[float]] = {yes: [], no: []}
+    for entry in objects(logprobs[0].get("top_logprobs"), "`top_logprobs`") or logprobs[:1]:
+        token, value = entry.get("token"), entry.get("logprob")
+        if not isinstance(token, str) or isinstance(value, bool) or not isinstance(value, int | float):
+            raise wrong("a token with its `logprob`", entry)
+        word = token.replace("▁", " ").strip().lower()
+        if word in found:
+            found[word].append(value)
+    if not (found[yes] or found[no]):
+        return None
+    # Shifted by the largest, since both may be too unlikely for a float.
+    most = max([*found[yes], *found[no]])
+    said, denied = (math.fsum(math.exp(value - most) for value in found[word]) for word in (yes, no))
+    return said / (said + denied)

@@ -6,8 +6,6 @@ from collections import deque
 
 from ..errors import OllamaError
 
-__all__ = ["RetryBudget", "budget_for", "retry_delay"]
-
 BASE_S = 0.5
 LONGEST_S = 8.0
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import (
-    CapabilityError,
-    CapabilityWarning,
     ConfigurationError,
     EmptyResponseError,
     ModelNotFoundError,
@@ -17,7 +15,7 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..settings import ChatSettings, ConnectionSettings
-from ..transport.network import Network, ResponseStream
+from ..transport.network import ANSWER_LIMIT, Network
 from ..wire.models import (
     LocalModel,
     ModelInfo,
@@ -30,17 +28,17 @@ from ..wire.models import (
 from ..wire.requests import WireRequest
 from ..wire.responses import ChatChunk, ChatResult, load_json
 from ..wire.streaming import MAX_LINE, ChatDecoder
-from .retry import RetryBudget, budget_for, retry_delay
+from .retry import RetryBudget, retry_delay
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
 
-__all__ = ["Decoding", "ModelCache", "Session", "chat_settings", "full_name", "think_name"]
 
 T = TypeVar("T")
-S = TypeVar("S", bound=ResponseStream)
 PULL_S = 6 * 3600.0
 Decoding = Callable[[], ChatDecoder]
+Opened = tuple[Any, ChatDecoder, list[ChatChunk]]
+Opened = Opened
 
 
 class ModelCache:
@@ -65,20 +63,14 @@ class ModelCache:
         return self.counters.get((key, think_name(settings))) or self.counters.get((key, ""))
 
 
+@dataclass(slots=True)
 class Session:
     """One server as one call sees it: its network, its retry budget, and what was looked up."""
 
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        network: Network,
-        cache: ModelCache,
-        budget: RetryBudget | None = None,
-    ) -> None:
-        self.settings = settings
-        self.network = network
-        self.cache = cache
-        self.budget = budget_for(settings.address.url) if budget is None else budget
+    settings: ConnectionSettings
+    network: Network
+    cache: ModelCache
+    budget: RetryBudget
 
     async def retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it succeeds, fails for good, or the retries are used up."""
@@ -134,33 +126,27 @@ class Session:
 
         error.hint = model_missing_advice(error.model or "MODEL", names)
 
-    async def fetch(self, request: WireRequest) -> Any:
-        """Send a request, retried, and parse the JSON of its response."""
+    async def fetch(
+        self, request: WireRequest, read: Callable[[bytes], Any] = load_json, limit: int = ANSWER_LIMIT
+    ) -> Any:
+        """Send a request, retried, and read its response of at most `limit` bytes, by default as JSON."""
 
         async def attempt() -> Any:
-            return load_json((await self.network.send(request)).body)
+            return read((await self.network.send(request, limit)).body)
 
         return await self.retried(attempt)
 
     async def complete(self, request: WireRequest, decoding: Decoding) -> ChatResult:
         """An answer in one piece. decoding: makes the decoder of one attempt."""
+        # In one piece it is no longer than a line of a streamed answer may be.
+        result: ChatResult = await self.fetch(request, lambda body: decoding().whole(body), MAX_LINE)
+        return result
 
-        async def attempt() -> ChatResult:
-            # In one piece it is no longer than a line of a streamed answer may be.
-            return decoding().whole((await self.network.send(request, MAX_LINE)).body)
+    async def begin(self, request: WireRequest, decoding: Decoding) -> Opened:
+        """Open a stream → it, its decoder, and the chunks of its first line, before which all is retried."""
 
-        return await self.retried(attempt)
-
-    async def begin(
-        self, opening: Callable[[WireRequest], Awaitable[S]], request: WireRequest, decoding: Decoding
-    ) -> tuple[S, ChatDecoder, list[ChatChunk]]:
-        """Open a stream → it, its decoder, and the chunks of its first line.
-
-        opening: the network's `open`. What fails before the first chunk is retried.
-        """
-
-        async def attempt() -> tuple[S, ChatDecoder, list[ChatChunk]]:
-            stream = await opening(request)
+        async def attempt() -> Opened:
+            stream = await self.network.open(request)
             try:
                 if not stream.first:
                     raise EmptyResponseError(
@@ -187,11 +173,6 @@ class Session:
     async def model_info(self, model: str | None = None) -> ModelInfo:
         """What the server says of a model: /api/tags for the digest, /api/show once per digest."""
         name = self.model_name(model)
-        info = await self._described(name)
-        self.warn_of_disagreement(self.settings)
-        return info
-
-    async def _described(self, name: str) -> ModelInfo:
         known, full = self.cache, full_name(name)
         if full not in known.digests:
             known.digests.update({model.name: model.digest for model in await self.tags()})
@@ -221,45 +202,6 @@ class Session:
 
     async def version(self) -> str:
         return read_version(await self.fetch(WireRequest("GET", "/api/version")))
-
-    async def check_capability(self, model: str, capability: str, setting: str | None = None) -> None:
-        """Ask the server, once, whether the model can do what is about to be sent.
-
-        Raises CapabilityError when it says no. A server that does not say is believed able.
-        """
-        info = await self._described(model)
-        if info.can(capability) is False:
-            from ..advice import capability_advice
-
-            raise CapabilityError(
-                f"The server says that {model!r} cannot do this: it lacks the capability {capability!r} and "
-                f"has {', '.join(sorted(info.capabilities or ()))}.",
-                model=model,
-                hint=capability_advice(model, capability, setting),
-            )
-
-    def warn_of_disagreement(self, settings: ConnectionSettings) -> None:
-        """Warn, once per model, of a capability that the settings claim and the server denies; cached only.
-
-        What the settings say is done all the same: the server may be wrong about its model.
-        """
-        info = self.cache.model(settings.model) if isinstance(settings, ChatSettings) else None
-        if info is None:
-            return
-        for setting, capability in (("vision_support", "vision"), ("function_call_support", "tools")):
-            key = (info.digest or info.name, setting)
-            if getattr(settings, setting) is not True or info.can(capability) is not False:
-                continue
-            if key in self.cache.warned:
-                continue
-            self.cache.warned.add(key)
-            warnings.warn(
-                f"The settings say {setting}=True, but the server says that {info.name!r} has "
-                f"{', '.join(sorted(info.capabilities or ()))} and lacks {capability!r}. Unset {setting} to "
-                "go by the server, or choose a model that can.",
-                CapabilityWarning,
-                stacklevel=2,
-            )
 
 
 def think_name(settings: ConnectionSettings) -> str:

@@ -1,25 +1,18 @@
-"""Making a conversation fit: what may be dropped, what is dropped, and whether the server cut. Pure."""
+"""Making things fit: conversations lose their oldest turns, long texts are cut into pieces. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ContextOverflowError
+from ..errors import ConfigurationError, ContextOverflowError
 from ..wire.messages import Message, TextPart
 from ..wire.responses import ChatChunk
 
 if TYPE_CHECKING:
     from ..tokens.tokenizer import TokenCount
-
-__all__ = ["drop_oldest", "droppable", "kept", "length", "prompt_limit", "with_numbers", "with_report"]
-
-
-def prompt_limit(context_size: int | None, reserve: int | None) -> int | None:
-    """Tokens a prompt may have when the answer's reserve stays free; None when the server decides."""
-    # A prompt of exactly the context's size is already cut by the server: one less is usable.
-    return None if context_size is None else max(context_size - 1 - (reserve or 0), 1)
 
 
 def droppable(messages: Sequence[Message]) -> list[tuple[int, ...]]:
@@ -30,15 +23,12 @@ def droppable(messages: Sequence[Message]) -> list[tuple[int, ...]]:
     the exchanges whose calls it answers.
     """
     users = [index for index, message in enumerate(messages) if message.role == "user"]
-    end = users[-1] if users else 0
-    groups: list[list[int]] = []
-    for index, message in enumerate(messages[:end]):
-        if message.role == "system":
-            continue
-        if message.role == "user" or not groups:
-            groups.append([])
-        groups[-1].append(index)
-    return _joined(groups, _answered_calls(messages))
+    calls = _answered_calls(messages)
+    # An exchange begins where no call still waits for its result.
+    starts = [at for at in users if not any(call < at <= result for call, result in calls)]
+    groups = [range(start, end) for start, end in pairwise([0, *starts])]
+    found = [tuple(index for index in group if messages[index].role != "system") for group in groups]
+    return [group for group in found if group]
 
 
 def _answered_calls(messages: Sequence[Message]) -> list[tuple[int, int]]:
@@ -57,49 +47,10 @@ def _answered_calls(messages: Sequence[Message]) -> list[tuple[int, int]]:
     return pairs
 
 
-def _joined(groups: list[list[int]], pairs: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
-    """The groups, those that hold one half of a pair each made one; with a half elsewhere a group stays."""
-    place = {index: number for number, group in enumerate(groups) for index in group}
-    stays = len(groups)
-    # The number of the group that each group now belongs to.
-    belongs = [*range(len(groups)), stays]
-    for one, other in pairs:
-        ends = sorted(belongs[place.get(index, stays)] for index in (one, other))
-        belongs = [ends[1] if number == ends[0] else number for number in belongs]
-    joined: dict[int, list[int]] = {}
-    for number, group in enumerate(groups):
-        joined.setdefault(belongs[number], []).extend(group)
-    return [tuple(group) for number, group in joined.items() if number != stays]
-
-
 def kept(messages: Sequence[Message], dropped: Sequence[int]) -> list[Message]:
     """The messages without those at the dropped positions."""
     gone = set(dropped)
     return [message for index, message in enumerate(messages) if index not in gone]
-
-
-def drop_oldest(
-    messages: Sequence[Message],
-    dropped: Sequence[int],
-    wanted: float = 0.0,
-    size: Callable[[Sequence[Message]], float] | None = None,
-) -> tuple[int, ...] | None:
-    """Positions to drop next: at least one more exchange than `dropped`; None when there is none left.
-
-    wanted: how much is to be freed, in the unit of `size`. size: what an exchange frees at most (`length`
-    where nothing else is known), so that never more is dropped than needed.
-    """
-    gone = set(dropped)
-    left = [group for group in droppable(messages) if not gone.issuperset(group)]
-    if not left:
-        return None
-    freed = 0.0
-    for group in left:
-        gone.update(group)
-        freed += (length if size is None else size)([messages[index] for index in group])
-        if freed >= wanted:
-            break
-    return tuple(sorted(gone))
 
 
 def length(messages: Sequence[Message]) -> int:
@@ -112,36 +63,47 @@ def length(messages: Sequence[Message]) -> int:
     return total
 
 
-def with_report(
-    chunk: ChatChunk,
-    *,
-    context_size: int | None,
-    may_cut: bool,
-    dropped: tuple[int, ...] = (),
-    expected: TokenCount | None = None,
-) -> ChatChunk:
-    """The last chunk with what became of the prompt. expected: its tokens by our own count.
+def drop_oldest(
+    messages: Sequence[Message],
+    dropped: Sequence[int],
+    wanted: float = 0.0,
+    size: Callable[[Sequence[Message]], float] = length,
+) -> tuple[int, ...] | None:
+    """Positions to drop next: at least one more exchange than `dropped`; None when there is none left.
 
-    Where the server was told not to cut and yet reports a prompt as long as the context, the answer is none
-    to rely on: servers before 0.30 have cut it, later ones round the context up to 256 tokens and go over the
-    number of the settings. ContextOverflowError.
+    wanted: how much is to be freed. size: what an exchange frees at most, so that never more is dropped than
+    needed.
+    """
+    gone = set(dropped)
+    left = [group for group in droppable(messages) if not gone.issuperset(group)]
+    if not left:
+        return None
+    freed = 0.0
+    for group in left:
+        gone.update(group)
+        freed += size([messages[index] for index in group])
+        if freed >= wanted:
+            break
+    return tuple(sorted(gone))
+
+
+def check_uncut(chunk: ChatChunk, context_size: int | None) -> ChatChunk:
+    """Raise ContextOverflowError for a prompt as long as the context, where the server was told not to cut.
+
+    Servers before 0.30 have cut it; later ones round the context up to 256 tokens and go over the settings'.
     """
     finish = chunk.finish
-    if finish is None:
-        return chunk
-    if may_cut:
-        finish = replace(finish, truncated=_was_cut(finish.usage.input_tokens, context_size, expected))
-    elif context_size is not None and finish.usage.input_tokens >= context_size:
+    if finish is not None and context_size is not None and finish.usage.input_tokens >= context_size:
         raise ContextOverflowError(
             f"The prompt does not fit into the context: it fills all {context_size} tokens.",
             prompt_tokens=finish.usage.input_tokens,
             limit=context_size - 1,
             hint='Raise context_size, shorten the prompt, or set context_overflow="trim" or "truncate".',
         )
-    return chunk._replace(finish=replace(finish, dropped=dropped) if dropped else finish)
+    return chunk
 
 
-def _was_cut(reported: int, size: int | None, expected: TokenCount | None) -> bool | None:
+def was_cut(reported: int, size: int | None, expected: TokenCount | None) -> bool | None:
     """Whether the server cut the prompt; None when neither its count nor ours tells."""
     if size is None or reported >= size:
         return None if size is None else True
@@ -150,10 +112,8 @@ def _was_cut(reported: int, size: int | None, expected: TokenCount | None) -> bo
     return None
 
 
-def with_numbers(
-    error: ContextOverflowError, context_size: int | None, counted: TokenCount | None
-) -> ContextOverflowError:
-    """The error with the settings' limit, and with our own exact count where the server told none.
+def add_numbers(error: ContextOverflowError, context_size: int | None, counted: TokenCount | None) -> None:
+    """Put the settings' limit into the error, and our own exact count where the server told none.
 
     The server checks against a context rounded up to 256 tokens, and before 0.30 tells no numbers.
     """
@@ -166,4 +126,51 @@ def with_numbers(
         _, mark, said = error.message.partition("The server said: ")
         told = f" {mark}{said}" if mark else ""
         error.message = f"The prompt does not fit into the context: {tokens}at most {error.limit} fit.{told}"
-    return error
+
+
+# Strongest first. A match ends where the next piece may begin.
+_BOUNDARIES = (
+    re.compile(r"\n[^\S\n]*\n\s*"),  # paragraph
+    re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+[」』”’）]*\s*|\n+"),  # sentence, or line
+    re.compile(r"\s+|(?<=[、，；：])"),  # word, or clause where words are not spaced
+)
+
+
+def checked_texts(call: str, noun: str, texts: object) -> list[str]:
+    """The texts that a call was given. Raises ConfigurationError for anything else."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise ConfigurationError(
+            f"{call}() takes a list of {noun}s, not {type(texts).__name__}; for one text pass [text]."
+        )
+    listed: list[Any] = list(texts)
+    for index, text in enumerate(listed):
+        if not isinstance(text, str):
+            found = f"{noun.capitalize()} {index} is of type {type(text).__name__}"
+            raise ConfigurationError(f"{found}; {call}() takes texts (str) only.")
+    return listed
+
+
+def split_text(text: str, size: int) -> Iterator[str]:
+    """Pieces of at most `size` characters, in order; joined they are the text again.
+
+    A piece ends at the last paragraph in its second half, else sentence, else word, else at the character.
+    """
+    start = 0
+    while len(text) - start > size:
+        end = _cut(text, start, start + size)
+        yield text[start:end]
+        start = end
+    if start < len(text):
+        yield text[start:]
+
+
+def _cut(text: str, start: int, limit: int) -> int:
+    """Where the piece that begins at `start` ends: at most at `limit`."""
+    middle = start + (limit - start + 1) // 2
+    for boundary in _BOUNDARIES:
+        end = None
+        for found in boundary.finditer(text, middle, limit):
+            end = found.end()
+        if end is not None:
+            return end
+    return limit

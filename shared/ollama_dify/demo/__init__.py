@@ -5,7 +5,6 @@ Run it with `ollama-dify demo`. The files are part of the package; nothing but t
 
 from __future__ import annotations
 
-import gc
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +25,6 @@ def main(
     """Run the demo; 0 unless something failed. A real model's words are judged and fail nothing."""
     # The frameworks take seconds to import, so something is said before them.
     print("ollama-dify demo: one settings object, LangChain and LlamaIndex.", flush=True)
-    gc.disable()  # importing creates many objects and frees few: a tenth of the time goes into collections
     try:
         for name, module in _LOADED.items():
             print(f"Loading {name} …", flush=True)
@@ -36,8 +34,6 @@ def main(
         print(f"The demo needs {error.name}, which is not installed.", file=sys.stderr)
         print('Install it with: pip install "ollama-dify[demo]"', file=sys.stderr)
         return 1
-    finally:
-        gc.enable()
     return run(
         model=model, embedding_model=embedding_model, base_url=base_url, index_dir=index_dir, rebuild=rebuild
     )

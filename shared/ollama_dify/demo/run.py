@@ -1,27 +1,41 @@
-"""The demo's order of events."""
+"""The demo's order of events: answers over files and images, then errors.
+
+The errors come from a simulated server, since a real one does not break off on request.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from .. import ChatSettings, ConnectionSettings, OllamaClient, OllamaError
-from ..settings.dify_form import FORM_FIELDS
+from langchain_ollama_dify import ChatOllamaDify
+from llamaindex_ollama_dify import OllamaDify
+
+from .. import (
+    ChatSettings,
+    ConnectionFailedError,
+    ConnectionSettings,
+    ContextOverflowError,
+    IncompleteResponseError,
+    OllamaClient,
+    OllamaError,
+)
 from ..terminal import Terminal
-from ..testing import SimulatedOllama
-from .chroma import complete, open_index, passages_of
-from .failures import show_failures
-from .frameworks import Framework, langchain, llamaindex
-from .screen import heading, stream, verdict
+from ..testing import Fault, SimulatedOllama
+from .frameworks import Framework, langchain, llamaindex, open_index, passages_of
+from .screen import block, heading, stream, verdict
 
 __all__ = ["run"]
 
 BATCH = 16
+# Nothing listens there.
+NOWHERE = "http://127.0.0.1:9"
+PLANETS = "The planets are Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus and Neptune."
 SYSTEM = "Answer from the context alone, in one sentence."
 PROMPT = "Context information is below.\n---\n{context}\n---\nQuery: {question}\nAnswer:"
 
@@ -46,8 +60,9 @@ def run(
         frameworks = [langchain(*over), llamaindex(*over)]
         if is_new:
             ingest(terminal, frameworks, documents)
-            complete(collection)
-            frameworks[0] = langchain(*over)  # by the collection's new name
+            # One that was interrupted lacks this name and is built again.
+            collection.modify(name=collection.name.removesuffix("-part"))
+            frameworks[0] = langchain(*over)
         state = "new" if is_new else "reused"
         terminal.say(f"Index: {collection.count()} passages of {len(documents)} files, {state}.\n")
         wanted = json.loads((here / "questions.json").read_text("utf-8"))
@@ -95,10 +110,10 @@ def server(terminal: Terminal, base_url: str | None, *models: str) -> Iterator[t
 def show_form(terminal: Terminal, settings: ChatSettings) -> None:
     """The settings, in the words of Dify's form."""
     rows = []
-    labels = {field.variable: field.labels["en"] for field in FORM_FIELDS}
     for name in ("model", "base_url", "mode", "context_size", "max_tokens", "vision_support"):
         value = getattr(settings, name)
-        rows.append((labels[name], "Yes" if value is True else str(value)))
+        title = type(settings).model_fields[name].title or name
+        rows.append((title, "Yes" if value is True else str(value)))
     terminal.table(("Settings, as on Dify's form", ""), rows)
 
 
@@ -135,3 +150,42 @@ def look(terminal: Terminal, framework: Framework, image: Path, words: list[str]
     said = stream(terminal, framework.ask(question, None, image))
     right = any(word in said.lower() for word in words)
     return verdict(terminal, right, f"image: {image.name}", f"one of {', '.join(words)}")
+
+
+def show_failures(terminal: Terminal, long_text: str) -> list[bool]:
+    """Three failures, and whether each is an error that says what happened and what to do."""
+    terminal.say(terminal.paint("When something goes wrong", "bold") + " (on a simulated server)\n")
+    with SimulatedOllama() as server:
+        prompt = f"Summarise this:\n{long_text}"
+        terminal.say(f"A prompt of {len(prompt):,} characters, and a context of 1024 tokens:")
+        right = [_show(terminal, server.base_url, prompt, ContextOverflowError)]
+        terminal.say("A stream that ends half-way, as when a proxy gives up:")
+        server.reply(PLANETS, times=None)
+        server.fault(Fault("end", chunks=9), times=None, path="/api/chat")
+        asked = "Which planets does the sun have?"
+        right.append(_show(terminal, server.base_url, asked, IncompleteResponseError))
+    terminal.say("A wrong address:")
+    return [*right, _show(terminal, NOWHERE, "Hello", ConnectionFailedError)]
+
+
+def _show(terminal: Terminal, url: str, prompt: str, expected: type[OllamaError]) -> bool:
+    settings = ChatSettings(model="llava", base_url=url, context_size=1024, max_tokens=256, max_retries=0)
+    model, llm = ChatOllamaDify.from_settings(settings), OllamaDify.from_settings(settings)
+    both = [
+        _outcome(chunk.text for chunk in model.stream(prompt)),
+        _outcome(chunk.delta or "" for chunk in llm.stream_complete(prompt)),
+    ]
+    heading(terminal, "", "through LangChain and through LlamaIndex")
+    for said in dict.fromkeys(both):
+        block(terminal, said, "")
+    is_right = both[0] == both[1] and both[0].startswith(expected.__name__)
+    return verdict(terminal, is_right, "an error that says so, the same in both", expected.__name__)
+
+
+def _outcome(pieces: Iterable[str]) -> str:
+    """What a user would see: the answer or the error."""
+    try:
+        return f"No error. The answer: {''.join(pieces)}"
+    except OllamaError as error:
+        partial = f"\nerror.partial: {error.partial.text!r}" if error.partial is not None else ""
+        return f"{type(error).__name__}: {error}{partial}"

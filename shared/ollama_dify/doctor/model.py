@@ -1,4 +1,4 @@
-"""The checks of a model: is it there, do the settings fit it, does it fit into the memory."""
+"""The checks of a model: is it there, do settings and memory fit it; and its values for the form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import time
 from functools import partial
 from typing import Any
 
-from ..advice import capability_advice, model_missing_advice
+from ..address import is_loopback
+from ..advice import DOCKER_HOST, capability_advice, model_missing_advice
 from ..client.session import full_name
 from ..errors import OllamaError
 from ..language import _
@@ -16,8 +17,10 @@ from ..wire.server_errors import error_from_response
 from .report import Check
 from .server import Scene
 
-__all__ = ["check_model"]
+__all__ = ["check_model", "fill_form"]
 
+_TYPES = {"llm": "llm", "embedding": "text-embedding", "rerank": "rerank"}
+_LARGE = 8192
 _LOOK_UP_S = 10.0
 _LOAD_S = 300.0
 
@@ -168,3 +171,29 @@ def _check_load(scene: Scene, settings: ModelSettings) -> Check:
         answer.status, answer.headers, answer.body, url=scene.url, model=settings.model, now_s=time.time()
     )
     return check("fail", error.message, error.hint, "load")
+
+
+def fill_form(info: ModelInfo, base_url: str, kind: str | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Values as Dify stores them, and what to know about some, both by the form's variables.
+
+    kind: llm, embedding or rerank; None: as the model's capabilities say.
+    """
+    if kind is None:
+        kind = "embedding" if info.can("embedding") and not info.can("completion") else "llm"
+    most, notes = info.context_length, {}
+    size = str(4096 if most is None else most)
+    values = {"model": info.name, "model_type": _TYPES[kind], "base_url": base_url, "api_key": ""}
+    values["context_size"] = size
+    if kind == "llm":
+        values["mode"] = "chat" if info.can("completion") is not False else "completion"
+        values["max_tokens"] = size
+        values["vision_support"] = str(bool(info.can("vision"))).lower()
+        values["function_call_support"] = str(bool(info.can("tools"))).lower()
+    if is_loopback(base_url):
+        there = f"http://{DOCKER_HOST}:{base_url.rpartition(':')[2]}"
+        notes["base_url"] = _("if Dify runs in Docker: {url}").format(url=there)
+    if most is None:
+        notes["context_size"] = _("the server does not tell the model's maximum")
+    elif most > _LARGE:
+        notes["context_size"] = _("the model's maximum; less, such as 8192, needs less memory")
+    return values, notes

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..language import N_, Language, _
 from ..language import language as in_language
+from ..terminal import width
 
-__all__ = ["Check", "Report", "State", "Trial", "width"]
+__all__ = ["Check", "Report", "State", "Trial"]
 
 State = Literal["ok", "warn", "fail", "skip"]
 
@@ -98,11 +98,3 @@ class Report:
         warnings = sum(check.state == "warn" for check in self.checks)
         text = _("Problems: {number}.").format(number=problems) if problems else _("No problem found.")
         return text + (" " + _("Warnings: {number}.").format(number=warnings) if warnings else "")
-
-
-def width(text: str) -> int:
-    """Columns that a text takes in a terminal: Chinese and Japanese characters take two."""
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )

@@ -41,11 +41,26 @@ def convert_image(
     """
     if max_edge is not None and max_edge < 1:
         raise ConfigurationError(f"max_edge must be at least 1 pixel, not {max_edge}.")
-    pillow = _import_pillow()
-    ready, data = _read(source, encoded, limits, where)
+    try:
+        import PIL.Image
+        import PIL.ImageOps
+    except ImportError as exc:
+        raise ConfigurationError(
+            "Converting images needs Pillow, which is not installed.",
+            hint='Install it with: pip install "ollama-dify[images]".',
+        ) from exc
+    ready: Image | None
+    if isinstance(source, Image):
+        ready, data = source, source.data
+    else:
+        data = _bytes_of(source, encoded, limits, where)
+        try:
+            ready = Image.from_bytes(data, limits=limits, where=where)
+        except UnsupportedContentError:
+            ready = None
     if ready is not None and (max_edge is None or max(ready.width, ready.height) <= max_edge):
         try:
-            with _open(pillow, data) as opened:
+            with _open(PIL, data) as opened:
                 orientation = opened.getexif().get(_ORIENTATION, 1)
         except Exception:
             # accepted by its header; a file whose metadata Pillow cannot read goes to the server as it is
@@ -53,7 +68,7 @@ def convert_image(
         if orientation == 1:
             return ready
     try:
-        converted = _convert(pillow, data, max_edge, limits, where)
+        converted = _convert(PIL, data, max_edge, limits, where)
     except UnsupportedContentError:
         raise
     except Exception as exc:
@@ -62,48 +77,25 @@ def convert_image(
     return Image.from_bytes(converted, limits=limits, where=where)
 
 
-def _import_pillow() -> Any:
-    try:
-        import PIL.Image
-    except ImportError as exc:
-        raise ConfigurationError(
-            "Converting images needs Pillow, which is not installed.",
-            hint='Install it with: pip install "ollama-dify[images]".',
-        ) from exc
-    return PIL.Image
+def _bytes_of(source: bytes | str, encoded: bool, limits: ImageLimits, where: str) -> bytes:
+    if isinstance(source, str) or encoded:
+        start = text_start(source, where)
+        check_base64(source, start, limits, where, what="image")
+        return binascii.a2b_base64(source[start:])
+    check_size(len(source), limits, where, what="image")
+    return source
 
 
 def _open(pillow: Any, data: bytes) -> PillowImage:
     """Read the header only; Pillow may be built without some of the formats."""
-    pillow.init()
-    formats = [name for name in _FORMATS if name in pillow.OPEN]
-    opened: PillowImage = pillow.open(io.BytesIO(data), formats=formats)
+    pillow.Image.init()
+    formats = [name for name in _FORMATS if name in pillow.Image.OPEN]
+    opened: PillowImage = pillow.Image.open(io.BytesIO(data), formats=formats)
     return opened
-
-
-def _read(
-    source: Image | bytes | str, encoded: bool, limits: ImageLimits, where: str
-) -> tuple[Image | None, bytes]:
-    """The checked image, None where Ollama does not read it, and the file's bytes."""
-    if isinstance(source, Image):
-        return source, source.data
-    if isinstance(source, bytes) and not encoded:
-        data = source
-    else:
-        start = text_start(source, where)
-        check_base64(source, start, limits, where, what="image")
-        data = binascii.a2b_base64(source[start:])
-    check_size(len(data), limits, where, what="image")
-    try:
-        return Image.from_bytes(data, limits=limits, where=where), data
-    except UnsupportedContentError:
-        return None, data
 
 
 def _convert(pillow: Any, data: bytes, max_edge: int | None, limits: ImageLimits, where: str) -> bytes:
     """Decode, turn upright, shrink and encode; the declared size is checked before anything is decoded."""
-    from PIL import ImageOps
-
     with _open(pillow, data) as opened:
         width, height = opened.size
         if width * height > limits.max_pixels:
@@ -112,22 +104,17 @@ def _convert(pillow: Any, data: bytes, max_edge: int | None, limits: ImageLimits
         if max_edge is not None:
             # JPEG is then decoded at a fraction of its size
             opened.draft(None, (max_edge, max_edge))
-        image: PillowImage = ImageOps.exif_transpose(opened)
-        lossy = opened.format in ("JPEG", "MPO")
+        image: PillowImage = pillow.ImageOps.exif_transpose(opened)
         if max_edge is not None and max(image.size) > max_edge:
             if image.mode in ("P", "1"):
                 image = image.convert("RGBA" if "transparency" in image.info else "RGB")
             image.thumbnail((max_edge, max_edge))
-        return _encode(image, lossy, limits)
-
-
-def _encode(image: PillowImage, lossy: bool, limits: ImageLimits) -> bytes:
-    buffer = io.BytesIO()
-    if not lossy:
-        readable = image if image.mode in _PNG_MODES else image.convert("RGB")
-        readable.save(buffer, "PNG")
-        if buffer.tell() <= limits.max_bytes:
-            return buffer.getvalue()
         buffer = io.BytesIO()
-    image.convert("L" if image.mode == "L" else "RGB").save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()
+        if opened.format not in ("JPEG", "MPO"):
+            readable = image if image.mode in _PNG_MODES else image.convert("RGB")
+            readable.save(buffer, "PNG")
+            if buffer.tell() <= limits.max_bytes:
+                return buffer.getvalue()
+        buffer = io.BytesIO()
+        image.convert("L" if image.mode == "L" else "RGB").save(buffer, "JPEG", quality=_JPEG_QUALITY)
+        return buffer.getvalue()

@@ -8,9 +8,10 @@ size more than once, the largest counts: decoders differ in which one they belie
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from ..errors import UnsupportedContentError
 from .source import ACCEPTED_FORMATS, Source, refusal
@@ -23,7 +24,6 @@ CONVERTIBLE = frozenset(
 """Formats that `conversion` may turn into PNG or JPEG."""
 
 _READ_BY_SOME_SERVERS = frozenset({"Radiance HDR", "PPM", "TGA"})
-_CURSOR_BYTES = 49_152
 _CRC_MAX_BYTES = 4 << 20
 _MAX_CHUNKS = 65_536
 _MAX_GIF_BLOCKS = 1 << 18
@@ -31,63 +31,47 @@ _MAX_GIF_BLOCKS = 1 << 18
 # Media type, width and height in pixels.
 Facts = tuple[str, int, int]
 
-
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
-_MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"GIF87a", "GIF"),
-    (0, b"GIF89a", "GIF"),
-    (8, b"WEBP", "WebP"),
-    (8, b"WAVE", "audio (WAV)"),
-    (8, b"AVI ", "video (AVI)"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (0, b"II+\0", "TIFF"),
-    (0, b"MM\0+", "TIFF"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
-    *((4, b"ftyp" + brand, "HEIC") for brand in _HEIC_BRANDS),
-    (4, b"ftypM4A ", "audio (M4A)"),
-    (4, b"ftyp", "video (MP4)"),
-    (0, b"\0\0\x01\0", "ICO"),
-    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"8BPS", "Photoshop (PSD)"),
-    (0, b"icns", "ICNS"),
-    (0, b"#?RADIANCE", "Radiance HDR"),
-    (0, b"#?RGBE", "Radiance HDR"),
-    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
-    (0, b"DDS ", "DDS"),
-    (0, b"%PDF", "PDF"),
-    (0, b"%!PS", "PostScript"),
-    (0, b"PK\x03\x04", "a ZIP archive or office document"),
-    (0, b"\x1f\x8b", "a gzip archive"),
-    (0, b"ID3", "audio (MP3)"),
-    *((0, b"\xff" + layer, "audio (MP3)") for layer in (b"\xfb", b"\xfa", b"\xf3", b"\xf2")),
-    (0, b"fLaC", "audio (FLAC)"),
-    (0, b"OggS", "audio (Ogg)"),
-    (0, b"\x1aE\xdf\xa3", "video (Matroska or WebM)"),
+# How a file begins, and the format's name.
+_MAGIC = (
+    (rb"\x89PNG\r\n\x1a\n", "PNG"),
+    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"RIFF....WEBP", "WebP"),
+    (rb"RIFF....WAVE", "audio (WAV)"),
+    (rb"RIFF....AVI ", "video (AVI)"),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+    (rb"....ftypavi[fs]", "AVIF"),
+    (rb"....ftyp(?:hei[cxms]|hevc|mif1|msf1)", "HEIC"),
+    (rb"....ftypM4A ", "audio (M4A)"),
+    (rb"....ftyp", "video (MP4)"),
+    (rb"\0\0\x01\0", "ICO"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"\0\0\0\x0cJXL |\xff\x0a", "JPEG XL"),
+    (rb"8BPS", "Photoshop (PSD)"),
+    (rb"icns", "ICNS"),
+    (rb"#\?(?:RADIANCE|RGBE)", "Radiance HDR"),
+    (rb"\x76\x2f\x31\x01", "OpenEXR"),
+    (rb"DDS ", "DDS"),
+    (rb"%PDF", "PDF"),
+    (rb"%!PS", "PostScript"),
+    (rb"PK\x03\x04", "a ZIP archive or office document"),
+    (rb"\x1f\x8b", "a gzip archive"),
+    (rb"ID3|\xff[\xfb\xfa\xf3\xf2]", "audio (MP3)"),
+    (rb"fLaC", "audio (FLAC)"),
+    (rb"OggS", "audio (Ogg)"),
+    (rb"\x1aE\xdf\xa3", "video (Matroska or WebM)"),
+    (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),  # by the length of the second header
+    (rb"P[1-6]\s", "PPM"),
+    (rb"\n[\0\x02-\x05]\x01", "PCX"),
 )
-_RIFF_KINDS = frozenset({"WebP", "audio (WAV)", "video (AVI)"})
-_PCX_VERSIONS = (b"\0", b"\x02", b"\x03", b"\x04", b"\x05")
-_BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
 
 
 def identify(source: Source) -> str:
     """The name of the format, by magic number; "" where nothing is recognised."""
     head = source.read(0, 512)
-    for offset, magic, kind in _MAGIC:
-        if head.startswith(magic, offset) and (kind not in _RIFF_KINDS or head.startswith(b"RIFF")):
+    for pattern, kind in _MAGIC:
+        if re.match(pattern, head, re.DOTALL):
             return kind
-    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
-        return "BMP"
-    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
-        return "PPM"
-    if head[:1] == b"\n" and head[1:2] in _PCX_VERSIONS and head[2:3] == b"\x01":
-        return "PCX"
     if source.size > 18 and source.read(source.size - 18, 16) == b"TRUEVISION-XFILE":
         return "TGA"
     return _identify_text(head)
@@ -144,8 +128,10 @@ def _read_png(source: Source, where: str) -> Facts:
         end = offset + 8 + length
         if end + 4 > source.size:
             raise _damaged("PNG", where, "it ends inside a chunk")
-        if source.size <= _CRC_MAX_BYTES and _png_crc(source, offset + 4, end) != source.read(end, 4):
-            raise _damaged("PNG", where, f"the checksum of a {kind.decode()} chunk is wrong")
+        if source.size <= _CRC_MAX_BYTES:
+            checksum = zlib.crc32(source.read(offset + 4, length + 4))
+            if checksum.to_bytes(4, "big") != source.read(end, 4):
+                raise _damaged("PNG", where, f"the checksum of a {kind.decode()} chunk is wrong")
         if kind == b"IHDR" and length == 13:
             size = struct.unpack(">II", source.read(offset + 8, 8))
             width, height = max(width, size[0]), max(height, size[1])
@@ -160,20 +146,12 @@ def _read_png(source: Source, where: str) -> Facts:
     raise _damaged("PNG", where, f"it has more than {_MAX_CHUNKS:,} chunks")
 
 
-def _png_crc(source: Source, begin: int, end: int) -> bytes:
-    crc = 0
-    for piece in source.pieces(begin, end):
-        crc = zlib.crc32(piece, crc)
-    return crc.to_bytes(4, "big")
-
-
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 
 
 def _read_jpeg(source: Source, where: str) -> Facts:
     """Walk the segments to the first scan, then find the end mark behind it."""
-    offset, size = 2, None
+    offset, sizes = 2, [(0, 0)]
     for _ in range(_MAX_CHUNKS):
         head = source.read(offset, 4)
         if len(head) < 4:
@@ -188,32 +166,26 @@ def _read_jpeg(source: Source, where: str) -> Facts:
         if marker == 0xD9 or length < 2:
             raise _damaged("JPEG", where, f"segment {marker:02X} at byte {offset} is broken")
         if marker in _JPEG_FRAMES:
-            size = _larger(size, _jpeg_frame(marker, source.read(offset + 4, 5), where))
+            sizes.append(_jpeg_frame(marker, source.read(offset + 4, 5), where))
         offset += 2 + length
         if marker == 0xDA:
             break
-    if size is None:
+    if len(sizes) == 1:
         raise _damaged("JPEG", where, "its size is missing")
     if not source.contains_from_end(b"\xff\xd9", offset):
         raise _damaged("JPEG", where, "it ends before its end mark (EOI)")
-    return "image/jpeg", *size
-
-
-def _larger(size: tuple[int, int] | None, other: tuple[int, int]) -> tuple[int, int]:
-    return other if size is None else (max(size[0], other[0]), max(size[1], other[1]))
+    width, height = map(max, zip(*sizes, strict=True))
+    return "image/jpeg", width, height
 
 
 def _jpeg_frame(marker: int, frame: bytes, where: str) -> tuple[int, int]:
     if len(frame) < 5:
         raise _damaged("JPEG", where, "it ends inside its header")
     precision, height, width = struct.unpack(">BHH", frame)
-    if marker not in _JPEG_READABLE_FRAMES or precision != 8:
-        raise refusal(
-            where,
-            f"this is a JPEG of a rare kind (frame {marker:02X}, {precision} bits: arithmetic, lossless or "
-            "more than 8 bits), which Ollama does not read",
-            "Save it as a baseline or progressive JPEG, or as PNG.",
-        )
+    if marker not in (0xC0, 0xC1, 0xC2) or precision != 8:
+        what = f"frame {marker:02X}, {precision} bits: arithmetic, lossless or more than 8 bits"
+        why = f"this is a JPEG of a rare kind ({what}), which Ollama does not read"
+        raise refusal(where, why, "Save it as a baseline or progressive JPEG, or as PNG.")
     return width, height
 
 
@@ -221,13 +193,10 @@ def _read_webp(source: Source, where: str) -> Facts:
     end = int.from_bytes(source.read(4, 4), "little") + 8
     if end > source.size:
         raise _damaged("WebP", where, f"it has {source.size} of {end} bytes")
-    offset, width, height = 12, 0, 0
-    for _ in range(_MAX_CHUNKS):
-        head = source.read(offset, 18)
-        if offset + 8 > end or len(head) < 8:
-            break
-        kind, length, body = head[:4], int.from_bytes(head[4:8], "little"), head[8:]
-        if offset + 8 + length > end:
+    width, height = 0, 0
+    for kind, begin, length in _riff_chunks(source, end):
+        body = source.read(begin, 10)
+        if begin + length > end:
             raise _damaged("WebP", where, "it ends inside a chunk")
         if kind in (b"ANIM", b"ANMF") or (kind == b"VP8X" and body[:1] and body[0] & 2):
             raise _unsupported("animated WebP", where)
@@ -239,31 +208,19 @@ def _read_webp(source: Source, where: str) -> Facts:
         if kind == b"VP8L" and body[:1] == b"\x2f":
             bits = int.from_bytes(body[1:5], "little")
             return "image/webp", max(width, (bits & 0x3FFF) + 1), max(height, (bits >> 14 & 0x3FFF) + 1)
-        offset += 8 + length + (length & 1)
     raise _damaged("WebP", where, "it holds no image data")
 
 
-class _Cursor:
-    """Reads forward through a buffer, for formats made of many tiny blocks."""
-
-    def __init__(self, source: Source, offset: int) -> None:
-        self._source, self._base, self._buffer = source, offset, b""
-        self.offset = offset
-
-    def byte(self) -> int:
-        """The next byte; -1 at the end."""
-        index = self.offset - self._base
-        if index >= len(self._buffer):
-            self._base, index = self.offset, 0
-            self._buffer = self._source.read(self.offset, _CURSOR_BYTES)
-            if not self._buffer:
-                return -1
-        self.offset += 1
-        return self._buffer[index]
-
-    def take(self, length: int) -> bytes:
-        """The next bytes; zeros where the file ends."""
-        return bytes(max(0, self.byte()) for _ in range(length))
+def _riff_chunks(source: Source, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, begin and length of each chunk's content, in WebP and WAV."""
+    offset = 20
+    for _ in range(_MAX_CHUNKS):
+        head = source.read(offset - 8, 8)
+        if offset > end or len(head) < 8:
+            return
+        length = int.from_bytes(head[4:], "little")
+        yield head[:4], offset, length
+        offset += length + (length & 1) + 8
 
 
 def _read_gif(source: Source, where: str) -> Facts:
@@ -272,27 +229,26 @@ def _read_gif(source: Source, where: str) -> Facts:
     if len(head) < 7:
         raise _damaged("GIF", where, "it ends inside its header")
     width, height, flags = struct.unpack("<HHB", head[:5])
-    cursor = _Cursor(source, 13 + _gif_palette(flags))
-    blocks, has_frame = 0, False
-    while blocks < _MAX_GIF_BLOCKS:
-        kind = cursor.byte()
-        if kind == 0x3B and has_frame:
+    offset, in_data, has_frame = 13 + _gif_palette(flags), False, False
+    for _ in range(_MAX_GIF_BLOCKS):
+        block = source.read(offset, 10)
+        if not block:
+            raise _damaged("GIF", where, "it ends before its end mark")
+        if in_data:
+            in_data = block[0] > 0
+            offset += 1 + block[0]
+        elif block[0] == 0x3B and has_frame:
             return "image/gif", width, height
-        if kind == 0x2C:
-            has_frame = True
-            left, top, *frame = struct.unpack("<HHHH", cursor.take(8))
+        elif block[0] == 0x2C:
+            left, top, *frame, flags = struct.unpack("<HHHHB", block[1:].ljust(9, b"\0"))
             width, height = max(width, left + frame[0]), max(height, top + frame[1])
-            flags = cursor.byte()
-            cursor.offset += max(0, _gif_palette(flags)) + 1
-        elif kind == 0x21:
-            cursor.offset += 1
+            in_data = has_frame = True
+            offset += 11 + _gif_palette(flags)
+        elif block[0] == 0x21:
+            in_data = True
+            offset += 2
         else:
-            why = "it ends before its end mark" if kind < 0 else f"byte {cursor.offset - 1} begins no block"
-            raise _damaged("GIF", where, why)
-        while (length := cursor.byte()) > 0 and blocks < _MAX_GIF_BLOCKS:
-            cursor.offset += length
-            blocks += 1
-        blocks += 1
+            raise _damaged("GIF", where, f"byte {offset} begins no block")
     raise _damaged("GIF", where, f"it has more than {_MAX_GIF_BLOCKS:,} blocks")
 
 
@@ -318,15 +274,7 @@ def _read_bmp(source: Source, where: str) -> Facts:
     return "image/bmp", max(0, width), height
 
 
-_READERS: dict[str, Callable[[Source, str], Facts]] = {
-    "PNG": _read_png,
-    "JPEG": _read_jpeg,
-    "WebP": _read_webp,
-    "GIF": _read_gif,
-    "BMP": _read_bmp,
-}
-
-
+_READERS = {"PNG": _read_png, "JPEG": _read_jpeg, "WebP": _read_webp, "GIF": _read_gif, "BMP": _read_bmp}
 _AUDIO_HINT = "Send a WAV or MP3 file."
 # Where the length of a WAV is unknown while it is written, as in a pipe, these stand for it.
 _UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)
@@ -336,39 +284,26 @@ def inspect_audio(source: Source, where: str) -> str:
     """Check a sound's format; its media type. Raises UnsupportedContentError."""
     kind = identify(source)
     if kind == "audio (WAV)":
-        if problem := _wav_problem(source):
-            raise _damaged("WAV", where, problem)
+        _check_wav(source, where)
         return "audio/wav"
-    if kind == "audio (MP3)" or _is_mpeg_frame(source.read(0, 4)):
+    head = source.read(0, 8)
+    sync, version, rate, *_ = head.ljust(4, b"\0")
+    is_mpeg = sync == 0xFF and version & 0xE6 == 0xE2 and 0 < rate >> 4 < 15 and rate & 12 != 12
+    if kind == "audio (MP3)" or is_mpeg:
         return "audio/mpeg"
     if kind:
         raise refusal(where, f"this is {kind}, which is not taken as a sound", _AUDIO_HINT)
-    head = source.read(0, 8).hex(" ")
-    raise refusal(where, f"this is no sound that can be recognised (it begins with {head})", _AUDIO_HINT)
+    why = f"this is no sound that can be recognised (it begins with {head.hex(' ')})"
+    raise refusal(where, why, _AUDIO_HINT)
 
 
-def _wav_problem(source: Source) -> str:
-    """What is wrong with the chunks of a WAV; empty when format and data are there."""
-    offset, has_format = 12, False
-    for _ in range(_MAX_CHUNKS):
-        head = source.read(offset, 8)
-        if len(head) < 8:
-            return "it holds no sound data" if has_format else "its format is missing"
-        kind, length = head[:4], int.from_bytes(head[4:], "little")
+def _check_wav(source: Source, where: str) -> None:
+    """Walk the chunks to the data."""
+    has_format = False
+    for kind, begin, length in _riff_chunks(source, source.size):
         has_format = has_format or (kind == b"fmt " and length >= 16)
         if kind == b"data" and has_format:
-            cut = length not in _UNKNOWN_LENGTHS and offset + 8 + length > source.size
-            return "it ends before its last sample" if cut else ""
-        offset += 8 + length + (length & 1)
-    return f"it has more than {_MAX_CHUNKS:,} chunks"
-
-
-def _is_mpeg_frame(head: bytes) -> bool:
-    """Whether these bytes are the head of an MPEG audio frame of layer III."""
-    return (
-        len(head) == 4
-        and head[0] == 0xFF
-        and head[1] & 0xE6 == 0xE2
-        and head[2] >> 4 not in (0, 15)
-        and head[2] >> 2 & 3 != 3
-    )
+            if length not in _UNKNOWN_LENGTHS and begin + length > source.size:
+                raise _damaged("WAV", where, "it ends before its last sample")
+            return
+    raise _damaged("WAV", where, "it holds no sound data" if has_format else "its format is missing")

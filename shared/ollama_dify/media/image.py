@@ -7,15 +7,17 @@ Strings from messages are never opened as a path and never fetched.
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar
+
+from typing_extensions import Self
 
 from .source import (
     DEFAULT_LIMITS,
+    SMALLER,
     ImageLimits,
     Source,
     check_base64,
@@ -27,8 +29,6 @@ from .source import (
 )
 
 __all__ = ["Audio", "Image", "ImageUrl", "MediaFile"]
-
-_F = TypeVar("_F", bound="MediaFile")
 
 _PIECE_CHARS = 65_536
 
@@ -44,14 +44,18 @@ class MediaFile(Source):
     media_type: str
 
     @classmethod
-    def _checked(cls: type[_F], source: Source, limits: ImageLimits, where: str) -> _F:
+    def _checked(cls, source: Source, limits: ImageLimits, where: str) -> Self:
         """Check what the file says of itself; base64 text was checked before."""
         raise NotImplementedError
 
     @classmethod
-    def from_bytes(
-        cls: type[_F], data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS, where: str | None = None
-    ) -> _F:
+    def _encoded(cls, text: bytes | str, start: int, limits: ImageLimits, where: str) -> Self:
+        text = text if isinstance(text, str) else bytes(text)
+        check_base64(text, start, limits, where, what=cls.kind)
+        return cls._checked(Source(text, start, True), limits, where)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS, where: str = "") -> Self:
         """Check a file's bytes; `where` names it in errors. Raises UnsupportedContentError."""
         source, where = Source(bytes(data), 0, False), where or cls.kind
         check_size(source.size, limits, where, what=cls.kind)
@@ -60,56 +64,44 @@ class MediaFile(Source):
         return cls._checked(source, limits, where)
 
     @classmethod
-    def from_base64(
-        cls: type[_F], text: str | bytes, *, limits: ImageLimits = DEFAULT_LIMITS, where: str | None = None
-    ) -> _F:
+    def from_base64(cls, text: str | bytes, *, limits: ImageLimits = DEFAULT_LIMITS, where: str = "") -> Self:
         """Check strict base64 text, str or bytes: standard alphabet, padded, no white space."""
         return cls._encoded(text, 0, limits, where or cls.kind)
 
     @classmethod
-    def from_data_url(
-        cls: type[_F], url: str, *, limits: ImageLimits = DEFAULT_LIMITS, where: str | None = None
-    ) -> _F:
+    def from_data_url(cls, url: str, *, limits: ImageLimits = DEFAULT_LIMITS, where: str = "") -> Self:
         """Check a `data:…;base64,…` URL; its media type is only a label and may be wrong."""
-        where = where or cls.kind
-        return cls._encoded(url, data_url_start(url, where), limits, where)
+        return cls._encoded(url, data_url_start(url, where or cls.kind), limits, where or cls.kind)
 
     @classmethod
     def from_path(
-        cls: type[_F],
+        cls,
         path: Path | str,
         *,
         allowed: bool | Path = True,
         limits: ImageLimits = DEFAULT_LIMITS,
-        where: str | None = None,
-    ) -> _F:
+        where: str = "",
+    ) -> Self:
         """Read a file; `allowed` as for `read_file`."""
         data = read_file(path, allowed=allowed, limits=limits, where=where or cls.kind)
         return cls.from_bytes(data, limits=limits, where=where)
 
     @classmethod
     def parse(
-        cls: type[_F],
+        cls,
         source: bytes | str,
         *,
         encoded: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
-        where: str | None = None,
-    ) -> _F:
+        where: str = "",
+    ) -> Self:
         """Check bytes, base64 or a data: URL, told apart by shape; a path or an address is refused.
 
         encoded: bytes are such text too, not a file's.
         """
         if not isinstance(source, str) and not encoded:
             return cls.from_bytes(source, limits=limits, where=where)
-        where = where or cls.kind
-        return cls._encoded(source, text_start(source, where), limits, where)
-
-    @classmethod
-    def _encoded(cls: type[_F], text: bytes | str, start: int, limits: ImageLimits, where: str) -> _F:
-        text = text if isinstance(text, str) else bytes(text)
-        check_base64(text, start, limits, where, what=cls.kind)
-        return cls._checked(Source(text, start, True), limits, where)
+        return cls._encoded(source, text_start(source, where or cls.kind), limits, where or cls.kind)
 
     @property
     def data(self) -> bytes:
@@ -126,21 +118,18 @@ class MediaFile(Source):
         if piece < 4 or piece % 4:
             raise ValueError(f"piece must be a positive multiple of 4, not {piece}")
         payload = self.payload
-        if self.encoded or isinstance(payload, str):
-            for begin in range(self.start, len(payload), piece):
-                text = payload[begin : begin + piece]
-                yield text.encode("ascii") if isinstance(text, str) else text
+        if isinstance(payload, bytes) and not self.encoded:
+            step = piece // 4 * 3
+            for begin in range(0, len(payload), step):
+                yield binascii.b2a_base64(memoryview(payload)[begin : begin + step], newline=False)
             return
-        view, step = memoryview(payload), piece // 4 * 3
-        for begin in range(0, len(view), step):
-            yield binascii.b2a_base64(view[begin : begin + step], newline=False)
+        for begin in range(self.start, len(payload), piece):
+            text = payload[begin : begin + piece]
+            yield text.encode("ascii") if isinstance(text, str) else text
 
     def base64(self) -> str:
         """The whole base64 text."""
-        if self.encoded or isinstance(self.payload, str):
-            text = self.payload[self.start :]
-            return text if isinstance(text, str) else text.decode("ascii")
-        return base64.b64encode(self.payload).decode("ascii")
+        return b"".join(self.base64_pieces()).decode("ascii")
 
     def __eq__(self, other: object) -> bool:
         """Whether both hold the same file, in whatever form it came."""
@@ -167,20 +156,17 @@ class Image(MediaFile):
     height: int
 
     @classmethod
-    def _checked(cls, source: Source, limits: ImageLimits, where: str) -> Image:
+    def _checked(cls, source: Source, limits: ImageLimits, where: str) -> Self:
         # Most programs send no image.
         from .headers import inspect_image
 
         media_type, width, height = inspect_image(source, where)
+        size = f"this image is {width} × {height}"
         if width == 0 or height == 0:
-            raise refusal(where, f"this image is {width} × {height} pixels, so there is nothing to see")
+            raise refusal(where, f"{size} pixels, so there is nothing to see")
         if width * height > limits.max_pixels:
-            raise refusal(
-                where,
-                f"this image is {width} × {height} = {width * height / 1e6:.1f} megapixels; "
-                f"at most {limits.max_pixels / 1e6:g} are taken",
-                "Send a smaller image; vision models scale it down anyway.",
-            )
+            megapixels, most = width * height / 1e6, limits.max_pixels / 1e6
+            raise refusal(where, f"{size} = {megapixels:.1f} megapixels; at most {most:g} are taken", SMALLER)
         return cls(source.payload, source.start, source.encoded, media_type, width, height)
 
 
@@ -195,7 +181,7 @@ class Audio(MediaFile):
     kind: ClassVar[str] = "audio"
 
     @classmethod
-    def _checked(cls, source: Source, limits: ImageLimits, where: str) -> Audio:
+    def _checked(cls, source: Source, limits: ImageLimits, where: str) -> Self:
         from .headers import inspect_audio
 
         return cls(source.payload, source.start, source.encoded, inspect_audio(source, where))

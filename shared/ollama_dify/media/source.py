@@ -9,7 +9,6 @@ import binascii
 import os
 import re
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,10 +24,21 @@ _PATH_HINT = (
     "To send a file: `from ollama_dify import Image`, then Image.from_path(path) as a part of user(…), as "
     '{"type": "image", "image": …} in LangChain; ImageBlock(path=…) in LlamaIndex. Sounds: Audio, AudioBlock.'
 )
+SMALLER = "Send a smaller image; vision models scale it down anyway."
 # A path is not longer, and neither is the head of a data: URL.
 _HEAD_CHARS = 4096
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _MARK_INVALID = bytes(chr(code) not in _ALPHABET for code in range(256))
+_NOT_IN_BASE64 = {
+    "-": "belongs to the base64url alphabet",
+    "_": "belongs to the base64url alphabet",
+    "%": "is percent-encoding",
+    "=": "is padding in the middle",
+}
+_ADDRESS = re.compile(r"\s{0,80}([A-Za-z][A-Za-z0-9+.-]{1,20}):/")
+_PATH = re.compile(
+    r"\s*(~|\.\.?[/\\]|[A-Za-z]:[/\\]|\\\\|/(?!9j/|/|\+)|[^,;=]{1,4096}\.[A-Za-z0-9]{2,5}\s*\Z)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +58,9 @@ class ImageLimits:
 DEFAULT_LIMITS = ImageLimits()
 
 
-def refusal(where: str, problem: str, hint: str | None = None) -> UnsupportedContentError:
+def refusal(where: str, problem: str, hint: str = f"Send {ACCEPTED_FORMATS}.") -> UnsupportedContentError:
     """The error for a file; `where` names it, the hint says what would be accepted."""
-    return UnsupportedContentError(
-        f"{where}: {problem}.", hint=f"Send {ACCEPTED_FORMATS}." if hint is None else hint
-    )
+    return UnsupportedContentError(f"{where}: {problem}.", hint=hint)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,11 +90,6 @@ class Source:
         first, skip = divmod(offset, 3)
         last = -(-(offset + length) // 3)
         return binascii.a2b_base64(payload[start + first * 4 : start + last * 4])[skip : skip + length]
-
-    def pieces(self, offset: int, end: int) -> Iterator[bytes]:
-        """The bytes from `offset` to `end`, some 48 KiB at a time."""
-        for begin in range(offset, end, _PIECE_BYTES):
-            yield self.read(begin, min(_PIECE_BYTES, end - begin))
 
     def contains_from_end(self, pattern: bytes, offset: int) -> bool:
         """Whether `pattern` occurs at or after `offset`; looks at the end first."""
@@ -118,38 +121,28 @@ def read_file(
     Raises UnsupportedContentError, chained to the OSError where there is one.
     """
     if allowed is False:
-        raise refusal(
-            where,
-            "reading images from files is switched off (allow_image_paths=False)",
-            "Send the image's bytes or base64.",
-        )
+        why = "reading images from files is switched off (allow_image_paths=False)"
+        raise refusal(where, why, "Send the image's bytes or base64.")
+    # Opening a pipe does not wait for its writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         real = Path(path).resolve(strict=True)
         if isinstance(allowed, Path) and not real.is_relative_to(allowed.resolve()):
+            why = f"{str(path)!r} lies outside the allowed directory {str(allowed)!r}"
             raise refusal(
-                where,
-                f"{str(path)!r} lies outside the allowed directory {str(allowed)!r}",
-                "Move the file there, or allow another directory (allow_image_paths=…).",
+                where, why, "Move the file there, or allow another directory (allow_image_paths=…)."
             )
-        return _read_regular(real, limits, where)
+        with open(real, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise refusal(where, f"{str(real)!r} is not a regular file", "Name an image's file.")
+            check_size(status.st_size, limits, where, what="image")
+            return file.read(limits.max_bytes + 1)
+    except UnsupportedContentError:
+        raise
     except (OSError, ValueError, RuntimeError) as exc:
-        if isinstance(exc, UnsupportedContentError):
-            raise
-        why = getattr(exc, "strerror", None) or str(exc)
-        raise refusal(
-            where, f"{str(path)!r} cannot be read: {why}", "Check the path and its permissions."
-        ) from exc
-
-
-def _read_regular(path: Path, limits: ImageLimits, where: str) -> bytes:
-    """Read a file without hanging on a pipe or a device."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise refusal(where, f"{str(path)!r} is not a regular file", "Name an image's file.")
-        check_size(status.st_size, limits, where, what="image")
-        return file.read(limits.max_bytes + 1)
+        why = f"{str(path)!r} cannot be read: {getattr(exc, 'strerror', None) or exc}"
+        raise refusal(where, why, "Check the path and its permissions.") from exc
 
 
 def text_start(text: str | bytes, where: str) -> int:
@@ -159,7 +152,16 @@ def text_start(text: str | bytes, where: str) -> int:
         head = head.decode("utf-8", "replace")
     if head[:5].lower() == "data:":
         return data_url_start(head, where)
-    _refuse_reference(head, where)
+    if (match := _ADDRESS.match(head)) is not None:
+        scheme = match[1].lower()
+        if scheme not in ("http", "https"):
+            raise refusal(where, f"this is a {scheme}: address, which is not opened", _PATH_HINT)
+        hint = "Send the image's bytes or base64, or opt in with allow_image_urls=True."
+        why = f"this is an {scheme} address, and addresses are not fetched by themselves"
+        raise refusal(where, why, hint)
+    if len(head) <= _HEAD_CHARS and _PATH.match(head) is not None:
+        why = f"{head[:80]!r} looks like a file path, and paths in messages are never opened"
+        raise refusal(where, why, _PATH_HINT)
     return 0
 
 
@@ -175,13 +177,9 @@ def data_url_start(head: str, where: str) -> int:
 def check_size(size: int, limits: ImageLimits, where: str, *, what: str) -> None:
     """Refuse a file of more than `limits.max_bytes`; what: "image" or "audio"."""
     if size > limits.max_bytes:
-        raise refusal(
-            where,
-            f"this is {size / (1 << 20):.2f} MiB; at most {limits.max_bytes / (1 << 20):g} MiB are taken",
-            "Send a smaller image; vision models scale it down anyway."
-            if what == "image"
-            else "Send a shorter or compressed sound.",
-        )
+        why = f"this is {size / (1 << 20):.2f} MiB; at most {limits.max_bytes / (1 << 20):g} MiB are taken"
+        shorter = "Send a shorter or compressed sound."
+        raise refusal(where, why, SMALLER if what == "image" else shorter)
 
 
 def check_base64(text: str | bytes, start: int, limits: ImageLimits, where: str, *, what: str) -> None:
@@ -195,7 +193,12 @@ def check_base64(text: str | bytes, start: int, limits: ImageLimits, where: str,
         codes = piece.encode("ascii", "replace") if isinstance(piece, str) else piece
         position = codes.translate(_MARK_INVALID).find(1)
         if position >= 0:
-            raise _not_base64(where, _explain(_character(piece, position), begin + position - start))
+            # UTF-8 takes four bytes at most.
+            found = piece[position : position + 4]
+            character = (found if isinstance(found, str) else found.decode("utf-8", "replace"))[0]
+            other = "is white space" if character.isspace() else "is not in the alphabet"
+            what_it_is = _NOT_IN_BASE64.get(character, other)
+            raise _not_base64(where, f"{character!r} at position {begin + position - start} {what_it_is}")
     length = end - start
     if length % 4 == 1:
         raise _not_base64(where, f"{length} characters cannot be base64; the text is cut")
@@ -204,63 +207,11 @@ def check_base64(text: str | bytes, start: int, limits: ImageLimits, where: str,
     if not length:
         raise refusal(where, "this is empty")
     spare_bits = {0: 0, 2: 15, 3: 3}[length % 4]
-    if spare_bits and _ALPHABET.index(_character(text, end - 1)) & spare_bits:
+    last = text[end - 1]
+    if _ALPHABET.index(last if isinstance(last, str) else chr(last)) & spare_bits:
         raise _not_base64(where, "its last character holds bits that belong to no byte; the text is cut")
 
 
-def _character(text: str | bytes, position: int) -> str:
-    if isinstance(text, str):
-        return text[position]
-    # UTF-8 takes four bytes at most
-    return text[position : position + 4].decode("utf-8", "replace")[0]
-
-
-def _explain(character: str, position: int) -> str:
-    at = f"at position {position}"
-    if character in "-_":
-        return f"{character!r} {at} belongs to the base64url alphabet"
-    if character.isspace():
-        return f"there is white space {at}"
-    if character == "%":
-        return f"it is percent-encoded {at}"
-    if character == "=":
-        return f"there is padding in the middle, {at}"
-    return f"{character!r} {at} is not in the alphabet"
-
-
 def _not_base64(where: str, why: str) -> UnsupportedContentError:
-    return refusal(
-        where,
-        f"this is not strict base64: {why}",
-        f"Send standard base64 (A–Z a–z 0–9 + /, padded, on one line) or the bytes of {ACCEPTED_FORMATS}. "
-        + _PATH_HINT,
-    )
-
-
-_ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]{1,20}):/")
-_PATH = re.compile(
-    r"\s*(~|\.\.?[/\\]|[A-Za-z]:[/\\]|\\\\|/(?!9j/|/|\+)|[^,;=]{1,4096}\.[A-Za-z0-9]{2,5}\s*\Z)"
-)
-
-
-def _refuse_reference(text: str, where: str) -> None:
-    """Refuse a string that is an address or a path rather than an image; its beginning is enough."""
-    if (match := _ADDRESS.match(text[:100])) is not None:
-        scheme = match[1].lower()
-        if scheme in ("http", "https"):
-            raise refusal(
-                where,
-                f"this is an {scheme} address, and addresses are not fetched by themselves",
-                "Send the image's bytes or base64, or opt in with allow_image_urls=True.",
-            )
-        raise refusal(
-            where,
-            f"this is a {scheme}: address, which is not opened",
-            _PATH_HINT,
-        )
-    if len(text) <= _HEAD_CHARS and _PATH.match(text) is not None:
-        raise refusal(
-            where,
-            f"{text[:80]!r} looks like a file path, and paths in messages are never opened",
-            _PATH_HINT,
-        )
+    standard = f"standard base64 (A–Z a–z 0–9 + /, padded, on one line) or the bytes of {ACCEPTED_FORMATS}"
+    return refusal(where, f"this is not strict base64: {why}", f"Send {standard}. {_PATH_HINT}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 
 from ..address import ascii_host, is_private, without_credentials
@@ -19,25 +19,19 @@ __all__ = ["ParsedUrl", "check_image_url", "check_public_address", "is_public"]
 _HINT = "Send the image's bytes or base64, or an http(s) address on the public internet."
 _PORTS = {"http": 80, "https": 443}
 
-# https://www.iana.org/assignments/iana-ipv4-special-registry, less what is globally reachable
-_CLOSED_IPV4 = tuple(
-    ipaddress.IPv4Network(network)
-    for network in (
-        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
-        *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
-    )
+# https://www.iana.org/assignments/iana-ipv4-special-registry, less what is globally reachable; then what of
+# 2000::/3 is not public: Teredo and other protocol assignments, documentation, 6to4, documentation.
+_SPECIAL = (
+    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24"
+    " 192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/3"
+    " 2001::/23 2001:db8::/32 2002::/16 3fff::/20"
 )
+_CLOSED = [ipaddress.ip_network(network) for network in _SPECIAL.split()]
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
-# inside 2000::/3: Teredo and other protocol assignments, documentation, 6to4, documentation
-_CLOSED_IPV6 = tuple(
-    ipaddress.IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
-)
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedUrl:
+class ParsedUrl(NamedTuple):
     """A checked address of an image.
 
     url: as it may be sent: ASCII host, no credentials, no fragment.
@@ -66,19 +60,16 @@ def is_public(ip: str) -> bool:
         inner = address.ipv4_mapped
         if inner is None and address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is None:
-            return address in _GLOBAL_IPV6 and not any(address in closed for closed in _CLOSED_IPV6)
-        address = inner
-    return not any(address in closed for closed in _CLOSED_IPV4)
+        if inner is None and address not in _GLOBAL_IPV6:
+            return False
+        address = inner or address
+    return not any(address in closed for closed in _CLOSED)
 
 
 def check_public_address(ip: str, *, where: str = "image") -> None:
     """Refuse an IP address that is not on the public internet (UnsupportedContentError)."""
     if not is_public(ip):
-        raise UnsupportedContentError(
-            f"{where}: the address {ip[:64]} is not on the public internet, so nothing is fetched from it.",
-            hint=_HINT,
-        )
+        raise _refused(ip, "is not on the public internet, so nothing is fetched from it", where)
 
 
 def check_image_url(url: str, *, where: str = "image") -> ParsedUrl:
@@ -95,8 +86,13 @@ def check_image_url(url: str, *, where: str = "image") -> ParsedUrl:
         raise _refused(url, "is not an http or https address", where)
     if "@" in match[2]:
         raise _refused(url, "holds credentials, which are never sent", where)
-    host, port = _split(match[2], url, scheme, where)
-    host = _checked_host(host, url, where)
+    authority = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?", match[2])
+    if authority is None or not authority[1]:
+        raise _refused(url, "has no valid host and port", where)
+    port = int(authority[2] or _PORTS[scheme])
+    if not 1 <= port <= 65535:
+        raise _refused(url, f"has the port {port}; a port is a number from 1 to 65535", where)
+    host = _checked_host(authority[1], url, where)
     shown = f"[{host}]" if ":" in host else host
     place = shown if port == _PORTS[scheme] else f"{shown}:{port}"
     tail = match[3] if match[3].startswith("/") else f"/{match[3]}"
@@ -107,20 +103,9 @@ def check_image_url(url: str, *, where: str = "image") -> ParsedUrl:
     return ParsedUrl(f"{scheme}://{place}{tail}", scheme, host, port)
 
 
-def _split(authority: str, url: str, scheme: str, where: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?", authority)
-    if match is None or not match[1]:
-        raise _refused(url, "has no valid host and port", where)
-    port = _PORTS[scheme] if match[2] is None else int(match[2])
-    if not 1 <= port <= 65535:
-        raise _refused(url, f"has the port {port}; a port is a number from 1 to 65535", where)
-    return match[1], port
-
-
 def _checked_host(text: str, url: str, where: str) -> str:
-    bracketed = text.startswith("[")
     try:
-        if bracketed:
+        if text.startswith("["):
             address = ipaddress.IPv6Address(text[1:-1])
             check_public_address(text[1:-1], where=where)
             return address.compressed

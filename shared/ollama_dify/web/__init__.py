@@ -13,12 +13,20 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import time
+import webbrowser
+from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -26,18 +34,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..client.asynchronous import AsyncOllamaClient
 from ..doctor import adiagnose
-from ..doctor.form import fill_form
+from ..doctor.model import fill_form
 from ..errors import ConfigurationError, OllamaError
-from ..language import LANGUAGES, _, current_language
+from ..language import LANGUAGES, N_, _, current_language
 from ..language import language as in_language
 from ..media.image import Audio
 from ..media.load import load_image
 from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..settings.dify_form import FORM_FIELDS
+from ..terminal import Terminal
 from ..wire.messages import Content, user
-from .texts import page_data
 
-__all__ = ["FILES", "TOKEN_HEADER", "make_app", "read_file"]
+__all__ = ["FILES", "TOKEN_HEADER", "form", "read_file"]
 
 TOKEN_HEADER = "x-ollama-dify-token"
 PAGE = Path(__file__).parent / "page"
@@ -46,6 +54,41 @@ FILES: Mapping[str, str] = {
     "form.css": "text/css",
     "form.js": "text/javascript",
     "form.json": "application/json",
+}
+TEXTS: Mapping[str, str] = {
+    "title": N_("Dify's form for Ollama"),
+    "lead": N_("Fill in the form; beside it stand the same settings as code."),
+    "language": N_("Language"),
+    "form": N_("The form"),
+    "code": N_("The same settings as code"),
+    "shell": N_("Shell"),
+    "credentials": N_("Dify credentials"),
+    "copy": N_("Copy"),
+    "copied": N_("Copied"),
+    "read": N_("Read from the server"),
+    "save": N_("Save"),
+    "saved": N_("Saved means here: the model answered one ping, as in Dify. Nothing is stored."),
+    "busy": N_("The server is being asked …"),
+    "whole": N_("A whole number is needed."),
+    "key": N_("The code reads the key from the environment variable OLLAMA_API_KEY."),
+    "try": N_("Try it"),
+    "prompt": N_("Message"),
+    "text": N_("Text to embed"),
+    "files": N_("Images or sounds: drop them here, or choose files"),
+    "send": N_("Send"),
+    "stop": N_("Stop"),
+    "clear": N_("Remove the files"),
+    "tokens": N_(
+        "{input} tokens read, {output} written; load {load} s, reading {read} s, writing {write} s "
+        "({rate} tokens/s)"
+    ),
+    "vector": N_("A vector of {dimensions} numbers; {input} tokens, {seconds} s"),
+    "ended": N_("(ended)"),
+    "gone": N_("The page's own program does not answer. Is `ollama-dify form --web` still running?"),
+    "static": N_(
+        "This page writes code only. To save and to try the model, run on your machine: "
+        '`pip install "ollama-dify[web]"`, then `ollama-dify form --web`, and open the address it prints.'
+    ),
 }
 _MOST_BYTES = 64_000_000
 _HEADERS = {
@@ -58,83 +101,106 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 Body = Mapping[str, Any]
+Call = Callable[[Body], Awaitable[Response | dict[str, Any]]]
 
 
 def read_file(name: str) -> bytes:
     """A file of the page; form.json is made of the form's labels and the texts in all languages."""
-    if name == "form.json":
-        return json.dumps(page_data(), ensure_ascii=False).encode()
-    return (PAGE / name).read_bytes()
+    if name != "form.json":
+        return (PAGE / name).read_bytes()
+    texts = {}
+    for language in LANGUAGES:
+        with in_language(language):
+            texts[language] = {key: _(text) for key, text in TEXTS.items()}
+    fields = [asdict(field) for field in FORM_FIELDS]
+    return json.dumps({"fields": fields, "texts": texts}, ensure_ascii=False).encode()
 
 
-def make_app(origin: str, token: str) -> ASGIApp:
-    """The page and its calls. origin: such as http://127.0.0.1:8765, where it will be served."""
-    pages = [Route("/" if name == "index.html" else f"/{name}", _file(name)) for name in FILES]
-    calls = [Route(f"/{call.__name__}", _post(call), methods=["POST"]) for call in CALLS]
+def form(args: Namespace, terminal: Terminal) -> int:
+    """`form --web`: print the page's address and serve it until Ctrl-C, to this machine only."""
+    address = ConnectionSettings(base_url=args.base_url).address
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", args.port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        terminal.complain_of_port("127.0.0.1", args.port, error)
+        return 1
+    origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    token = secrets.token_urlsafe(32)
+    # Behind the #, which no browser sends: the token stays out of requests and logs.
+    start = {"token": token, "lang": current_language(), "base_url": address.url, "model": args.model or ""}
+    url = f"{origin}/#{urlencode(start)}"
+    terminal.say(_("The form is at {url}").format(url=url))
+    terminal.say(terminal.paint(_("Ctrl-C ends it."), "dim"))
+    if not args.no_open:
+        webbrowser.open(url)
+    pages = [Route("/" if name == "index.html" else f"/{name}", partial(_file, name)) for name in FILES]
+    calls = [Route(f"/{call.__name__}", partial(_answer, call), methods=["POST"]) for call in CALLS]
     app = Starlette(routes=[*pages, *calls])
     app.router.redirect_slashes = False
-    return _guarded(app, origin, token)
+    config = uvicorn.Config(
+        _guarded(app, origin, token), loop="asyncio", http="h11", ws="none", lifespan="off",
+        access_log=False, log_level="error", proxy_headers=False, server_header=False,
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        terminal.say(_("Ended."))
+    finally:
+        listener.close()
+    return 0
 
 
 def _guarded(app: ASGIApp, origin: str, token: str) -> ASGIApp:
     """`app` behind the checks of a request, with the headers of every response."""
-    host = origin.partition("//")[2].encode()
-    expected = {b"origin": origin.encode(), TOKEN_HEADER.encode(): token.encode()}
-    expected[b"content-type"] = b"application/json"
+    expected = {"origin": origin, TOKEN_HEADER: token, "content-type": "application/json"}
 
-    def is_refused(scope: Scope) -> bool:
-        found: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            found.setdefault(name, []).append(value)
-        if found.get(b"host") != [host] or scope["method"] not in ("GET", "POST"):
-            return True
-        return scope["method"] == "POST" and not all(
-            len(found.get(name, ())) == 1 and secrets.compare_digest(found[name][0], value)
-            for name, value in expected.items()
+    def is_own(scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        if headers.getlist("host") != [origin.partition("//")[2]] or scope["method"] not in ("GET", "POST"):
+            return False
+        return scope["method"] == "GET" or all(
+            len(found) == 1 and secrets.compare_digest(found[0].encode(), expected[name].encode())
+            for name, found in ((name, headers.getlist(name)) for name in expected)
         )
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                more = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-                message = {**message, "headers": [*message["headers"], *more]}
+                MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
         refused = PlainTextResponse("This page answers only itself.", 403)
-        await (refused if is_refused(scope) else app)(scope, receive, send_with_headers)
+        await (app if is_own(scope) else refused)(scope, receive, send_with_headers)
 
     return guarded
 
 
-def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        return Response(read_file(name), media_type=FILES[name])
-
-    return answer
+async def _file(name: str, request: Request) -> Response:
+    return Response(read_file(name), media_type=FILES[name])
 
 
-def _post(call: Callable[[Body], Awaitable[Response | dict[str, Any]]]) -> Callable[..., Awaitable[Response]]:
+async def _answer(call: Call, request: Request) -> Response:
     """An endpoint: the JSON body in, the call's values out; what failed is told with its remedy."""
-
-    async def answer(request: Request) -> Response:
-        data = bytearray()
-        async for piece in request.stream():
-            data += piece
-            if len(data) > _MOST_BYTES:
-                return PlainTextResponse("Too large.", 413)
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > _MOST_BYTES:
+            return PlainTextResponse("Too large.", 413)
+    try:
+        body = json.loads(data)
+        lang = body["lang"] if body["lang"] in LANGUAGES else "en"
+    except (ValueError, TypeError, KeyError):
+        return PlainTextResponse("Not what the page sends.", 400)
+    with in_language(lang):
         try:
-            body = json.loads(data)
-            lang = body["lang"] if body["lang"] in LANGUAGES else "en"
-        except (ValueError, TypeError, KeyError):
-            return PlainTextResponse("Not what the page sends.", 400)
-        with in_language(lang):
-            try:
-                done = await call(body)
-            except OllamaError as error:
-                done = _problem(error)
-        return done if isinstance(done, Response) else JSONResponse(done)
-
-    return answer
+            done = await call(body)
+        except OllamaError as error:
+            done = _problem(error)
+    return done if isinstance(done, Response) else JSONResponse(done)
 
 
 def _problem(error: OllamaError) -> dict[str, Any]:
@@ -178,9 +244,8 @@ async def model(body: Body) -> dict[str, Any]:
     values, notes = fill_form(info, settings.address.url, None)
     if info.capabilities is not None:
         notes["model"] = ", ".join(sorted(info.capabilities))
-    for name in ("model", "base_url", "api_key"):  # as typed
-        del values[name]
-    return {"values": values, "notes": notes}
+    kept = ("model", "base_url", "api_key")  # as typed
+    return {"values": {name: values[name] for name in values if name not in kept}, "notes": notes}
 
 
 async def save(body: Body) -> dict[str, Any]:
@@ -207,22 +272,18 @@ async def chat(body: Body) -> Response:
     """An answer as JSON lines: text and thinking, then tokens and durations; or the problem."""
     settings = _settings({**body, "model_type": "llm"})
     assert isinstance(settings, ChatSettings)
-    media: list[Content] = []
-    for number, source in enumerate(body.get("media") or (), 1):
-        where = f"file {number}"
-        if str(source).startswith("data:audio/"):
-            media.append(Audio.parse(str(source), where=where))
-        else:
-            media.append(load_image(str(source), settings, where=where))
-    messages = [user(str(body.get("prompt")), *media)]
+    prompt, media = str(body.get("prompt")), list[Content]()
+    for number, source in enumerate(map(str, body.get("media") or ()), 1):
+        is_audio, where = source.startswith("data:audio/"), f"file {number}"
+        made = Audio.parse(source, where=where) if is_audio else load_image(source, settings, where=where)
+        media.append(made)
 
     async def lines() -> AsyncIterator[str]:
         async with AsyncOllamaClient(settings) as client:
             try:
-                if settings.mode == "completion":
-                    stream = client.generate_stream(str(body.get("prompt")))
-                else:
-                    stream = client.chat_stream(messages)
+                is_completion = settings.mode == "completion"
+                messages = [user(prompt, *media)]
+                stream = client.generate_stream(prompt) if is_completion else client.chat_stream(messages)
                 async with stream:
                     async for chunk in stream:
                         if chunk.text or chunk.thinking:
@@ -235,4 +296,4 @@ async def chat(body: Body) -> Response:
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
-CALLS: tuple[Callable[[Body], Awaitable[Response | dict[str, Any]]], ...] = (models, model, save, chat, embed)
+CALLS: tuple[Call, ...] = (models, model, save, chat, embed)
