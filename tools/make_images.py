@@ -6,14 +6,18 @@ fonts and scripts. The architecture is drawn by hand. Needs Pillow, rich, chromi
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from html import unescape
 from pathlib import Path
 
@@ -111,25 +115,36 @@ def doctor(language: str) -> None:
     draw(f"doctor.{language}.svg", "ollama-dify doctor", lines[:-1], rows=40)
 
 
+def lines_of(command: Sequence[str], environ: Mapping[str, str], folder: str) -> Iterator[str]:
+    """What a command prints in a terminal, line by line."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 40, COLUMNS, 0, 0))
+    with subprocess.Popen(command, env=environ, cwd=folder, stdout=theirs, stderr=theirs):
+        os.close(theirs)
+        rest = ""
+        # Linux ends a terminal that nobody writes to any more with an error.
+        with suppress(OSError), os.fdopen(ours, encoding="utf-8", newline="") as screen:
+            while piece := screen.read(1):
+                rest += piece
+                if rest.endswith("\r\n"):
+                    yield rest[:-2]
+                    rest = ""
+
+
 def demo() -> None:
     """The whole demo against the simulated server, at its own pace but for long pauses."""
     lines: list[Timed] = [(0.5, typed("ollama-dify demo"))]
     at = last = 1.5
-    environ = {**os.environ, "FORCE_COLOR": "1", "TTY_INTERACTIVE": "0", "COLUMNS": str(COLUMNS)}
-    environ |= {"PYTHONUNBUFFERED": "1", "OLLAMA_HOST": "http://127.0.0.1:9"}
+    environ = {**os.environ, "TERM": "xterm-256color", "OLLAMA_HOST": "http://127.0.0.1:9"}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "ollama_dify", "demo", "--index-dir", ".demo"]
-        with subprocess.Popen(command, env=environ, cwd=folder, stdout=subprocess.PIPE, text=True) as running:
-            assert running.stdout is not None
-            started = time.monotonic()
-            for line in running.stdout:
-                now = time.monotonic() - started
-                at += max(0.12, min(now - last, 0.7))
-                last = max(now, last)
-                shown = re.sub(
-                    r"127\.0\.0\.1:\d{4,}", "127.0.0.1:11434", line.rstrip("\n").rpartition("\r")[2]
-                )
-                lines.append((at, Text.from_ansi(shown)))
+        started = time.monotonic()
+        for line in lines_of(command, environ, folder):
+            now = time.monotonic() - started
+            at += max(0.12, min(now - last, 0.7))
+            last = now
+            shown = re.sub(r"127\.0\.0\.1:\d{4,}", "127.0.0.1:11434", line.rpartition("\r\033[K")[2])
+            lines.append((at, Text.from_ansi(shown)))
     draw("demo.svg", "ollama-dify demo", lines, rows=32)
 
 

@@ -11,13 +11,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.nav import Navigation, Section
+from mkdocs.structure.nav import Link, Navigation, Section
 
 from ollama_dify.web import FILES, read_file
 
 ROOT = Path(__file__).parents[1]
 SOURCE = "https://github.com/ollama-dify/ollama-dify/blob/main/"
 LANGUAGES = {"en": "English", "ja": "日本語", "zh": "中文"}
+FORM = {"en": "The form", "ja": "フォーム", "zh": "表单"}
 # In a search, guides come before long tables and the reference, and English before its translations.
 LATE = re.compile(r"api/|comparison|performance|scale|design")
 BREAK = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])")
@@ -77,6 +78,7 @@ def on_page_context(context: Any, page: Any, config: Any, nav: Navigation) -> An
         other = by_source.get(in_language(page.file.src_uri, name), home)
         config.extra["alternate"].append({"name": title, "link": other.url or "./", "lang": name})
     items = next(one for one in nav.items if one.title == LANGUAGES[language]).children
+    items = [*items, Link(FORM[language], f"form/#lang={language}")]
     if language != "en":
         rest = [
             one

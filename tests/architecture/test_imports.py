@@ -1,11 +1,8 @@
-"""Who may import whom, walked in the source; and what an import pulls in, seen in a fresh interpreter."""
+"""Who may import whom, walked in the source."""
 
 from __future__ import annotations
 
 import ast
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -212,65 +209,3 @@ def test_the_public_surface_is_sorted_and_complete(package: str) -> None:
 def _top_level(body: list[ast.stmt]) -> list[ast.stmt]:
     typing = [n for n in body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
     return [*body, *(node for block in typing for node in block.body)]
-
-
-@pytest.mark.parametrize("path", named(ALL_CORE + ALL_ADAPTERS))
-def test_what_a_module_exports_is_there(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    told = next(
-        (n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"),
-        None,
-    )
-    if told is None:
-        return
-    names = ast.literal_eval(told)
-    assert len(names) == len(set(names))
-    defined = {getattr(node, "name", "") for node in tree.body}
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            defined |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            defined |= {ast.unparse(target) for target in targets}
-    assert set(names) <= defined
-
-
-def loaded_by(statement: str) -> set[str]:
-    """Names of all modules that a fresh interpreter has loaded after a statement."""
-    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return set(json.loads(done.stdout.splitlines()[-1]))
-
-
-# rich is not among them: httpx loads it for its own command where it is installed.
-HEAVY = {"tokenizers", "typer", "yaml", "PIL", "numpy", "pytest"}
-
-
-@pytest.mark.parametrize(
-    ("statement", "absent"),
-    [
-        pytest.param(
-            "import ollama_dify", HEAVY | {*FRAMEWORKS, *ADAPTERS, "ollama_dify.testing"}, id="core"
-        ),
-        pytest.param("import ollama_dify.testing", {"typer", *FRAMEWORKS, *ADAPTERS, "pytest"}, id="testing"),
-        pytest.param(
-            "import langchain_ollama_dify",
-            {"tokenizers", "typer", "llama_index", "llamaindex_ollama_dify", "langchain"},
-            id="langchain",
-        ),
-        pytest.param(
-            "import llamaindex_ollama_dify",
-            {"typer", "langchain_core", "langchain_ollama_dify"},
-            id="llamaindex",
-        ),
-    ],
-)
-def test_what_an_import_pulls_in(statement: str, absent: set[str]) -> None:
-    assert not loaded_by(statement) & absent

@@ -10,7 +10,7 @@ import pytest
 from ollama_dify import errors
 from tests.doctor.test_doctor import ROWS
 
-from .samples import DOCS, ERRORS, MARKED, refreshed
+from .samples import DOCS, ERRORS, HOST, MARKED, refreshed, sample
 
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if MARKED.search(page.read_text("utf-8"))]
 
@@ -34,3 +34,10 @@ def test_every_error_has_its_place(language: str) -> None:
 def test_every_cause_has_its_row(language: str) -> None:
     page = (DOCS / f"doctor{language}.md").read_text("utf-8")
     assert {row.cause for row in ROWS.values() if f"`{row.cause}`" not in page} == set()
+
+
+@pytest.mark.parametrize("language", ["en", "ja", "zh"])
+def test_the_remedy_of_the_guide_works(language: str) -> None:
+    """What the doctor names is the address of the run after it, which finds no problem."""
+    assert f"base_url={HOST}\n" in sample("doctor", language)
+    assert "✗" not in sample("doctor-fixed", language)

@@ -112,7 +112,8 @@ def test_the_language_is_switched(
 
 @needs_chromium
 def test_the_form_writes_code(browser: Browser, site: str) -> None:
-    browser.open(site + "form/#lang=ja")
+    browser.open(site + "ja/guide/")
+    browser.click(".md-nav__link[href*=form]")
     browser.wait_for("#form", "モデル名称")
     assert 'model="llava"' in browser.text("#code")
 

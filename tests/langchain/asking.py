@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 
+from langchain_ollama_dify import ChatOllamaDify
+from ollama_dify.testing import SimulatedOllama
+
 WAYS = ("invoke", "ainvoke", "stream", "astream")
+ways = pytest.mark.parametrize("way", WAYS)
+streams = pytest.mark.parametrize("way", WAYS[2:])
+
+
+def chat(**settings: Any) -> ChatOllamaDify:
+    return ChatOllamaDify(**{"model": "all-round", **settings})
 
 
 async def chunks(model: Any, way: str, asked: Any, /, **call: Any) -> list[Any]:
@@ -29,3 +39,8 @@ async def ask(model: Any, way: str, asked: Any, /, **call: Any) -> AIMessage:
     whole = message_chunk_to_message(first + rest)
     assert isinstance(whole, AIMessage)
     return whole
+
+
+def sent(server: SimulatedOllama) -> list[dict[str, Any]]:
+    """The bodies of the answers asked for, in order; look-ups are left out."""
+    return [asked.body for asked in server.requests if asked.path in ("/api/chat", "/api/generate")]

@@ -10,14 +10,14 @@ from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import BaseModel
 
 from langchain_ollama_dify import ChatOllamaDify
 from ollama_dify.testing import RecordedRequest, Reply, SimulatedOllama
-
-ways = pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+from tests.langchain.asking import ways
 
 
 @tool
@@ -57,11 +57,12 @@ def steps(think: str | None) -> list[Reply]:
     ]
 
 
+thinking = pytest.mark.parametrize("think", [None, "I look it up."], ids=["plain", "thinking"])
 ASKED = {"messages": [HumanMessage("How is Oslo?")]}
 
 
 @ways
-@pytest.mark.parametrize("think", [None, "I look it up."], ids=["plain", "thinking"])
+@thinking
 @pytest.mark.parametrize("version", ["v0", "v1"])
 async def test_an_agent_with_two_tools(
     server: SimulatedOllama, way: str, think: str | None, version: str
@@ -81,21 +82,6 @@ async def test_an_agent_with_two_tools(
 
 
 @ways
-async def test_an_agent_whose_answer_is_an_object(server: SimulatedOllama, way: str) -> None:
-    server.reply(
-        '{"weather": {"city": "Oslo"}}',
-        '{"Report": {"city": "Oslo", "people": 700000}}',
-    )
-    agent = create_agent(
-        ChatOllamaDify(model="all-round"), [weather, population], response_format=ToolStrategy(Report)
-    )
-
-    state = await run(agent, way, ASKED)
-
-    assert state["structured_response"] == Report(city="Oslo", people=700_000)
-
-
-@ways
 async def test_an_agent_with_a_format_and_no_tools(server: SimulatedOllama, way: str) -> None:
     server.reply('{"city": "Oslo", "people": 700000}')
     agent = create_agent(ChatOllamaDify(model="all-round"), [], response_format=Report)
@@ -104,30 +90,6 @@ async def test_an_agent_with_a_format_and_no_tools(server: SimulatedOllama, way:
 
     assert state["structured_response"] == Report(city="Oslo", people=700_000)
     assert set(server.requests[-1].body["format"]["properties"]) == {"city", "people"}
-
-
-@ways
-@pytest.mark.parametrize("strategy", [Report, ProviderStrategy(Report)], ids=["automatic", "provider"])
-async def test_an_agent_with_tools_and_the_servers_own_format(
-    server: SimulatedOllama, way: str, strategy: Any
-) -> None:
-    def constrained(request: RecordedRequest) -> str:
-        """A server with a format says nothing but what it allows, calls included."""
-        allowed = request.body["format"].get("anyOf", ())
-        may_call = any("weather" in form.get("properties", ()) for form in allowed)
-        if may_call and request.body["messages"][-1]["role"] != "tool":
-            return '{"weather": {"city": "Oslo"}}'
-        return '{"city": "Oslo", "people": 700000}'
-
-    server.answerer = constrained
-    agent = create_agent(ChatOllamaDify(model="all-round"), [weather], response_format=strategy)
-
-    state = await run(agent, way, ASKED)
-
-    assert [message.content for message in state["messages"] if isinstance(message, ToolMessage)] == [
-        "Rain in Oslo"
-    ]
-    assert state["structured_response"] == Report(city="Oslo", people=700_000)
 
 
 @ways
@@ -167,3 +129,63 @@ async def test_tokens_of_an_agent_are_streamed(server: SimulatedOllama) -> None:
 
     assert pieces == same
     assert [piece for piece in pieces if piece] == ["Good", " day"]
+
+
+PEOPLE = '{"city": "Oslo", "people": 700000}'
+
+
+def next_step(request: RecordedRequest, think: str | None) -> Reply:
+    """A server with a format says nothing but what it allows: the next call that is due, else the answer."""
+    allowed = request.body["format"].get("anyOf", [request.body["format"]])
+    keys = {key for form in allowed for key in form.get("properties", ())}
+    called = [turn["tool_name"] for turn in request.body["messages"] if turn["role"] == "tool"]
+    due = next((name for name in ("weather", "population") if name in keys and name not in called), None)
+    if due is not None:
+        return Reply(f'{{"{due}": {{"city": "Oslo"}}}}', thinking=think)
+    return Reply(f'{{"Report": {PEOPLE}}}' if "Report" in keys else PEOPLE, thinking=think)
+
+
+@ways
+@thinking
+@pytest.mark.parametrize("version", ["v0", "v1"])
+@pytest.mark.parametrize(
+    "strategy",
+    [ToolStrategy(Report), ProviderStrategy(Report), Report],
+    ids=["tool", "provider", "auto"],
+)
+async def test_two_tools_then_an_object(
+    server: SimulatedOllama, way: str, think: str | None, version: str, strategy: Any
+) -> None:
+    server.answerer = lambda request: next_step(request, think)
+    model = ChatOllamaDify(model="qwen3" if think else "all-round", output_version=version)
+    agent = create_agent(model, [weather, population], response_format=strategy)
+
+    state = await run(agent, way, ASKED)
+
+    assert state["structured_response"] == Report(city="Oslo", people=700_000)
+    results = [message.content for message in state["messages"] if isinstance(message, ToolMessage)]
+    assert results[:2] == ["Rain in Oslo", "700000"]
+    sent = [request.body["messages"] for request in server.requests if request.path == "/api/chat"]
+    assert len(sent) == 3
+    assert [turn.get("thinking") for turn in sent[-1] if turn["role"] == "assistant"] == [think, think]
+
+
+@ways
+@thinking
+async def test_a_conversation_with_a_checkpointer(
+    server: SimulatedOllama, way: str, think: str | None
+) -> None:
+    call = [{"name": "weather", "arguments": {"city": "Oslo"}}]
+    server.script(
+        [Reply(thinking=think, tool_calls=call), Reply("Wet.", thinking=think), Reply("Still wet.")]
+    )
+    model = ChatOllamaDify(model="qwen3" if think else "all-round")
+    agent = create_agent(model, [weather], checkpointer=InMemorySaver())
+    remembered = agent.with_config(configurable={"thread_id": "1"})
+
+    await run(remembered, way, ASKED)
+    state = await run(remembered, way, {"messages": [("user", "And now?")]})
+
+    assert state["messages"][-1].text == "Still wet."
+    roles = [turn["role"] for turn in server.requests[-1].body["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user"]

@@ -14,9 +14,7 @@ import ollama_dify
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyLLM
 from langchain_ollama_dify.errors import as_langchain
 from ollama_dify.testing import Fault, Reply, SimulatedOllama
-from tests.langchain.asking import WAYS, ask, chunks
-
-ways = pytest.mark.parametrize("way", WAYS)
+from tests.langchain.asking import ask, chunks, streams, ways
 
 CLASSES: dict[str, str] = {
     "OllamaError": "ModelError",
@@ -113,7 +111,7 @@ async def test_the_error_of_an_overlong_prompt(server: SimulatedOllama, way: str
     assert caught.value.limit is not None
 
 
-@pytest.mark.parametrize("way", ["stream", "astream"])
+@streams
 async def test_a_broken_stream_keeps_what_arrived(server: SimulatedOllama, way: str) -> None:
     server.reply(Reply(pieces=["one", " two", " three"]))
     server.fault(Fault("cut", chunks=2))

@@ -15,9 +15,8 @@ from langchain_core.prompts import ChatPromptTemplate
 import ollama_dify
 from langchain_ollama_dify import OllamaDifyLLM
 from ollama_dify.testing import Reply, SimulatedOllama
-from tests.langchain.asking import WAYS, chunks
+from tests.langchain.asking import chunks, ways
 
-ways = pytest.mark.parametrize("way", WAYS)
 PNG = (Path(__file__).parents[1] / "data" / "images" / "png_rgb.png").read_bytes()
 
 

@@ -20,21 +20,14 @@ from langchain_core.messages import (
 )
 
 import ollama_dify
-from langchain_ollama_dify import ChatOllamaDify
 from ollama_dify.testing import SimulatedOllama
-from tests.langchain.asking import WAYS, ask
-
-ways = pytest.mark.parametrize("way", WAYS)
+from tests.langchain.asking import ask, chat, ways
 
 IMAGES = Path(__file__).parents[1] / "data" / "images"
 PNG = IMAGES / "png_rgb.png"
 DATA = PNG.read_bytes()
 BASE64 = base64.b64encode(DATA).decode()
 URL = f"data:image/png;base64,{BASE64}"
-
-
-def chat(**settings: Any) -> ChatOllamaDify:
-    return ChatOllamaDify(**{"model": "all-round", **settings})
 
 
 CALL = {"name": "look", "args": {"at": "sky"}, "id": "c1"}
@@ -149,68 +142,6 @@ async def test_a_result_gets_the_name_of_its_tool(server: SimulatedOllama, way: 
     ]
 
 
-BLOCKS: dict[str, dict[str, Any]] = {
-    "image_url": {"type": "image_url", "image_url": {"url": URL, "detail": "low"}},
-    "image_url as text": {"type": "image_url", "image_url": URL},
-    "image_url of plain base64": {"type": "image_url", "image_url": BASE64},
-    "image_url with a wrong label": {
-        "type": "image_url",
-        "image_url": {"url": f"data:image/jpeg;base64,{BASE64}"},
-    },
-    "v1 base64": {"type": "image", "base64": BASE64, "mime_type": "image/png", "id": "lc_1"},
-    "v1 data URL": {"type": "image", "url": URL},
-    "v0 base64": {"type": "image", "source_type": "base64", "data": BASE64, "mime_type": "image/png"},
-    "v0 data URL": {"type": "image", "source_type": "url", "url": URL},
-    "Anthropic base64": {
-        "type": "image",
-        "source": {"type": "base64", "media_type": "image/png", "data": BASE64},
-    },
-    "Anthropic data URL": {"type": "image", "source": {"type": "url", "url": URL}},
-    "OpenAI responses": {"type": "input_image", "image_url": URL, "detail": "auto"},
-    "Bedrock": {"image": {"format": "png", "source": {"bytes": DATA}}},
-    "Google": {"type": "media", "mime_type": "image/png", "data": DATA},
-    "bytes": {"type": "image", "image": DATA},
-    "path object": {"type": "image", "path": PNG},
-    "our Image": {"type": "image", "image": ollama_dify.Image.from_bytes(DATA)},
-}
-
-
-@ways
-@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
-async def test_each_shape_of_a_image_gives_the_same_bytes(
-    server: SimulatedOllama, way: str, block: dict[str, Any]
-) -> None:
-    await ask(chat(), way, [HumanMessage([{"type": "text", "text": "What is it?"}, block])])
-
-    (request,) = [one for one in server.requests if one.path == "/api/chat"]
-    assert request.body["messages"] == [{"role": "user", "content": "What is it?", "images": [BASE64]}]
-
-
-@ways
-@pytest.mark.parametrize("kind", ["tool message", "anthropic result", "several", "completion"])
-async def test_where_images_may_stand(server: SimulatedOllama, way: str, kind: str) -> None:
-    block = BLOCKS["v1 base64"]
-    call = AIMessage("", tool_calls=[CALL])
-    asked: dict[str, list[Any]] = {
-        "tool message": [HumanMessage("?"), call, ToolMessage([block], tool_call_id="c1")],
-        "anthropic result": [
-            HumanMessage("?"),
-            call,
-            HumanMessage([{"type": "tool_result", "tool_use_id": "c1", "content": [block]}]),
-        ],
-        "several": [HumanMessage(["?", block, block])],
-        "completion": [HumanMessage(["?", block])],
-    }
-
-    await ask(chat(mode="completion" if kind == "completion" else "chat"), way, asked[kind])
-
-    body = server.requests[-1].body
-    last = body if kind == "completion" else body["messages"][-1]
-    assert last["images"] == [BASE64] * (2 if kind == "several" else 1)
-    if kind in ("tool message", "anthropic result"):
-        assert (last["role"], last["tool_name"], last["tool_call_id"]) == ("tool", "look", "c1")
-
-
 def data_url(name: str, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode((IMAGES / name).read_bytes()).decode()}"
 
@@ -230,17 +161,6 @@ BAD_BLOCKS: dict[str, tuple[dict[str, Any], str]] = {
         {"type": "image", "source": {"type": "file", "file_id": "f"}},
         "another provider",
     ),
-    "web address": (
-        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
-        "a web address",
-    ),
-    "v1 web address": ({"type": "image", "url": "http://example.com/a.png"}, "a web address"),
-    "file address": ({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}, "file: address"),
-    "path text": ({"type": "image", "url": str(PNG)}, "paths in messages are never opened"),
-    "no image": ({"type": "image_url", "image_url": data_url("text.txt")}, "PNG"),
-    "svg called png": ({"type": "image", "image": data_url("svg.svg").partition(",")[2]}, "SVG"),
-    "cut": ({"type": "image_url", "image_url": data_url("png_truncated_header.png")}, ""),
-    "not base64": ({"type": "image", "base64": "%%%", "mime_type": "image/png"}, "not strict base64"),
     "empty block": ({"type": "image"}, "holds no image"),
 }
 
@@ -279,29 +199,3 @@ async def test_a_message_is_refused(server: SimulatedOllama, way: str, message: 
         await ask(chat(), way, [HumanMessage("first"), message])
 
     assert server.requests == []
-
-
-@pytest.mark.parametrize("settings", [{"allow_image_paths": False}, {"allow_image_paths": Path("/nowhere")}])
-@ways
-async def test_paths_can_be_ruled_out(server: SimulatedOllama, way: str, settings: dict[str, Any]) -> None:
-    with pytest.raises(ollama_dify.UnsupportedContentError):
-        await ask(chat(**settings), way, [HumanMessage([{"type": "image", "path": PNG}])])
-
-    assert server.requests == []
-
-
-@ways
-async def test_images_can_be_ruled_out(server: SimulatedOllama, way: str) -> None:
-    with pytest.raises(ollama_dify.CapabilityError, match="vision_support=False"):
-        await ask(chat(vision_support=False), way, [HumanMessage([BLOCKS["bytes"]])])
-
-    assert server.requests == []
-
-
-async def test_the_callers_messages_stay_as_they_are(server: SimulatedOllama) -> None:
-    asked = [HumanMessage([{"type": "text", "text": "?"}, dict(BLOCKS["v0 base64"])])]
-    before = [message.model_copy(deep=True) for message in asked]
-
-    chat().invoke(asked)
-
-    assert asked == before

@@ -16,6 +16,7 @@ from langchain_core.vectorstores import InMemoryVectorStore, VectorStoreRetrieve
 
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyLLM
 from ollama_dify.testing import SimulatedOllama
+from tests.langchain.asking import ways
 
 FACTS = {
     "harbour.md": "The harbour of Vellmar was opened in 1874. Its lighthouse is painted red and white.",
@@ -27,7 +28,6 @@ PROMPT = ChatPromptTemplate.from_messages(
     [("system", "Answer from the context.\n\nContext:\n{context}"), ("user", "{input}")]
 )
 PLAIN_PROMPT = PromptTemplate.from_template("Context:\n{context}\n\nQuestion: {input}")
-ways = pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
 models = pytest.mark.parametrize("name", ["all-round", "qwen3"], ids=["plain", "thinking"])
 
 

@@ -7,21 +7,15 @@ from typing import Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import UsageMetadataCallbackHandler
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim_messages
+from langchain_core.load import dumpd, load
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import ConfigurableField
+from pydantic import SecretStr
 
 import ollama_dify
-from langchain_ollama_dify import ChatOllamaDify, OllamaDifyLLM
+from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyLLM, OllamaDifyRerank
 from ollama_dify.testing import Reply, SimulatedOllama
-from tests.langchain.asking import WAYS, ask
-
-ways = pytest.mark.parametrize("way", WAYS)
-
-
-def chat(**settings: Any) -> ChatOllamaDify:
-    return ChatOllamaDify(**{"model": "all-round", **settings})
-
+from tests.langchain.asking import ask, chat, ways
 
 PARAMS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "defaults": ({}, {}, {"ls_max_tokens": 4096}),
@@ -225,41 +219,6 @@ async def test_events_of_version_3(server: SimulatedOllama, awaited: bool, versi
     assert message.response_metadata["done_reason"] == "stop"
 
 
-def test_counting_tokens(server: SimulatedOllama) -> None:
-    model = chat()
-    asked = [SystemMessage("Be brief."), HumanMessage("What is the capital of France?")]
-
-    counted = model.get_num_tokens_from_messages(asked)
-    answer = model.invoke(asked)
-
-    assert answer.usage_metadata is not None
-    assert counted == answer.usage_metadata["input_tokens"]
-    assert model.get_num_tokens("Hello there") == len(model.get_token_ids("Hello there")) > 0
-    with_tools = model.get_num_tokens_from_messages(asked, tools=[LOOK])
-    assert with_tools > counted
-    told = model.invoke(asked, tools=[LOOK]).usage_metadata
-    assert told is not None
-    assert with_tools == told["input_tokens"]
-
-
-async def test_counting_on_an_event_loop_never_asks(server: SimulatedOllama) -> None:
-    model = chat()
-    assert model.get_num_tokens("Hello") >= 5  # an estimate from bytes
-    with pytest.raises(ollama_dify.ConfigurationError, match="awarmup"):
-        model.get_token_ids("Hello")
-    assert server.requests == []
-
-    await model.awarmup()
-    asked = len(server.requests)
-    assert model.get_num_tokens("Hello") > 0
-    bound = model.get_num_tokens_from_messages([HumanMessage("Hello")])
-    assert len(server.requests) == asked
-
-    told = (await model.ainvoke("Hello")).usage_metadata
-    assert told is not None
-    assert bound >= told["input_tokens"]
-
-
 @pytest.mark.parametrize("kind", [ChatOllamaDify, OllamaDifyLLM])
 def test_a_custom_tokenizer_wins(kind: Any) -> None:
     model = kind(model="m", custom_get_token_ids=lambda text: list(range(len(text))))
@@ -268,17 +227,63 @@ def test_a_custom_tokenizer_wins(kind: Any) -> None:
     assert model.get_num_tokens("abc") == 3
 
 
-def test_trim_messages_counts_with_the_model(server: SimulatedOllama) -> None:
-    model = chat()
-    asked = [HumanMessage("one " * 50), AIMessage("two"), HumanMessage("three")]
-
-    kept = trim_messages(asked, max_tokens=60, token_counter=model, strategy="last", start_on="human")
-
-    assert kept == asked[2:]
-
-
 @ways
 async def test_the_model_used_is_the_one_of_the_call(server: SimulatedOllama, way: str) -> None:
     answer = await ask(chat(), way, "Hello", model="llama3.2")
 
     assert answer.response_metadata["model_name"] == "llama3.2"
+
+
+KEY = "sk-very-secret"
+each = pytest.mark.parametrize(
+    "kind", [ChatOllamaDify, OllamaDifyLLM, OllamaDifyEmbeddings, OllamaDifyRerank]
+)
+
+
+@each
+@pytest.mark.filterwarnings("ignore:The function `load` is in beta")
+def test_the_round_trip_of_dumpd_and_load(kind: Any) -> None:
+    values: dict[str, Any] = {"context_size": None, "keep_alive": 0, "options": {"low_vram": True}}
+    values["timeout"] = ollama_dify.Timeouts(connect=1, total=9)
+    model = kind(model="m", api_key=KEY, base_url="http://one.example:1", **values)
+
+    dumped = dumpd(model)
+    again = load(
+        dumped,
+        allowed_objects=[kind],
+        valid_namespaces=["langchain_ollama_dify"],
+        secrets_map={"OLLAMA_API_KEY": KEY},
+    )
+
+    assert dumped["kwargs"]["api_key"] == {"lc": 1, "type": "secret", "id": ["OLLAMA_API_KEY"]}
+    assert {name: getattr(again, name) for name in values} == values
+    assert (again.base_url, again.api_key) == ("http://one.example:1", SecretStr(KEY))
+
+
+@each
+@pytest.mark.filterwarnings("ignore:The function `load` is in beta")
+@pytest.mark.parametrize(
+    ("values", "dumped_values"),
+    [
+        ({"base_url": "https://ollama.com"}, {"base_url": "https://ollama.com"}),
+        ({"base_url": "https://me:pw@h"}, {"base_url": "https://h"}),
+        ({"api_key_env": "OF_MINE"}, {"api_key_env": "OF_MINE"}),
+    ],
+    ids=["the cloud's variable", "password", "variable"],
+)
+def test_a_dump_holds_no_key_that_was_not_given(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, values: dict[str, Any], dumped_values: Any
+) -> None:
+    for name in ("OLLAMA_API_KEY", "OF_MINE"):
+        monkeypatch.setenv(name, KEY)
+    dumped = dumpd(kind(model="m", **values))
+    kept = {name: dumped["kwargs"].get(name) for name in ("base_url", "api_key", "api_key_env", "headers")}
+    assert {name: value for name, value in kept.items() if value is not None} == dumped_values
+    again = load(
+        dumped,
+        allowed_objects=[kind],
+        valid_namespaces=["langchain_ollama_dify"],
+        secrets_map={"OLLAMA_API_KEY": "sk-of-the-map"},
+    )
+    assert again.api_key is None
+    assert "sk-of-the-map" not in str(again.sent_headers())

@@ -1,4 +1,4 @@
-"""Structured output: schemas on the wire, objects back, broken answers."""
+"""Structured output: schemas on the wire, objects back, calls, raw answers. The rest: tests/parity."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ import json
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.exceptions import OutputParserException
-from pydantic import BaseModel, Field
+from langchain_core.prompts import ChatPromptTemplate
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import TypedDict
 
 import ollama_dify
-from langchain_ollama_dify import ChatOllamaDify
 from ollama_dify.testing import Reply, SimulatedOllama
-from tests.langchain.asking import WAYS
-
-ways = pytest.mark.parametrize("way", WAYS)
-
-
-def chat(**settings: Any) -> ChatOllamaDify:
-    return ChatOllamaDify(**{"model": "all-round", **settings})
+from tests.langchain.asking import chat, sent, streams, ways
 
 
 class City(BaseModel):
@@ -51,6 +46,8 @@ SCHEMA = {
     "required": ["name", "people"],
 }
 OSLO = {"name": "Oslo", "people": 700000}
+WHOLE = json.dumps(OSLO)
+BROKEN = '{"name": "Oslo", "people": "many"}'
 OBJECTS: dict[str, tuple[Any, Any]] = {
     "pydantic": (City, City(**OSLO)),
     "pydantic v1": (CityV1, CityV1(**OSLO)),
@@ -85,10 +82,8 @@ async def last(model: Any, way: str, asked: Any) -> Any:
 async def test_an_object_of_the_schema(
     server: SimulatedOllama, way: str, method: Any, schema: Any, expected: Any
 ) -> None:
-    spoken = {"City": OSLO} if method == "function_calling" else OSLO
     named = getattr(schema, "__name__", "City")
-    if method == "function_calling":
-        spoken = {named: OSLO}
+    spoken = {named: OSLO} if method == "function_calling" else OSLO
     server.reply(json.dumps(spoken))
 
     assert await last(chat().with_structured_output(schema, method=method), way, "Oslo?") == expected
@@ -104,19 +99,16 @@ async def test_an_object_of_the_schema(
         assert body["tools"][0]["function"]["name"] == named
 
 
-async def test_the_schema_of_a_pydantic_class_is_sent_as_it_is(server: SimulatedOllama) -> None:
-    server.reply(json.dumps(OSLO))
-
-    chat().with_structured_output(City).invoke("Oslo?")
-
-    assert server.requests[-1].body["format"] == City.model_json_schema()
+def say(text: str, method: str) -> str:
+    return f'{{"City": {text}}}' if method == "function_calling" else text
 
 
 @ways
 @pytest.mark.parametrize("method", METHODS)
-async def test_include_raw(server: SimulatedOllama, way: str, method: Any) -> None:
-    server.reply(json.dumps({"City": OSLO} if method == "function_calling" else OSLO))
-    model = chat().with_structured_output(City, method=method, include_raw=True)
+@pytest.mark.parametrize("repair", [False, True])
+async def test_include_raw(server: SimulatedOllama, way: str, method: Any, repair: bool) -> None:
+    server.script([*[say(BROKEN, method)] * repair, say(WHOLE, method)])
+    model = chat().with_structured_output(City, method=method, include_raw=True, repair=repair)
 
     if way in ("invoke", "ainvoke"):
         got = await last(model, way, "Oslo?")
@@ -129,41 +121,121 @@ async def test_include_raw(server: SimulatedOllama, way: str, method: Any) -> No
     assert got["parsing_error"] is None
 
 
-BROKEN: dict[str, tuple[Reply, str]] = {
-    "no JSON": (Reply("Oslo it is."), "not JSON"),
-    "cut": (Reply('{"name": "Oslo", "people": 7', done_reason="length"), "raise max_tokens"),
-    "wrong type": (Reply('{"name": "Oslo", "people": "many"}'), "does not satisfy City"),
-    "missing field": (Reply('{"name": "Oslo"}'), "does not satisfy City"),
-    "empty": (Reply(pieces=[""]), "it is empty"),
+NO_OBJECTS: dict[str, Reply] = {
+    "no JSON": Reply("Oslo it is."),
+    "cut": Reply('{"name": "Oslo", "people": 7', done_reason="length"),
+    "wrong type": Reply(BROKEN),
+    "empty": Reply(pieces=[""]),
 }
 
 
 @ways
-@pytest.mark.parametrize(("reply", "message"), BROKEN.values(), ids=BROKEN)
-async def test_a_broken_answer_is_an_error(
-    server: SimulatedOllama, way: str, reply: Reply, message: str
+@pytest.mark.parametrize("repair", [False, True])
+@pytest.mark.parametrize("reply", NO_OBJECTS.values(), ids=NO_OBJECTS)
+async def test_an_answer_that_is_no_object_is_kept(
+    server: SimulatedOllama, way: str, reply: Reply, repair: bool
 ) -> None:
-    server.reply(reply)
+    server.reply(reply, times=None)
 
-    with pytest.raises(OutputParserException, match=message) as caught:
-        await last(chat().with_structured_output(City), way, "Oslo?")
+    with pytest.raises(OutputParserException) as caught:
+        await last(chat().with_structured_output(City, repair=repair), way, "Oslo?")
 
     assert caught.value.llm_output == (reply.text or "")
+    if way in ("invoke", "ainvoke"):
+        model = chat().with_structured_output(City, include_raw=True, repair=repair)
+        got = await last(model, way, "Oslo?")
+        assert got["parsed"] is None
+        assert isinstance(got["parsing_error"], OutputParserException)
+        assert got["raw"].text == (reply.text or "")
 
 
-@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-@pytest.mark.parametrize("reply", [reply for reply, _ in BROKEN.values()], ids=list(BROKEN))
-async def test_include_raw_keeps_a_broken_answer(server: SimulatedOllama, way: str, reply: Reply) -> None:
-    server.reply(reply)
+@ways
+async def test_a_call_that_is_not_valid_gets_a_result_that_says_so(server: SimulatedOllama, way: str) -> None:
+    server.script([say(BROKEN, "function_calling"), say(WHOLE, "function_calling")])
+    model = chat().with_structured_output(City, method="function_calling", repair=True)
 
-    got = await last(chat().with_structured_output(City, include_raw=True), way, "Oslo?")
+    assert await last(model, way, "Oslo?") == City(**OSLO)
 
-    assert got["parsed"] is None
-    assert isinstance(got["parsing_error"], OutputParserException)
-    assert got["raw"].text == (reply.text or "")
+    _, call, result = server.requests[-1].body["messages"]
+    assert call["tool_calls"][0]["function"]["arguments"] == json.loads(BROKEN)
+    assert (result["role"], result["tool_name"]) == ("tool", "City")
+    assert result["tool_call_id"] == call["tool_calls"][0]["id"]
+    assert "people: Input should be a valid integer" in result["content"]
 
 
-@pytest.mark.parametrize("way", ["stream", "astream"])
+# Schema, method, answers, and what the second request says.
+REPAIRS: dict[str, tuple[Any, Any, list[str], str]] = {
+    "pydantic v1": (CityV1, "json_schema", [BROKEN, WHOLE], "value is not a valid integer"),
+    "JSON schema": (SCHEMA, "json_schema", ['{"name": "Os', WHOLE], "Unterminated string"),
+    "JSON mode": (City, "json_mode", [BROKEN, WHOLE], "should be a valid integer"),
+    "no call": (
+        City,
+        "function_calling",
+        ["Oslo it is.", say(WHOLE, "function_calling")],
+        "was to call City",
+    ),
+}
+
+
+@ways
+@pytest.mark.parametrize(("schema", "method", "answers", "told"), REPAIRS.values(), ids=REPAIRS)
+async def test_a_repair(
+    server: SimulatedOllama,
+    way: str,
+    schema: Any,
+    method: Any,
+    answers: list[str],
+    told: str,
+) -> None:
+    server.script(answers)
+
+    got = await last(chat().with_structured_output(schema, method=method, repair=True), way, "Oslo?")
+
+    assert got == (OSLO if schema is SCHEMA else schema(**OSLO))
+    asked = server.requests[-1].body["messages"]
+    assert [turn["role"] for turn in asked] == ["user", "assistant", "user"]
+    assert asked[1]["content"] == answers[0]
+    assert told in asked[-1]["content"]
+    assert len(sent(server)) == 2
+
+
+SECOND_FAILURES: dict[str, tuple[Any, list[str], type[Exception], str]] = {
+    "json_mode": ("json_mode", ["no", "still no"], OutputParserException, "not JSON"),
+    "call": ("function_calling", [say(BROKEN, "function_calling")] * 2, ValidationError, "valid integer"),
+    "no call": ("function_calling", ["no", "still no"], ollama_dify.ProtocolError, "answered 'still no'"),
+}
+
+
+@ways
+@pytest.mark.parametrize(("method", "answers", "kind", "told"), SECOND_FAILURES.values(), ids=SECOND_FAILURES)
+async def test_there_is_never_a_third_request(
+    server: SimulatedOllama, way: str, method: Any, answers: list[str], kind: type[Exception], told: str
+) -> None:
+    server.script([*answers, WHOLE])
+
+    with pytest.raises(kind, match=told):
+        await last(chat().with_structured_output(City, method=method, repair=True), way, "Oslo?")
+
+    assert len(sent(server)) == 2
+
+
+@ways
+async def test_in_a_chain_with_callbacks(server: SimulatedOllama, way: str) -> None:
+    server.script([BROKEN, WHOLE])
+    usage = UsageMetadataCallbackHandler()
+    prompt = ChatPromptTemplate.from_messages([("system", "Know cities."), ("user", "{city}?")])
+    model = chat().with_structured_output(City, repair=True)
+    chain = (prompt | model).with_config(callbacks=[usage])
+
+    assert await last(chain, way, {"city": "Oslo"}) == City(**OSLO)
+
+    roles = [turn["role"] for turn in server.requests[-1].body["messages"]]
+    assert roles == ["system", "user", "assistant", "user"]
+    (used,) = usage.usage_metadata.values()
+    assert used["output_tokens"] > 2 * len(OSLO)
+
+
+@streams
 async def test_what_can_be_read_so_far_is_streamed(server: SimulatedOllama, way: str) -> None:
     server.reply(Reply(pieces=['{"name": "Os', 'lo", ', '"people": 7', "00000}"]))
     model = chat().with_structured_output(SCHEMA)
@@ -174,38 +246,15 @@ async def test_what_can_be_read_so_far_is_streamed(server: SimulatedOllama, way:
 
 
 @ways
-async def test_with_a_thinking_model(server: SimulatedOllama, way: str) -> None:
-    server.reply(Reply(json.dumps(OSLO), thinking="{not this}"))
-
-    assert await last(chat(model="qwen3").with_structured_output(City), way, "Oslo?") == City(**OSLO)
-
-
-@ways
-async def test_in_completion_mode(server: SimulatedOllama, way: str) -> None:
-    server.reply(json.dumps(OSLO))
-
-    model = chat(mode="completion").with_structured_output(City)
-
-    assert await last(model, way, "Oslo?") == City(**OSLO)
-    assert server.requests[-1].path == "/api/generate"
-
-
-FORMATS: dict[str, tuple[dict[str, Any], Any]] = {
-    "schema": ({"format": SCHEMA}, SCHEMA),
-    "function dict": ({"format": {"name": "City", "parameters": SCHEMA}}, SCHEMA),
-    "class": ({"format": City}, City.model_json_schema()),
-    "json_schema": (
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "City", "schema": SCHEMA}}},
-        SCHEMA,
-    ),
-    "json_object": ({"response_format": {"type": "json_object"}}, "json"),
-    "text": ({"response_format": {"type": "text"}}, None),
-    "class as response_format": ({"response_format": City}, City.model_json_schema()),
-}
-
-
-@ways
-@pytest.mark.parametrize(("call", "sent"), FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize(
+    ("call", "sent"),
+    [
+        ({"format": {"name": "City", "parameters": SCHEMA}}, SCHEMA),
+        ({"format": City}, City.model_json_schema()),
+        ({"response_format": City}, City.model_json_schema()),
+    ],
+    ids=["function dict", "class", "class as response_format"],
+)
 async def test_ways_to_ask_for_a_format(
     server: SimulatedOllama, way: str, call: dict[str, Any], sent: Any
 ) -> None:

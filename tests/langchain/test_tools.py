@@ -11,15 +11,8 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 import ollama_dify
-from langchain_ollama_dify import ChatOllamaDify
 from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama
-from tests.langchain.asking import WAYS, ask, chunks
-
-ways = pytest.mark.parametrize("way", WAYS)
-
-
-def chat(**settings: Any) -> ChatOllamaDify:
-    return ChatOllamaDify(**{"model": "all-round", **settings})
+from tests.langchain.asking import ask, chat, chunks, streams, ways
 
 
 class Place(BaseModel):
@@ -146,7 +139,7 @@ async def test_parallel_calls(server: SimulatedOllama, way: str, style: Any, ver
     assert [block["id"] for block in blocks] == [call["id"] for call in answer.tool_calls]
 
 
-@pytest.mark.parametrize("way", ["stream", "astream"])
+@streams
 async def test_calls_come_as_numbered_chunks(server: SimulatedOllama, way: str) -> None:
     server.reply(Reply("I look.", tool_calls=[{"name": "openai", "arguments": {"city": "Oslo"}}] * 2))
 
@@ -222,7 +215,7 @@ class Tokens(BaseCallbackHandler):
         self.calls += [piece["name"] for piece in chunk.message.tool_call_chunks]
 
 
-@pytest.mark.parametrize("way", ["stream", "astream"])
+@streams
 async def test_a_forced_call_is_streamed_as_a_call(server: SimulatedOllama, way: str) -> None:
     tokens = Tokens()
 

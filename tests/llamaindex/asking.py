@@ -15,7 +15,7 @@ COMPLETE_METHODS = ("complete", "acomplete", "stream_complete", "astream_complet
 METHODS = CHAT_METHODS + COMPLETE_METHODS
 
 
-async def ask(llm: OllamaDify, method: str, asked: Any, **call: Any) -> list[Any]:
+async def ask(llm: Any, method: str, asked: Any, **call: Any) -> list[Any]:
     """The responses of a method, one or as many as it streams; async connections are closed."""
     try:
         answered = getattr(llm, method)(asked, **call)
@@ -25,7 +25,8 @@ async def ask(llm: OllamaDify, method: str, asked: Any, **call: Any) -> list[Any
             return [answered]
         return [one async for one in answered] if method.startswith("a") else list(answered)
     finally:
-        await llm.aclose()
+        if isinstance(llm, OllamaDify):
+            await llm.aclose()
 
 
 def as_asked(method: str, text: str) -> Sequence[ChatMessage] | str:

@@ -54,6 +54,24 @@ async def run(agent: Any, text: str, **call: Any) -> tuple[AgentOutput, list[Any
     return await handler, events
 
 
+class Report(BaseModel):
+    """A report."""
+
+    result: int
+    sky: str
+
+
+REPORT = '{"result": 42, "sky": "sunny"}'
+# Whether the answer is an object too.
+answers = pytest.mark.parametrize("output_cls", [None, Report], ids=["text", "object"])
+
+
+def reported(answer: AgentOutput, server: SimulatedOllama, output_cls: Any) -> None:
+    if output_cls is not None:
+        assert answer.structured_response == {"result": 42, "sky": "sunny"}
+        assert sent(server)[-1]["format"] == Report.model_json_schema()
+
+
 def thought(model: str, text: str) -> str | None:
     return text if model == "qwen3" else None
 
@@ -62,9 +80,10 @@ def streamed_text(events: list[Any]) -> str:
     return "".join(event.delta for event in events if isinstance(event, AgentStream))
 
 
+@answers
 @variants
 async def test_function_agent(
-    server: SimulatedOllama, make_llm: MakeLLM, model: str, streaming: bool
+    server: SimulatedOllama, make_llm: MakeLLM, model: str, streaming: bool, output_cls: Any
 ) -> None:
     calls = [
         {"name": "multiply", "arguments": {"a": 6, "b": 7}},
@@ -74,17 +93,25 @@ async def test_function_agent(
         [
             Reply("I look.", thinking=thought(model, "Two tools."), tool_calls=calls),
             Reply("42, and sunny.", thinking=thought(model, "Done.")),
+            *[Reply(REPORT, thinking=thought(model, "As JSON."))] * (output_cls is not None),
         ]
     )
     llm = make_llm(model, think=True if model == "qwen3" else None)
-    agent = FunctionAgent(tools=[multiply, weather], llm=llm, system_prompt="Use tools.", streaming=streaming)
+    agent = FunctionAgent(
+        tools=[multiply, weather],
+        llm=llm,
+        system_prompt="Use tools.",
+        streaming=streaming,
+        output_cls=output_cls,
+    )
     answer, events = await run(agent, "6*7, and Oslo's weather?")
     await llm.aclose()
 
-    assert str(answer) == "42, and sunny."
+    reported(answer, server, output_cls)
+    assert answer.response.content == "42, and sunny."
     results = [(one.tool_name, one.tool_output.content) for one in events if isinstance(one, ToolCallResult)]
     assert sorted(results) == [("multiply", "42"), ("weather", "Sunny in Oslo.")]
-    _, second = sent(server)
+    second = sent(server)[1]
     *_, asked, first_result, second_result = second["messages"]
     assert asked["role"] == "assistant"
     assert asked.get("thinking") == thought(model, "Two tools.")
@@ -137,24 +164,11 @@ async def test_one_call_at_a_time(server: SimulatedOllama, make_llm: MakeLLM, st
     assert [one.tool_kwargs for one in events if isinstance(one, ToolCallResult)] == [{"a": 1, "b": 2}]
 
 
-class Report(BaseModel):
-    result: int
-
-
-async def test_structured_answer(server: SimulatedOllama, make_llm: MakeLLM) -> None:
-    server.script(
-        [Reply(tool_calls=[{"name": "multiply", "arguments": {"a": 6, "b": 7}}]), "42.", '{"result": 42}']
-    )
-    llm = make_llm()
-    agent = FunctionAgent(tools=[multiply], llm=llm, output_cls=Report)
-    answer, _ = await run(agent, "6*7?")
-    await llm.aclose()
-    assert answer.structured_response == {"result": 42}
-    assert sent(server)[-1]["format"] == Report.model_json_schema()
-
-
+@answers
 @variants
-async def test_react_agent(server: SimulatedOllama, make_llm: MakeLLM, model: str, streaming: bool) -> None:
+async def test_react_agent(
+    server: SimulatedOllama, make_llm: MakeLLM, model: str, streaming: bool, output_cls: Any
+) -> None:
     server.script(
         [
             Reply(
@@ -166,21 +180,24 @@ async def test_react_agent(server: SimulatedOllama, make_llm: MakeLLM, model: st
                 "Answer: It is 42.",
                 thinking=thought(model, "Done."),
             ),
+            *[Reply(REPORT, thinking=thought(model, "As JSON."))] * (output_cls is not None),
         ]
     )
     llm = make_llm(model)
-    agent = ReActAgent(tools=[multiply], llm=llm, streaming=streaming)
+    agent = ReActAgent(tools=[multiply], llm=llm, streaming=streaming, output_cls=output_cls)
     answer, events = await run(agent, "6*7?")
     await llm.aclose()
-    assert str(answer) == "It is 42."
+    reported(answer, server, output_cls)
+    assert answer.response.content == "It is 42."
     assert [one.tool_output.content for one in events if isinstance(one, ToolCallResult)] == ["42"]
-    assert "Observation: 42" in sent(server)[-1]["messages"][-1]["content"]
+    assert "Observation: 42" in sent(server)[1]["messages"][-1]["content"]
     assert all("tools" not in body for body in sent(server))
 
 
+@answers
 @variants
 async def test_workflow_with_hand_over(
-    server: SimulatedOllama, make_llm: MakeLLM, model: str, streaming: bool
+    server: SimulatedOllama, make_llm: MakeLLM, model: str, streaming: bool, output_cls: Any
 ) -> None:
     hand_over = {"name": "handoff", "arguments": {"to_agent": "forecaster", "reason": "about weather"}}
     server.script(
@@ -191,6 +208,7 @@ async def test_workflow_with_hand_over(
                 tool_calls=[{"name": "weather", "arguments": {"city": "Oslo"}}],
             ),
             Reply("It is sunny.", thinking=thought(model, "Done.")),
+            *[Reply(REPORT, thinking=thought(model, "As JSON."))] * (output_cls is not None),
         ]
     )
     llm = make_llm(model)
@@ -205,13 +223,14 @@ async def test_workflow_with_hand_over(
     forecaster = FunctionAgent(
         name="forecaster", description="Knows weather.", tools=[weather], llm=llm, streaming=streaming
     )
-    workflow = AgentWorkflow(agents=[counter, forecaster], root_agent="counter")
+    workflow = AgentWorkflow(agents=[counter, forecaster], root_agent="counter", output_cls=output_cls)
     answer, events = await run(workflow, "How is Oslo?")
     await llm.aclose()
-    assert str(answer) == "It is sunny."
+    reported(answer, server, output_cls)
+    assert answer.response.content == "It is sunny."
     assert answer.current_agent_name == "forecaster"
     assert [one.tool_name for one in events if isinstance(one, ToolCallResult)] == ["handoff", "weather"]
-    first, second, third = sent(server)
+    first, second, third = sent(server)[:3]
     assert [tool["function"]["name"] for tool in first["tools"]] == ["multiply", "handoff"]
     assert [tool["function"]["name"] for tool in second["tools"]] == ["weather", "handoff"]
     assert third["messages"][-1]["tool_name"] == "weather"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import pickle
 from typing import Any
 
-import cloudpickle
 import pytest
 from llama_index.core import Settings
 from llama_index.core.base.llms.types import MessageRole
@@ -42,84 +39,6 @@ def test_public_names() -> None:
 
 
 @both
-@pytest.mark.parametrize(
-    ("values", "told"),
-    [
-        ({"modell": "x"}, "unknown argument 'modell'; did you mean 'model'"),
-        ({"num_ctx": 2048}, "'num_ctx': here it is called context_size"),
-        ({"request_timeout": 3}, "here it is called timeout"),
-        ({"context_window": 1}, "here it is called context_size"),
-        ({"context_size": 0}, "context_size"),
-        ({"base_url": "http://:bad"}, "bad"),
-        ({"api_key": f"{SECRET}\n2"}, "api_key"),
-        ({"options": {"num_ctx": 1}}, "set context_size="),
-    ],
-    ids=["unknown", "num_ctx", "request_timeout", "context_window", "range", "address", "key", "options"],
-)
-def test_what_cannot_work_is_a_configuration_error(cls: Any, values: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as caught:
-        make(cls, **values)
-    assert isinstance(caught.value, ValueError)
-    assert str(caught.value).count(cls.__name__) == 1
-    assert SECRET not in str(caught.value)
-    assert caught.value.__cause__ is None
-
-
-@both
-def test_assignment_is_validated_and_undone(cls: Any) -> None:
-    model = make(cls)
-    with pytest.raises(ConfigurationError, match="context_size"):
-        model.context_size = -1
-    assert model.context_size == 4096
-    with pytest.raises(ConfigurationError, match="unknown argument 'contextsize'"):
-        model.contextsize = 3
-
-
-@both
-def test_secrets_are_hidden(cls: Any) -> None:
-    model = make(cls, **SECRETS)
-    shown = [
-        repr(model),
-        str(model),
-        json.dumps(model.to_dict(), default=str),
-        model.to_json(),
-        # A postprocessor has none.
-        str(getattr(model, "to_payload", dict)()),
-    ]
-    for text in shown:
-        assert not any(secret in text for secret in (SECRET, "header-secret", "proxy-secret"))
-
-
-@both
-@pytest.mark.parametrize(
-    "copied",
-    [
-        lambda model: pickle.loads(pickle.dumps(model)),
-        lambda model: cloudpickle.loads(cloudpickle.dumps(model)),
-        copy.copy,
-        copy.deepcopy,
-        lambda model: model.model_copy(),
-    ],
-    ids=["pickle", "cloudpickle", "copy", "deepcopy", "model_copy"],
-)
-def test_copies_keep_everything(cls: Any, copied: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OLLAMA_HOST", "first.example:1234")
-    model = cls(model="some-model", context_size=512, keep_alive="5m", **SECRETS)
-    client = model.client
-    # The environment of another process may differ; the copy asks the same server.
-    monkeypatch.setenv("OLLAMA_HOST", "second.example:1234")
-    twin = copied(model)
-    assert type(twin) is cls
-    assert twin.address == model.address
-    assert twin.explicit() == model.explicit()
-    assert twin.api_key.get_secret_value() == SECRET
-    assert twin.headers == SECRETS["headers"]
-    assert isinstance(twin.callback_manager, CallbackManager)
-    assert model.client is client
-    assert twin.client is not client
-
-
-@both
 def test_pickling_drops_no_setting_and_leaves_the_object_alone(cls: Any) -> None:
     manager = CallbackManager([])
     manager.on_event_start = lambda *args, **kwargs: ""  # type: ignore[method-assign]
@@ -141,26 +60,6 @@ def test_to_dict_and_back(cls: Any) -> None:
     assert again.api_key.get_secret_value() == SECRET
     assert cls.from_json(model.to_json()).to_dict() == data
     assert "class_name" in data
-
-
-@both
-def test_context_manager_closes(cls: Any) -> None:
-    with make(cls) as model:
-        first = model.client
-    assert model.client is first
-
-
-@both
-def test_repr_shows_what_was_set(cls: Any) -> None:
-    assert repr(cls(model="m", api_key=SECRET, keep_alive=5)) == f"{cls.__name__}(model='m', keep_alive=5)"
-
-
-@both
-def test_settings_of_another_kind_of_model(cls: Any) -> None:
-    wrong = EmbeddingSettings if cls is OllamaDify else ChatSettings
-    named = {OllamaDifyEmbedding: "for_embedding", OllamaDifyRerank: "for_rerank"}.get(cls, "ChatSettings")
-    with pytest.raises(ConfigurationError, match=named):
-        cls.from_settings(wrong(model="m"))
 
 
 def test_from_settings() -> None:
@@ -259,12 +158,3 @@ def test_global_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.llm is llm
     assert Settings.embed_model is embedding
     assert isinstance(llm, LLM)
-
-
-def test_tokenizer_counts_as_the_model(make_llm: Any) -> None:
-    llm = make_llm()
-    tokenize = llm.tokenizer
-    ids = tokenize("Hello there, how are you?")
-    assert len(ids) == llm.client.count_tokens("Hello there, how are you?").tokens
-    assert all(isinstance(number, int) for number in ids)
-    assert pickle.loads(pickle.dumps(tokenize))("Hello") == tokenize("Hello")

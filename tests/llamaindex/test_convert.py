@@ -27,7 +27,7 @@ from llama_index.core.llms.llm import ToolSelection
 
 from llamaindex_ollama_dify import OllamaDify
 from llamaindex_ollama_dify.convert import to_messages
-from ollama_dify import CapabilityError, ChatSettings, ConfigurationError, UnsupportedContentError
+from ollama_dify import CapabilityError, ChatSettings, UnsupportedContentError
 from ollama_dify.testing import SimulatedOllama
 from tests.llamaindex.asking import CHAT_METHODS, ask, sent
 from tests.llamaindex.conftest import PIXEL
@@ -61,21 +61,6 @@ def test_every_role_is_known() -> None:
     assert set(ROLES) == set(MessageRole)
 
 
-IMAGES: dict[str, Callable[[Path], ImageBlock]] = {
-    "bytes": lambda path: ImageBlock(image=PIXEL),
-    "base64": lambda path: ImageBlock(image=PIXEL_BASE64.encode()),
-    "file-object": lambda path: ImageBlock(image=io.BytesIO(PIXEL)),
-    "path": lambda path: ImageBlock(path=path),
-    "data-url": lambda path: ImageBlock(url=f"data:image/png;base64,{PIXEL_BASE64}"),
-    "unvalidated-bytes": lambda path: ImageBlock.model_construct(image=PIXEL, path=None, url=None),
-    "file-object-of-base64": lambda path: ImageBlock(image=io.BytesIO(PIXEL_BASE64.encode())),
-    "file-object-of-a-data-url": lambda path: ImageBlock(
-        image=io.BytesIO(b"data:image/png;base64," + PIXEL_BASE64.encode())
-    ),
-    "restored": lambda path: ImageBlock.model_validate(ImageBlock(image=PIXEL).model_dump()),
-}
-
-
 def opened(data: bytes) -> ImageBlock:
     """A block that holds the bytes as they are; without a file LlamaIndex itself encodes them."""
     return ImageBlock(image=io.BytesIO(data))
@@ -95,46 +80,6 @@ async def test_a_file_in_ascii_is_no_text(server: SimulatedOllama, make_llm: Mak
     message = ChatMessage(blocks=[ImageBlock(image=io.BytesIO(ASCII_GIF))])
     await ask(make_llm("llava"), "chat", [message])
     assert sent(server)[-1]["messages"][0]["images"] == [base64.b64encode(ASCII_GIF).decode()]
-
-
-@pytest.mark.parametrize("method", CHAT_METHODS)
-@pytest.mark.parametrize("form", IMAGES)
-async def test_images_are_the_same_bytes(
-    server: SimulatedOllama, make_llm: MakeLLM, image_file: Path, method: str, form: str
-) -> None:
-    block = IMAGES[form](image_file)
-    message = ChatMessage(blocks=[TextBlock(text="What is it?"), block, TextBlock(text="Be brief."), block])
-    await ask(make_llm("llava"), method, [message])
-    assert sent(server)[-1]["messages"] == [
-        {
-            "role": "user",
-            "content": "What is it?\n[img]\nBe brief.\n[img]",
-            "images": [PIXEL_BASE64, PIXEL_BASE64],
-        }
-    ]
-
-
-async def test_images_in_completion_mode(server: SimulatedOllama, make_llm: MakeLLM) -> None:
-    message = ChatMessage(blocks=[TextBlock(text="What is it?"), ImageBlock(image=PIXEL)])
-    await ask(make_llm("llava", mode="completion"), "chat", [message])
-    body = sent(server)[-1]
-    assert (body["prompt"], body["images"]) == ("What is it?", [PIXEL_BASE64])
-
-
-async def test_image_in_a_tool_result(server: SimulatedOllama, make_llm: MakeLLM) -> None:
-    result = ChatMessage(
-        role="tool",
-        blocks=[TextBlock(text="Seen."), ImageBlock(image=PIXEL)],
-        additional_kwargs={"tool_call_id": "c1", "name": "look"},
-    )
-    await ask(make_llm("llava"), "chat", [ChatMessage(content="Look!"), result])
-    assert sent(server)[-1]["messages"][1] == {
-        "role": "tool",
-        "content": "Seen.",
-        "images": [PIXEL_BASE64],
-        "tool_name": "look",
-        "tool_call_id": "c1",
-    }
 
 
 @pytest.mark.parametrize(
@@ -178,43 +123,6 @@ async def test_refused_blocks_are_named_and_nothing_is_sent(
     with pytest.raises(UnsupportedContentError, match=told) as caught:
         await ask(make_llm("llava"), method, messages)
     assert "messages[1].blocks[1]" in str(caught.value)
-    assert server.requests == []
-
-
-async def test_image_without_vision_support(server: SimulatedOllama, make_llm: MakeLLM) -> None:
-    with pytest.raises(CapabilityError, match="vision_support=False"):
-        await ask(
-            make_llm("llava", vision_support=False), "chat", [ChatMessage(blocks=[ImageBlock(image=PIXEL)])]
-        )
-    assert server.requests == []
-
-
-@pytest.mark.parametrize("where", ["setting", "call"])
-async def test_paths_can_be_refused(
-    server: SimulatedOllama, make_llm: MakeLLM, image_file: Path, where: str
-) -> None:
-    given = {"allow_image_paths": False}
-    llm = make_llm("llava", **(given if where == "setting" else {}))
-    with pytest.raises((UnsupportedContentError, ConfigurationError), match="allow_image_paths"):
-        await ask(
-            llm,
-            "chat",
-            [ChatMessage(blocks=[ImageBlock(path=image_file)])],
-            **(given if where == "call" else {}),
-        )
-    assert server.requests == []
-
-
-@pytest.mark.parametrize("where", ["setting", "call"])
-@pytest.mark.parametrize("method", CHAT_METHODS)
-async def test_allowed_addresses_must_be_public(
-    server: SimulatedOllama, make_llm: MakeLLM, method: str, where: str
-) -> None:
-    given = {"allow_image_urls": True}
-    llm = make_llm("llava", **(given if where == "setting" else {}))
-    block = ImageBlock(url=f"{server.base_url}/cat.png")
-    with pytest.raises(UnsupportedContentError, match=r"blocks\[0\].*not on the public internet"):
-        await ask(llm, method, [ChatMessage(blocks=[block])], **(given if where == "call" else {}))
     assert server.requests == []
 
 
@@ -317,41 +225,6 @@ async def test_call_without_arguments_or_name(server: SimulatedOllama, llm: Olla
         assert call == {"function": {"index": 0, "name": "look", "arguments": {}}}
     with pytest.raises(UnsupportedContentError, match="a tool call without a name"):
         await ask(llm, "chat", [said({"function": {}})])
-
-
-PROMPTS: dict[str, tuple[list[ChatMessage], dict[str, Any]]] = {
-    "lone-user": ([ChatMessage(content="Hi")], {"prompt": "Hi"}),
-    "system-apart": (
-        [ChatMessage(role="system", content="Be brief."), ChatMessage(content="Hi")],
-        {"prompt": "Hi", "system": "Be brief."},
-    ),
-    "two-systems": (
-        [
-            ChatMessage(role="system", content="A."),
-            ChatMessage(content="Hi"),
-            ChatMessage(role="developer", content="B."),
-        ],
-        {"prompt": "Hi", "system": "A.\n\nB."},
-    ),
-    "turns": (
-        [
-            ChatMessage(role="system", content="A."),
-            ChatMessage(content="Hi"),
-            ChatMessage(role="assistant", content="Hello."),
-            ChatMessage(content="Bye"),
-        ],
-        {"prompt": "user: Hi\nassistant: Hello.\nuser: Bye\nassistant:", "system": "A."},
-    ),
-}
-
-
-@pytest.mark.parametrize("case", PROMPTS)
-@pytest.mark.parametrize("method", CHAT_METHODS)
-async def test_completion_prompt(server: SimulatedOllama, make_llm: MakeLLM, method: str, case: str) -> None:
-    messages, expected = PROMPTS[case]
-    await ask(make_llm(mode="completion"), method, messages)
-    body = sent(server)[-1]
-    assert {name: body[name] for name in ("prompt", "system") if name in body} == expected
 
 
 async def test_own_prompt_formats(server: SimulatedOllama, make_llm: MakeLLM) -> None:

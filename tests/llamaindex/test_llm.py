@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import TextBlock, ThinkingBlock
 
 from llamaindex_ollama_dify import OllamaDify
-from ollama_dify import CapabilityError, ConfigurationError, IncompleteResponseError, UnsupportedContentError
+from ollama_dify import IncompleteResponseError
 from ollama_dify.testing import Reply, SimulatedOllama
 from tests.llamaindex.asking import CHAT_METHODS, METHODS, as_asked, ask, sent, text_of
 
@@ -95,12 +92,6 @@ async def test_thinking_is_apart(server: SimulatedOllama, make_llm: MakeLLM, met
 
 
 @every_method
-async def test_thinking_off_per_call(server: SimulatedOllama, make_llm: MakeLLM, method: str) -> None:
-    await ask(make_llm("qwen3", think=True), method, as_asked(method, "Hello"), think=False)
-    assert sent(server)[-1]["think"] is False
-
-
-@every_method
 async def test_log_probabilities(llm: OllamaDify, method: str) -> None:
     responses = await ask(llm, method, as_asked(method, "Hello"), logprobs=True, top_logprobs=2)
     rows = [row for response in responses for row in response.logprobs or []]
@@ -120,26 +111,6 @@ async def test_answer_without_end_is_an_error(server: SimulatedOllama, llm: Olla
 
 
 @every_method
-@pytest.mark.parametrize(
-    ("call", "told"),
-    [
-        ({"temprature": 0}, "did you mean 'temperature'"),
-        ({"num_ctx": 9}, "'num_ctx' cannot change per call"),
-        ({"num_gpu": 1}, "'num_gpu' cannot change per call"),
-        ({"num_predict": 9000}, "num_predict=9000 asks for more than the upper bound"),
-        ({"additional_kwargs": {"temprature": 0}}, "did you mean 'temperature'"),
-    ],
-    ids=["unknown", "context", "load-time", "over-the-bound", "nested-unknown"],
-)
-async def test_wrong_arguments_send_nothing(
-    server: SimulatedOllama, llm: OllamaDify, method: str, call: dict[str, Any], told: str
-) -> None:
-    with pytest.raises(ConfigurationError, match=told):
-        await ask(llm, method, as_asked(method, "Hello"), **call)
-    assert server.requests == []
-
-
-@every_method
 async def test_additional_kwargs_give_way_to_named_ones(
     server: SimulatedOllama, llm: OllamaDify, method: str
 ) -> None:
@@ -148,59 +119,3 @@ async def test_additional_kwargs_give_way_to_named_ones(
     options = sent(server)[-1]["options"]
     assert (options["temperature"], options["top_k"]) == (0.0, 5)
     assert further == {"temperature": 1, "top_k": 5}
-
-
-@pytest.mark.parametrize(
-    ("mode", "method"),
-    [("chat", method) for method in CHAT_METHODS] + [("completion", method) for method in METHODS],
-)
-async def test_nothing_to_answer(server: SimulatedOllama, make_llm: MakeLLM, method: str, mode: str) -> None:
-    with pytest.raises(UnsupportedContentError):
-        await ask(make_llm(mode=mode), method, [] if method in CHAT_METHODS else "")
-    assert server.requests == []
-
-
-@every_method
-async def test_model_per_call(server: SimulatedOllama, llm: OllamaDify, method: str) -> None:
-    await ask(llm, method, as_asked(method, "Hello"), model="gemma3")
-    assert sent(server)[-1]["model"] == "gemma3"
-
-
-@every_method
-async def test_completion_mode_refuses_tools(server: SimulatedOllama, make_llm: MakeLLM, method: str) -> None:
-    tool = {
-        "type": "function",
-        "function": {"name": "look", "parameters": {"type": "object", "properties": {}}},
-    }
-    with pytest.raises(CapabilityError, match='mode="completion"'):
-        await ask(make_llm(mode="completion"), method, as_asked(method, "Hello"), tools=[tool])
-    assert server.requests == []
-
-
-@streams
-async def test_early_break_stops_the_server(server: SimulatedOllama, llm: OllamaDify, method: str) -> None:
-    server.latency.chunk_s = 0.02
-    server.script([Reply(pieces=["x "] * 500)])
-    answered = getattr(llm, method)(as_asked(method, "Count"))
-    if method.startswith("a"):
-        stream = await answered
-        async for _ in stream:
-            break
-        await stream.aclose()
-        del stream
-        gc.collect()
-        await llm.aclose()
-    else:
-        for _ in answered:
-            break
-        answered.close()
-        del answered
-    await _until(lambda: server.disconnects == 1)
-
-
-async def _until(happened: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if happened():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it did not happen within 5 s")

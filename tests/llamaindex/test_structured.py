@@ -1,14 +1,16 @@
-"""structured_predict and its kin."""
+"""structured_predict and its kin: modes, events, LlamaIndex's structured model. The rest: tests/parity."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, ThinkingBlock
 from llama_index.core.instrumentation.events.llm import (
+    LLMChatEndEvent,
     LLMStructuredPredictEndEvent,
     LLMStructuredPredictInProgressEvent,
     LLMStructuredPredictStartEvent,
@@ -18,9 +20,9 @@ from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel
 
 from llamaindex_ollama_dify import OllamaDify
-from ollama_dify import IncompleteResponseError
+from ollama_dify import ConfigurationError, IncompleteResponseError
 from ollama_dify.testing import Reply, SimulatedOllama
-from tests.llamaindex.asking import sent
+from tests.llamaindex.asking import METHODS, ask, sent
 from tests.llamaindex.watching import Watcher
 
 MakeLLM = Callable[..., OllamaDify]
@@ -49,6 +51,7 @@ PROMPT = PromptTemplate("Write a poem about {topic}.")
 ANSWER = (
     '{"title": "The Sea", "lines": [{"text": "Blue {deep}", "number": 1}, {"text": "Wide", "number": 2}]}'
 )
+BROKEN = '{"title": "The Sea", "lines": [{"text": "Blue", "number": "one"}]}'
 POEM = Poem(title="The Sea", lines=[Line(text="Blue {deep}", number=1), Line(text="Wide", number=2)])
 
 
@@ -64,30 +67,6 @@ async def predict(llm: OllamaDify, form: str, **call: Any) -> list[Any]:
         await llm.aclose()
 
 
-@every_form
-@pytest.mark.parametrize("thinking", [None, "I count the lines."], ids=["plain", "thinking"])
-@pytest.mark.parametrize("mode", ["chat", "completion"])
-async def test_object_by_format(
-    server: SimulatedOllama, make_llm: MakeLLM, form: str, thinking: str | None, mode: str
-) -> None:
-    server.script([Reply(ANSWER, thinking=thinking)])
-    llm = make_llm("qwen3" if thinking else "llama3.2", mode=mode, system_prompt="You rhyme.")
-    llm_kwargs = {"temperature": 0}
-    made = await predict(llm, form, llm_kwargs=llm_kwargs)
-    assert made[-1] == POEM
-    assert llm_kwargs == {"temperature": 0}
-    body = sent(server)[-1]
-    assert body["format"] == Poem.model_json_schema()
-    assert body["options"]["temperature"] == 0
-    if mode == "chat":
-        assert body["messages"] == [
-            {"role": "system", "content": "You rhyme."},
-            {"role": "user", "content": "Write a poem about the sea."},
-        ]
-    else:
-        assert (body["prompt"], body["system"]) == ("Write a poem about the sea.", "You rhyme.")
-
-
 @pytest.mark.parametrize("form", FORMS[2:])
 async def test_partial_objects_only_grow(server: SimulatedOllama, llm: OllamaDify, form: str) -> None:
     server.script([Reply(pieces=list(ANSWER))])
@@ -98,25 +77,6 @@ async def test_partial_objects_only_grow(server: SimulatedOllama, llm: OllamaDif
     assert "The Se" in known
     shown = [one.model_dump() for one in partial]
     assert all(before != after for before, after in pairwise(shown))
-
-
-@every_form
-@pytest.mark.parametrize(
-    ("answer", "told"),
-    [
-        (Reply("I would rather not."), "is no Poem: 'I would rather not.'"),
-        (Reply('{"title": "x"}'), "first: Field required"),
-        (Reply(ANSWER[:40], done_reason="length"), "cut off by the token limit"),
-        (Reply(""), "is no Poem: ''"),
-    ],
-    ids=["prose", "lacks-a-field", "cut-by-limit", "nothing"],
-)
-async def test_answer_that_is_no_object(
-    server: SimulatedOllama, llm: OllamaDify, form: str, answer: Reply, told: str
-) -> None:
-    server.script([answer])
-    with pytest.raises(ValueError, match=told):
-        await predict(llm, form)
 
 
 @every_form
@@ -145,9 +105,13 @@ async def test_text_mode_is_llamaindexs_own(server: SimulatedOllama, make_llm: M
 
 
 @every_form
-async def test_events_once(server: SimulatedOllama, llm: OllamaDify, watcher: Watcher, form: str) -> None:
-    server.script([ANSWER])
-    made = await predict(llm, form)
+@pytest.mark.parametrize("repair", [False, True])
+async def test_events_once(
+    server: SimulatedOllama, llm: OllamaDify, watcher: Watcher, form: str, repair: bool
+) -> None:
+    server.script([*[BROKEN] * repair, ANSWER])
+    made = await predict(llm, form, llm_kwargs={"repair": repair})
+    assert watcher.count(LLMChatEndEvent) == 1 + repair
     assert watcher.count(LLMStructuredPredictStartEvent) == 1
     assert watcher.count(LLMStructuredPredictEndEvent) == 1
     assert watcher.count(LLMStructuredPredictInProgressEvent) == len(made) - 1
@@ -155,24 +119,45 @@ async def test_events_once(server: SimulatedOllama, llm: OllamaDify, watcher: Wa
     assert ended.output == POEM
 
 
-@pytest.mark.parametrize("form", ["chat", "achat", "complete", "acomplete"])
-async def test_as_structured_llm(server: SimulatedOllama, llm: OllamaDify, form: str) -> None:
-    server.script([ANSWER])
-    structured = llm.as_structured_llm(Poem)
-    asked: Any = [ChatMessage(content="A poem, please.")] if "chat" in form else "A poem, please."
-    answered = getattr(structured, form)(asked)
-    response = await answered if form.startswith("a") else answered
-    await llm.aclose()
-    assert response.raw == POEM
-    assert sent(server)[-1]["format"] == Poem.model_json_schema()
-
-
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")  # LlamaIndex's StructuredLLM calls it
-@pytest.mark.parametrize("form", ["stream_chat", "astream_chat"])
-async def test_as_structured_llm_streams(server: SimulatedOllama, llm: OllamaDify, form: str) -> None:
-    server.script([ANSWER])
-    answered = getattr(llm.as_structured_llm(Poem), form)([ChatMessage(content="A poem, please.")])
-    responses = [one async for one in await answered] if form.startswith("a") else list(answered)
+@pytest.mark.parametrize("form", METHODS[:6])
+@pytest.mark.parametrize("repair", [False, True])
+async def test_as_structured_llm(server: SimulatedOllama, make_llm: MakeLLM, form: str, repair: bool) -> None:
+    """With a thinking model; a history's thinking goes back."""
+    server.script([*[BROKEN] * repair, Reply(ANSWER, thinking="{not this}")])
+    llm = make_llm("qwen3", think=True)
+    history = [
+        ChatMessage(content="A poem?"),
+        ChatMessage(role="assistant", blocks=[ThinkingBlock(content="Easy.")]),
+        ChatMessage(content="Of the sea."),
+    ]
+    responses = await ask(
+        llm.as_structured_llm(Poem), form, history if "chat" in form else "A poem.", repair=repair
+    )
     await llm.aclose()
     assert responses[-1].raw == POEM
-    assert len(responses) > 3
+    assert len(responses) > 3 or "stream" not in form or repair
+    body = sent(server)[-1]
+    assert (body["think"], body["format"]) == (True, Poem.model_json_schema())
+    if "chat" in form:
+        assert json.loads(responses[-1].message.content) == json.loads(ANSWER)
+        assert body["messages"][1]["thinking"] == "Easy."
+    assert len(sent(server)) == 1 + repair
+
+
+@every_form
+@pytest.mark.parametrize(
+    ("mode", "repair", "told"),
+    [
+        (PydanticProgramMode.FUNCTION, True, "needs pydantic_program_mode=DEFAULT, not 'function'"),
+        (PydanticProgramMode.LLM, True, "needs pydantic_program_mode=DEFAULT, not 'llm'"),
+        (PydanticProgramMode.DEFAULT, "twice", "neither True nor False"),
+    ],
+    ids=["function-mode", "text-mode", "no-boolean"],
+)
+async def test_what_cannot_be_repaired_is_refused(
+    server: SimulatedOllama, make_llm: MakeLLM, form: str, mode: Any, repair: Any, told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        await predict(make_llm(pydantic_program_mode=mode), form, llm_kwargs={"repair": repair})
+    assert sent(server) == []

@@ -24,6 +24,7 @@ from ollama_dify import (
 )
 from ollama_dify.testing import SimulatedOllama
 
+from .cases import WEATHER
 from .ways import CHAT, TEXT, Way, in_its_words, langchain_messages, llamaindex_messages
 
 VERSIONS = ("0.24.0", "0.32.15", "0.33.0-rc2")
@@ -173,9 +174,12 @@ def test_messages_count_what_the_server_reports(server: SimulatedOllama) -> None
     with langchain(server, context_size=8192) as model:
         for messages in ([user("Hello")], TALK, TALK[:1] + TALK[-1:]):
             told = model.invoke(langchain_messages(messages)).response_metadata
-            assert (
-                model.get_num_tokens_from_messages(langchain_messages(messages)) == told["prompt_eval_count"]
-            )
+            counted = model.get_num_tokens_from_messages(langchain_messages(messages))
+            assert counted == told["prompt_eval_count"]
+        given = [{"type": "function", "function": WEATHER}]
+        told = model.invoke("Hello", tools=given).response_metadata
+        asked = langchain_messages([user("Hello")])
+        assert model.get_num_tokens_from_messages(asked, tools=given) == told["prompt_eval_count"]
 
 
 def test_langchains_trim_messages(server: SimulatedOllama) -> None:

@@ -87,6 +87,27 @@ async def test_empty_pages_as_an_error(simulated_ollama: SimulatedOllama, kind: 
 
 
 @pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("kind", "word", "ask"),
+    [
+        (OllamaDifyEmbeddings, "query_prefix", "embed_query"),
+        (OllamaDifyEmbedding, "query_prefix", "get_query_embedding"),
+        (OllamaDifyEmbedding, "query_instruction", "get_query_embedding"),
+    ],
+)
+async def test_an_empty_query_is_empty_behind_what_is_put_in_front(
+    simulated_ollama: SimulatedOllama, kind: Any, word: str, ask: str, awaited: bool
+) -> None:
+    with make(kind, simulated_ollama, on_empty="error", **{word: "search: "}) as model:
+        with pytest.raises(EmbeddingError, match="empty"):
+            await ended(getattr(model, f"a{ask}" if awaited else ask)(" "))
+        assert simulated_ollama.requests == []
+        assert await ended(getattr(model, f"a{ask}" if awaited else ask)("ships"))
+        assert simulated_ollama.requests[-1].body["input"] == ["search: ships"]
+        await model.aclose()
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("store", ["in memory", "Chroma"])
 @frameworks
 async def test_an_empty_page_ends_no_ingestion(

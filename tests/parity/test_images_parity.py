@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 import os
@@ -19,15 +20,12 @@ import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 from llama_index.core.base.llms.types import (
     ChatMessage,
-    DocumentBlock,
     ImageBlock,
     TextBlock,
-    VideoBlock,
 )
 
 import ollama_dify
-from langchain_ollama_dify import ChatOllamaDify, OllamaDifyLLM
-from llamaindex_ollama_dify import OllamaDify
+from langchain_ollama_dify import OllamaDifyLLM
 from ollama_dify import Image, UnsupportedContentError
 from ollama_dify.media.urls import check_public_address
 from ollama_dify.testing import SimulatedOllama
@@ -43,7 +41,11 @@ PNG = FILE.read_bytes()
 TEXT = base64.b64encode(PNG).decode()
 URL = f"data:image/png;base64,{TEXT}"
 
-FOUR_WAYS = ("langchain invoke", "langchain astream", "llamaindex chat", "llamaindex achat")
+every_way = pytest.mark.parametrize("way", CHAT)
+four_ways = pytest.mark.parametrize(
+    "way", ["langchain invoke", "langchain astream", "llamaindex chat", "llamaindex achat"]
+)
+both = pytest.mark.parametrize("frame", ["langchain invoke", "llamaindex chat"])
 OPENED: list[str] = []
 
 
@@ -104,6 +106,11 @@ LANGCHAIN: dict[str, Callable[[], Any]] = {
     "bytearray": lambda: {"type": "image", "image": bytearray(PNG)},
     "memoryview": lambda: {"type": "image", "image": memoryview(PNG)},
     "path object": lambda: {"type": "image", "path": FILE},
+    "v1 base64 without a type": lambda: {"type": "image", "base64": TEXT},
+    "v0 base64 without a type": lambda: {"type": "image", "source_type": "base64", "data": TEXT},
+    "v1 file": lambda: {"type": "file", "mime_type": "image/png", "base64": TEXT},
+    "v0 file": lambda: {"type": "file", "mime_type": "image/png", "data": TEXT},
+    "bytes with a label": lambda: {"type": "image", "bytes": PNG, "mime_type": "image/png"},
     "our image": lambda: {"type": "image", "image": Image.from_path(FILE)},
     "our image from text": lambda: {"type": "image", "image": Image.from_base64(TEXT)},
 }
@@ -129,6 +136,8 @@ LLAMAINDEX: dict[str, Callable[[], Any]] = {
     "dumped": lambda: ImageBlock.model_validate(ImageBlock(image=PNG).model_dump()),
     "json": lambda: restored(ImageBlock(image=PNG)),
     "file object": lambda: ImageBlock(image=io.BytesIO(PNG)),
+    "file object of base64": lambda: ImageBlock(image=io.BytesIO(TEXT.encode())),
+    "file object of a data url": lambda: ImageBlock(image=io.BytesIO(URL.encode())),
     "file object, read": lambda: ImageBlock(image=_read_through(io.BytesIO(PNG))),
     "resolved": lambda: ImageBlock(image=ImageBlock(path=FILE).resolve_image().read()),
     "path": lambda: ImageBlock(path=FILE),
@@ -172,8 +181,8 @@ async def ask(server: SimulatedOllama, way: str, messages: list[Any], **values: 
 
 WIRE = {"role": "user", "content": "What is it?", "images": [TEXT]}
 SHAPES = [
-    *(pytest.param("langchain invoke", name, id=f"langchain-{name}") for name in LANGCHAIN),
-    *(pytest.param("llamaindex chat", name, id=f"llamaindex-{name}") for name in LLAMAINDEX),
+    *(pytest.param(f"langchain {way}", name) for way in ("invoke", "ainvoke") for name in LANGCHAIN),
+    *(pytest.param(f"llamaindex {way}", name) for way in ("chat", "achat") for name in LLAMAINDEX),
 ]
 
 
@@ -191,50 +200,47 @@ async def test_each_shape_is_the_same_body(server: SimulatedOllama, way: str, na
     assert json.loads(raw)["messages"] == [WIRE]
 
 
-@pytest.mark.parametrize("way", CHAT)
+@every_way
 async def test_each_way_sends_the_same_image(server: SimulatedOllama, way: str) -> None:
     shape = "openai" if way.startswith("langchain") else "bytes"
     (raw,) = await ask(server, way, made(way, shape))
     assert json.loads(raw)["messages"] == [WIRE]
 
 
+@every_way
+@pytest.mark.parametrize("mode", ["chat", "completion"])
 async def test_a_web_address_is_the_same_body(
-    server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch
+    server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, way: str, mode: str
 ) -> None:
     allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]]})
-    address = images.address("/cat.png")
-    bodies = []
-    for way in CHAT:
-        messages = (
-            langchain_message(from_openai(address))
-            if way.startswith("langchain")
-            else llamaindex_message(ImageBlock(url=address))
-        )
-        (raw,) = await ask(server, way, messages, allow_image_urls=True)
-        bodies.append(json.loads(raw)["messages"])
-    assert bodies == [[WIRE]] * len(CHAT)
-    assert images.paths == ["/cat.png"] * len(CHAT)
+    await ask(server, way, addressed(way, images.address("/cat.png")), allow_image_urls=True, mode=mode)
+    body = server.requests[-1].body
+    assert body.get("messages", [WIRE]) == [WIRE]
+    assert body.get("images", [TEXT]) == [TEXT]
+    assert images.paths == ["/cat.png"]
 
 
-@pytest.mark.parametrize("frame", ["langchain invoke", "llamaindex chat"])
-async def test_images_in_tool_results_and_several_per_message(server: SimulatedOllama, frame: str) -> None:
-    if frame.startswith("langchain"):
-        tool = ToolMessage(
-            [{"type": "text", "text": "seen"}, from_openai(URL)], tool_call_id="c", name="look"
-        )
-        messages = [tool, *langchain_message(from_openai(URL), from_openai(URL))]
+@four_ways
+async def test_where_images_may_stand(server: SimulatedOllama, way: str) -> None:
+    """Two in a message, in a tool's result, and among Anthropic's results."""
+    image: Any = from_openai(URL) if way.startswith("langchain") else ImageBlock(image=PNG)
+    if way.startswith("langchain"):
+        seen = [{"type": "text", "text": "seen"}, image]
+        tool = ToolMessage(seen, tool_call_id="c", name="look")
+        result = HumanMessage([{"type": "tool_result", "tool_use_id": "c", "content": seen}])
+        messages = [tool, *langchain_message(image, image), result]
     else:
-        blocks = [TextBlock(text="seen"), ImageBlock(image=PNG)]
         extra = {"tool_call_id": "c", "name": "look"}
-        messages = [
-            ChatMessage(role="tool", blocks=blocks, additional_kwargs=extra),
-            *llamaindex_message(ImageBlock(image=PNG), ImageBlock(image=PNG)),
-        ]
-    (raw,) = await ask(server, frame, messages)
-    assert json.loads(raw)["messages"] == [
-        {"role": "tool", "content": "seen", "images": [TEXT], "tool_name": "look", "tool_call_id": "c"},
-        {"role": "user", "content": "What is it?\n[img]\n[img]", "images": [TEXT, TEXT]},
-    ]
+        tool = ChatMessage(role="tool", blocks=[TextBlock(text="seen"), image], additional_kwargs=extra)
+        messages = [tool, *llamaindex_message(image, image), tool]
+    before = copy.deepcopy(messages)
+    (raw,) = await ask(server, way, messages)
+    result_of_tool = {"role": "tool", "content": "seen", "images": [TEXT], "tool_call_id": "c"}
+    told, several, again = json.loads(raw)["messages"]
+    assert told == {**result_of_tool, "tool_name": "look"}
+    assert several == {"role": "user", "content": "What is it?\n[img]\n[img]", "images": [TEXT, TEXT]}
+    assert again.items() >= result_of_tool.items()
+    assert messages == before
 
 
 async def test_a_completion_model_takes_the_same_forms(server: SimulatedOllama) -> None:
@@ -329,10 +335,7 @@ BAD_FILES = [
 def bad(kind: str, name: str, frame: str) -> list[Any]:
     """A message with one bad image, in the words of a framework."""
     if kind == "text":
-        text = TEXTS[name]
-        if frame.startswith("langchain"):
-            return langchain_message(from_openai(text))
-        return llamaindex_message(ImageBlock.model_construct(image=None, path=None, url=text))
+        return addressed(frame, TEXTS[name])
     data = (IMAGES / name).read_bytes()
     if frame.startswith("langchain"):
         encoded = base64.b64encode(data).decode()
@@ -343,7 +346,7 @@ def bad(kind: str, name: str, frame: str) -> list[Any]:
 BAD = [("text", name) for name in TEXTS] + [("file", name) for name in BAD_FILES]
 
 
-@pytest.mark.parametrize("frame", ["langchain invoke", "llamaindex chat"])
+@both
 @pytest.mark.parametrize(("kind", "name"), BAD, ids=[name for _, name in BAD])
 @pytest.mark.parametrize("allowed", [False, True], ids=["default", "addresses allowed"])
 async def test_bad_ones_are_refused_unopened(
@@ -364,7 +367,7 @@ async def test_bad_ones_are_refused_unopened(
     assert server.requests == []
 
 
-@pytest.mark.parametrize("frame", ["langchain invoke", "llamaindex chat"])
+@both
 @pytest.mark.parametrize("given", [str, os.fspath, lambda path: path.as_uri()], ids=["str", "fspath", "uri"])
 async def test_a_path_as_text_is_not_a_path(
     server: SimulatedOllama, tmp_path: Path, frame: str, given: Callable[[Path], str]
@@ -373,17 +376,12 @@ async def test_a_path_as_text_is_not_a_path(
     canary.write_bytes(PNG)
     OPENED.clear()
     text = given(canary)
-    messages = (
-        langchain_message(from_openai(text))
-        if frame.startswith("langchain")
-        else llamaindex_message(ImageBlock.model_construct(image=None, path=None, url=text))
-    )
     with pytest.raises(UnsupportedContentError):
-        await ask(server, frame, messages, allow_image_urls=True)
+        await ask(server, frame, addressed(frame, text), allow_image_urls=True)
     assert OPENED == []
 
 
-@pytest.mark.parametrize("frame", ["langchain invoke", "llamaindex chat"])
+@both
 @pytest.mark.parametrize("inside", [True, False], ids=["inside", "outside"])
 async def test_a_directory_limits_path_objects(
     server: SimulatedOllama, tmp_path: Path, frame: str, inside: bool
@@ -415,7 +413,7 @@ async def test_a_directory_limits_path_objects(
 DEFAULT_REFUSED = ["http://{}/cat.png", "HTTP://{}/cat.png", " http://{}/cat.png", "https://{}/cat.png"]
 
 
-@pytest.mark.parametrize("way", CHAT)
+@every_way
 async def test_addresses_are_not_fetched_by_themselves(
     server: SimulatedOllama, images: ImageServer, way: str
 ) -> None:
@@ -433,23 +431,6 @@ def addressed(way: str, address: str) -> list[Any]:
     return llamaindex_message(ImageBlock.model_construct(image=None, path=None, url=address))
 
 
-# Each kind once; all of them: tests/media/test_image_urls.py.
-FORBIDDEN = [
-    "http://127.0.0.1:{port}/cat.png",
-    "http://2130706433:{port}/cat.png",
-    "http://[::1]:{port}/cat.png",
-    "http://[::ffff:127.0.0.1]:{port}/cat.png",
-    "http://[fe80::1%25lo]:{port}/cat.png",
-    "http://169.254.169.254/latest/meta-data/",
-    "http://metadata.google.internal/computeMetadata/v1/",
-    "http://10.0.0.1:{port}/cat.png",
-    "http://localhost:{port}/cat.png",
-    "http://a.localhost:{port}/cat.png",
-    "http://host.docker.internal:{port}/cat.png",
-    "http://user:secret@127.0.0.1:{port}/cat.png",
-    "http://example.com@127.0.0.1:{port}/cat.png",
-    "http://example.com:99999/cat.png",
-]
 # Names, and what they lead to.
 PRIVATE_NAMES = {
     "loopback": [["127.0.0.1"]],
@@ -465,22 +446,32 @@ PRIVATE_NAMES = {
 }
 
 
+@four_ways
+@pytest.mark.parametrize("mode", ["chat", "completion"])
 @pytest.mark.parametrize(
-    "way", ["langchain invoke", "langchain astream", "llamaindex chat", "llamaindex achat"]
+    "address",
+    [
+        "http://2130706433:{port}/cat.png",
+        "http://[::ffff:127.0.0.1]:{port}/cat.png",
+        "http://metadata.google.internal/computeMetadata/v1/",
+        "http://10.0.0.1:{port}/cat.png",
+        "http://a.localhost:{port}/cat.png",
+        "http://user:secret@127.0.0.1:{port}/cat.png",
+    ],
 )
-@pytest.mark.parametrize("address", FORBIDDEN)
 async def test_private_addresses_are_never_fetched(
-    server: SimulatedOllama, images: ImageServer, address: str, way: str
+    server: SimulatedOllama, images: ImageServer, address: str, mode: str, way: str
 ) -> None:
+    """Each kind once; all of them: tests/media/test_image_urls.py."""
     messages = addressed(way, address.format(port=images.port))
     with pytest.raises(UnsupportedContentError, match=r"messages\[0\]") as caught:
-        await ask(server, way, messages, allow_image_urls=True)
+        await ask(server, way, messages, allow_image_urls=True, mode=mode)
     assert "secret" not in str(caught.value)
     assert images.asked == []
     assert server.requests == []
 
 
-@pytest.mark.parametrize("way", CHAT)
+@every_way
 @pytest.mark.parametrize("name", PRIVATE_NAMES)
 async def test_names_of_private_addresses_are_never_fetched(
     server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, name: str, way: str
@@ -523,9 +514,7 @@ REDIRECTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "way", ["langchain invoke", "langchain ainvoke", "llamaindex chat", "llamaindex achat"]
-)
+@four_ways
 @pytest.mark.parametrize("name", REDIRECTS)
 async def test_each_redirect_is_checked_anew(
     server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, name: str, way: str
@@ -539,9 +528,7 @@ async def test_each_redirect_is_checked_anew(
     assert len(images.paths) <= 4
 
 
-@pytest.mark.parametrize(
-    "way", ["langchain invoke", "langchain ainvoke", "llamaindex chat", "llamaindex achat"]
-)
+@four_ways
 async def test_what_a_fetch_sends(
     server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -567,7 +554,7 @@ async def test_what_a_fetch_sends(
         assert "secret" not in json.dumps(headers)
 
 
-@pytest.mark.parametrize("way", FOUR_WAYS)
+@four_ways
 @pytest.mark.parametrize(("host", "allowed"), [("127.0.0.1", True), ("images.example.com", False)])
 async def test_the_certificate_names_the_host_and_not_the_address(
     server: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, host: str, allowed: bool, way: str
@@ -598,9 +585,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(
-    "way", ["langchain invoke", "langchain ainvoke", "llamaindex chat", "llamaindex achat"]
-)
+@four_ways
 @pytest.mark.parametrize("path", HOSTILE)
 async def test_what_is_no_image_is_refused(
     server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, path: str, way: str
@@ -614,9 +599,7 @@ async def test_what_is_no_image_is_refused(
     assert not [request for request in server.requests if request.path == "/api/chat"]
 
 
-@pytest.mark.parametrize(
-    "way", ["langchain invoke", "langchain ainvoke", "llamaindex chat", "llamaindex achat"]
-)
+@four_ways
 @pytest.mark.parametrize(
     ("path", "delay_s"),
     [("/slow.png", 0.0), ("/to?/slow.png", 0.1), ("/cat.png", 1.0)],
@@ -636,7 +619,7 @@ async def test_all_steps_share_one_time(
         await ask(server, way, addressed(way, images.address(path)), allow_image_urls=True)
 
 
-@pytest.mark.parametrize("way", CHAT)
+@every_way
 @pytest.mark.parametrize(
     "values", [{"vision_support": False}, {"model": "llama3.2"}], ids=["switched off", "a blind model"]
 )
@@ -656,7 +639,7 @@ async def test_without_vision_nothing_is_fetched(
         assert server.requests == []
 
 
-@pytest.mark.parametrize("way", CHAT)
+@every_way
 async def test_too_many_images_are_refused_before_any_is_fetched(
     server: SimulatedOllama, images: ImageServer, way: str
 ) -> None:
@@ -681,51 +664,4 @@ async def test_the_core_asks_for_permission_too(server: SimulatedOllama, images:
     assert server.requests == []
 
 
-@pytest.mark.parametrize("kind", [ChatOllamaDify, OllamaDify], ids=["langchain", "llamaindex"])
-async def test_completion_mode_fetches_too(
-    server: SimulatedOllama, images: ImageServer, monkeypatch: pytest.MonkeyPatch, kind: type[Any]
-) -> None:
-    allow_loopback(monkeypatch, {"images.example.com": [["127.0.0.1"]]})
-    model = kind(model="llava", base_url=server.base_url, mode="completion", allow_image_urls=True)
-    way = "langchain" if kind is ChatOllamaDify else "llamaindex"
-    await (model.ainvoke if way == "langchain" else model.achat)(addressed(way, images.address("/cat.png")))
-    assert server.requests[-1].path == "/api/generate"
-    assert server.requests[-1].body["images"] == [TEXT]
-    await model.aclose()
-
-
 # What Ollama takes in no form.
-
-WAV = base64.b64encode((IMAGES / "wav.wav").read_bytes()).decode()
-LANGCHAIN_OTHERS = {
-    "file": {"type": "file", "base64": WAV, "mime_type": "application/pdf"},
-    "document": {
-        "type": "document",
-        "source": {"type": "base64", "media_type": "application/pdf", "data": WAV},
-    },
-    "video": {"type": "video", "url": "https://example.com/a.mp4"},
-}
-LLAMAINDEX_OTHERS = {
-    "DocumentBlock": lambda: DocumentBlock(data=b"%PDF-1.4", title="a"),
-    "VideoBlock": lambda: VideoBlock(video=b"0000ftyp"),
-}
-
-
-@pytest.mark.parametrize("way", [way for way in CHAT if way.startswith("langchain")])
-@pytest.mark.parametrize("kind", LANGCHAIN_OTHERS)
-async def test_langchains_other_blocks_are_refused_by_name(
-    server: SimulatedOllama, way: str, kind: str
-) -> None:
-    with pytest.raises(UnsupportedContentError, match=rf"messages\[0\]\.content\[1\].*'{kind}'"):
-        await ask(server, way, langchain_message(LANGCHAIN_OTHERS[kind]))
-    assert server.requests == []
-
-
-@pytest.mark.parametrize("way", [way for way in CHAT if way.startswith("llamaindex")])
-@pytest.mark.parametrize("kind", LLAMAINDEX_OTHERS)
-async def test_llamaindexs_other_blocks_are_refused_by_name(
-    server: SimulatedOllama, way: str, kind: str
-) -> None:
-    with pytest.raises(UnsupportedContentError, match=rf"messages\[0\]\.blocks\[1\].*{kind}"):
-        await ask(server, way, llamaindex_message(LLAMAINDEX_OTHERS[kind]()))
-    assert server.requests == []

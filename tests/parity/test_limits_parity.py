@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import logging
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, ToolMessage
 from llama_index.core.base.llms.types import AudioBlock, ChatMessage, TextBlock
 
 import ollama_dify
@@ -193,42 +195,55 @@ def test_a_schema_too_large_for_the_servers_grammar() -> None:
             ask()
 
 
-async def test_audio_goes_as_the_same_bytes() -> None:
-    text = base64.b64encode(WAV).decode()
-    blocks: list[dict[str, Any]] = [
-        {"type": "audio", "base64": text, "mime_type": "audio/wav"},
-        {"type": "audio", "source_type": "base64", "data": text, "mime_type": "audio/wav"},
-        {"type": "input_audio", "input_audio": {"data": text, "format": "wav"}},
-        {"type": "media", "mime_type": "audio/wav", "data": text},
-        {"type": "file", "mime_type": "audio/wav", "base64": text},
-        {"type": "audio", "audio": ollama_dify.Audio.from_bytes(WAV)},
+WAV_TEXT = base64.b64encode(WAV).decode()
+SOUNDS: dict[str, Any] = {
+    "v1": {"type": "audio", "base64": WAV_TEXT, "mime_type": "audio/wav"},
+    "v1 without a type": {"type": "audio", "base64": WAV_TEXT},
+    "v0": {"type": "audio", "source_type": "base64", "data": WAV_TEXT, "mime_type": "audio/wav"},
+    "openai": {"type": "input_audio", "input_audio": {"data": WAV_TEXT, "format": "wav"}},
+    "google": {"type": "media", "mime_type": "audio/wav", "data": WAV_TEXT},
+    "file": {"type": "file", "mime_type": "audio/wav", "base64": WAV_TEXT},
+    "our audio": {"type": "audio", "audio": ollama_dify.Audio.from_bytes(WAV)},
+    "LlamaIndex": AudioBlock(audio=WAV),
+}
+
+
+@pytest.fixture
+def hearing() -> Iterator[SimulatedOllama]:
+    with SimulatedOllama([SimulatedModel("hearing", ("completion", "audio", "tools"))]) as server:
+        yield server
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("sound", SOUNDS.values(), ids=SOUNDS)
+async def test_audio_of_a_user_and_of_a_tool(hearing: SimulatedOllama, sound: Any, awaited: bool) -> None:
+    """The same bytes in both places, also where long conversations are trimmed; it has no count."""
+    values = {"model": "hearing", "base_url": hearing.base_url, "context_overflow": "trim"}
+    called = {"tool_call_id": "c", "name": "listen"}
+    model: Any
+    if isinstance(sound, AudioBlock):
+        model, blocks = OllamaDify(**values), [TextBlock(text="What is said?"), sound]
+        tool = ChatMessage(role="tool", blocks=blocks, additional_kwargs=called)
+        asked: list[Any] = [ChatMessage(blocks=blocks), tool]
+        await model.achat(asked) if awaited else model.chat(asked)
+    else:
+        model, said = ChatOllamaDify(**values), [{"type": "text", "text": "What is said?"}, sound]
+        asked = [HumanMessage(said), ToolMessage(said, **called)]
+        await model.ainvoke(asked) if awaited else model.invoke(asked)
+        with pytest.raises(ollama_dify.UnsupportedContentError, match="tokens of audio cannot be counted"):
+            model.get_num_tokens_from_messages(asked)
+    bodies = [request.body for request in hearing.requests if request.path == "/api/chat"]
+    (body,) = [body for body in bodies if "_debug_render_only" not in body]
+    content = {"content": "What is said?", "images": [WAV_TEXT]}
+    assert body["messages"] == [
+        {"role": "user", **content},
+        {"role": "tool", **content, "tool_name": "listen", "tool_call_id": "c"},
     ]
-    hearing = SimulatedModel("hearing", ("completion", "audio"))  # type: ignore[arg-type]  # not in its list
-    with SimulatedOllama([hearing]) as server:
-        values: dict[str, Any] = {"model": "hearing", "base_url": server.base_url}
-        chat, llm = ChatOllamaDify(**values), OllamaDify(**values)
-        said = [HumanMessage([{"type": "text", "text": "What is said?"}, block]) for block in blocks]
-        ways: list[Any] = [lambda one=one: chat.invoke([one]) for one in said]
-        ways += [lambda one=one: chat.ainvoke([one]) for one in said]
-        sound = [TextBlock(text="What is said?"), AudioBlock(audio=WAV)]
-        ways += [
-            lambda: llm.chat([ChatMessage(blocks=sound)]),
-            lambda: llm.achat([ChatMessage(blocks=sound)]),
-        ]
-        for way in ways:
-            try:
-                made = way()
-                if hasattr(made, "__await__"):
-                    await made
-            except ollama_dify.OllamaError:
-                pass  # the simulated server may not hear
-        sent = [request.raw for request in server.requests if request.path == "/api/chat"]
-        for model in (chat, llm):
-            model.close()
-            await model.aclose()
-    assert len(sent) == len(ways)
-    assert len(set(sent)) == 1
-    assert orjson.loads(sent[0])["messages"][0]["images"] == [text]
+    heard = [ollama_dify.user(ollama_dify.Audio.from_bytes(WAV))]
+    with pytest.raises(ollama_dify.UnsupportedContentError, match="tokens of audio cannot be counted"):
+        await model.async_client.count_tokens(heard) if awaited else model.client.count_tokens(heard)
+    model.close()
+    await model.aclose()
 
 
 @pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
@@ -245,24 +260,6 @@ async def test_a_model_that_does_not_hear(simulated_ollama: SimulatedOllama, awa
         await llm.aclose()
 
 
-# V1's and other shapes of one image.
-IMAGE_SHAPES: dict[str, Any] = {
-    "bytes": {"type": "image", "bytes": PNG, "mime_type": "image/png"},
-    "file, base64": {"type": "file", "mime_type": "image/png", "base64": base64.b64encode(PNG).decode()},
-    "file, data": {"type": "file", "mime_type": "image/png", "data": base64.b64encode(PNG).decode()},
-}
-
-
-@pytest.mark.parametrize("block", IMAGE_SHAPES.values(), ids=IMAGE_SHAPES)
-async def test_shapes_of_an_image(simulated_ollama: SimulatedOllama, block: dict[str, Any]) -> None:
-    with ChatOllamaDify(model="llava", base_url=simulated_ollama.base_url) as chat:
-        chat.invoke([HumanMessage([block])])
-        await chat.ainvoke([HumanMessage([block])])
-        await chat.aclose()
-    bodies = [request.body for request in simulated_ollama.requests if request.path == "/api/chat"]
-    assert [one["messages"][0]["images"] for one in bodies] == [[base64.b64encode(PNG).decode()]] * 2
-
-
 def test_the_hint_survives_what_frameworks_show_of_an_error(simulated_ollama: SimulatedOllama) -> None:
     simulated_ollama.script([Reply("never")])
     values: dict[str, Any] = {"model": "llama3.2", "base_url": simulated_ollama.base_url, "context_size": 256}
@@ -276,3 +273,7 @@ def test_the_hint_survives_what_frameworks_show_of_an_error(simulated_ollama: Si
         assert error.hint
         assert error.hint in str(error)
         assert error.hint[:40] in repr(error)
+        # As deepagents does, whose middleware raises an error of its own.
+        with pytest.raises(RuntimeError) as wrapped:
+            raise RuntimeError("does not fit") from error
+        assert error.hint in "".join(traceback.format_exception(wrapped.value))

@@ -8,24 +8,30 @@ import pytest
 
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDifyLLM
 from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
-from ollama_dify.testing import SimulatedOllama
+from ollama_dify.testing import SimulatedModel, SimulatedOllama
 
 PROMPTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "bounded": ({"max_tokens": 16, "temperature": 0.0, "seed": 3}, {}),
     "per call": ({}, {"num_predict": 5, "stop": ["x"]}),
     "raw": ({}, {"raw": True}),
+    "suffix": ({"model": "coder"}, {"suffix": "The end."}),
     "system": ({}, {"system": "Be brief."}),
     "think": ({"model": "qwen3", "think": False}, {}),
     "json": ({"format": "json"}, {}),
 }
-EMBEDDINGS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "batches": {"batch_size": 2},
-    "dimensions": {"dimensions": 64},
-    "cut by the server": {"overflow": "truncate"},
-    "context": {"context_size": 1024, "keep_alive": "5m"},
-    "prefixes": {"prefixes": True},
+# Settings, and what the body of a query holds.
+EMBEDDINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {"model": "nomic-embed-text", "input": ["animals"], "truncate": False}),
+    "batches": ({"batch_size": 2}, {}),
+    "dimensions": ({"dimensions": 64}, {"dimensions": 64}),
+    "cut by the server": ({"overflow": "truncate"}, {}),
+    "context": (
+        {"context_size": 1024, "keep_alive": "5m"},
+        {"options": {"num_ctx": 1024}, "keep_alive": "5m"},
+    ),
+    "prefixes": ({"prefixes": True}, {"input": ["search_query: animals"]}),
+    "own prefixes": ({"query_prefix": "q: ", "document_prefix": "d: "}, {"input": ["q: animals"]}),
 }
 TEXTS = ["a cat on a mat", "a dog in the fog", "stars", "the sea", "你好"]
 
@@ -44,6 +50,7 @@ async def test_completion(
 ) -> None:
     values = {"model": "llama3.2", "base_url": simulated_ollama.base_url, **settings}
     llm, model = OllamaDifyLLM(**values), OllamaDify(**values, mode="completion")
+    simulated_ollama.install(SimulatedModel("coder", ("completion", "insert")))
     seen = []
     said = []
     for way in range(8):
@@ -68,6 +75,9 @@ async def test_completion(
                 text = [part.text async for part in parts][-1]
         seen.append(generated(simulated_ollama))
         said.append(text)
+        body = simulated_ollama.requests[-1].body
+        assert body["prompt"] == "Tell me of ships."
+        assert all(body[name] == value for name, value in call.items() if name in ("raw", "suffix", "system"))
     assert len({tuple(bodies) for bodies in seen[:4]}) == 1
     assert len({tuple(bodies) for bodies in seen[4:]}) == 1
     assert len(seen[0]) == 1
@@ -86,8 +96,10 @@ def test_chat_model_in_completion_mode_sends_system_apart(simulated_ollama: Simu
     assert "Be brief." not in request.body["prompt"]
 
 
-@pytest.mark.parametrize("settings", EMBEDDINGS.values(), ids=EMBEDDINGS)
-async def test_embeddings(simulated_ollama: SimulatedOllama, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("settings", "sent"), EMBEDDINGS.values(), ids=EMBEDDINGS)
+async def test_embeddings(
+    simulated_ollama: SimulatedOllama, settings: dict[str, Any], sent: dict[str, Any]
+) -> None:
     values = {"model": "nomic-embed-text", "base_url": simulated_ollama.base_url, **settings}
     one, two = OllamaDifyEmbeddings(**values), OllamaDifyEmbedding(**values)
     documents, queries, bodies = [], [], []
@@ -107,6 +119,8 @@ async def test_embeddings(simulated_ollama: SimulatedOllama, settings: dict[str,
             documents.append(adapter.get_text_embedding_batch(TEXTS))
             queries.append(adapter.get_query_embedding("animals"))
         bodies.append(embedded(simulated_ollama))
+        last = simulated_ollama.requests[-1].body
+        assert {key: last[key] for key in sent} == sent
         await adapter.aclose()
         adapter.close()
     for found in (documents, queries, bodies):

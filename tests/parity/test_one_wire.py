@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings
 from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
 from ollama_dify import ConfigurationError
-from ollama_dify.testing import Reply, SimulatedOllama
+from ollama_dify.testing import SimulatedOllama
 
 from .adapters import LangChain, LlamaIndex
 from .cases import CASES, HELLO, PERSON, WEATHER, Case, Turn, said
@@ -41,8 +41,23 @@ TALK = (
     *said("Bye"),
 )
 
+SETTINGS = {"context_size": 2048, "max_tokens": 100, "temperature": 0, "think": False, "keep_alive": "10m"}
+
 # A case, and what the last body holds.
 WIRE: list[tuple[Case, dict[str, Any]]] = [
+    (
+        Case("the whole body", (Turn("system", ("Be brief.",)), *HELLO), SETTINGS, {"seed": 7}),
+        {
+            "model": "llama3.2",
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+            "stream": False,
+            "options": {"temperature": 0.0, "seed": 7, "num_ctx": 2048, "num_predict": 100},
+            "keep_alive": "10m",
+            "think": False,
+            "truncate": False,
+            "shift": False,
+        },
+    ),
     (
         Case("tool without parameters", HELLO, tools=(NO_PARAMETERS,)),
         {"tools": [{"type": "function", "function": {**NO_PARAMETERS, "parameters": EMPTY}}]},
@@ -91,7 +106,17 @@ WIRE: list[tuple[Case, dict[str, Any]]] = [
     (Case("on_length", HELLO, {"on_length": "error"}, {"num_predict": 5, "on_length": "return"}), {}),
     (Case("options of the call", HELLO, {"options": {"a": 1}}, {"options": {"b": 2}}), {}),
 ]
-WIRE += [(case, {}) for case in CASES if case.error is None]
+OPTIONS = {"num_ctx": 4096, "num_predict": 4096}
+# Of the cases of the larger table.
+SENT = {
+    "temperature per call": {"options": {**OPTIONS, "temperature": 0.0}},
+    "stop per call": {"options": {**OPTIONS, "stop": ["5", "7"]}},
+    "keep alive per call": {"keep_alive": 0},
+    "think off per call": {"think": False},
+    "other model per call": {"model": "qwen3"},
+    "json": {"format": "json"},
+}
+WIRE += [(case, SENT.get(case.name, {})) for case in CASES if case.error is None]
 
 
 async def asked(server: SimulatedOllama, ways: list[Callable[[], Any]], reply: Any = None) -> list[Any]:
@@ -125,6 +150,7 @@ async def test_bodies(simulated_ollama: SimulatedOllama, case: Case, body: dict[
     assert all(sent == seen[0] for sent in seen)
     assert len(seen[0]) == 1
     assert {key: last[key] for key in body} == body
+    assert case.name != "the whole body" or last.keys() == body.keys()
     if case.name == "response_format, text":
         assert "format" not in last
 
@@ -140,57 +166,6 @@ class Person(BaseModel):
 
 
 ANN = '{"name": "Ann", "age": 3}'
-ASKED_AGAIN = "Answer with one JSON value that satisfies this JSON schema"
-# Answers, how many requests that makes with repair=True, and what the last one says.
-STRUCTURED: dict[str, tuple[list[Any], int, str]] = {
-    "valid": ([ANN], 1, "Ann?"),
-    "fenced": ([f"Here it is:\n```json\n{ANN}\n```\nGood?"], 1, "Ann?"),
-    "fenced without a name": ([f"```\n{ANN}\n```"], 1, "Ann?"),
-    "not valid": (['{"name": "Ann"}', ANN], 2, "age: Field required"),
-    "server ignores format": (["She is three.", ANN], 2, ASKED_AGAIN),
-}
-
-
-def structured(chain: ChatOllamaDify, llm: OllamaDify, **call: Any) -> list[Callable[[], Any]]:
-    model, prompt = chain.with_structured_output(Person, **call), PromptTemplate("Ann?")
-    return [
-        lambda: model.invoke("Ann?"),
-        lambda: model.ainvoke("Ann?"),
-        lambda: llm.structured_predict(Person, prompt, llm_kwargs=call),
-        lambda: llm.astructured_predict(Person, prompt, llm_kwargs=call),
-    ]
-
-
-@pytest.mark.parametrize(("answers", "count", "told"), STRUCTURED.values(), ids=STRUCTURED)
-async def test_structured(
-    simulated_ollama: SimulatedOllama, answers: list[Any], count: int, told: str
-) -> None:
-    values: dict[str, Any] = {"model": "llama3.2", "base_url": simulated_ollama.base_url}
-    seen = []
-    for number in range(4):
-        # An object of its own each time: it remembers a server that ignores `format`.
-        with ChatOllamaDify(**values) as chain, OllamaDify(**values) as llm:
-            way = structured(chain, llm, repair=True)[number]
-            seen += await asked(simulated_ollama, [way], [Reply(pieces=[text]) for text in answers])
-            assert told in simulated_ollama.requests[-1].body["messages"][-1]["content"]
-            await chain.aclose()
-            await llm.aclose()
-    assert all(sent == seen[0] for sent in seen)
-    assert len(seen[0]) == count
-
-
-async def test_a_server_that_ignores_format_is_remembered(simulated_ollama: SimulatedOllama) -> None:
-    values: dict[str, Any] = {"model": "llama3.2", "base_url": simulated_ollama.base_url}
-    script = [Reply(pieces=[text]) for text in ("Three.", ANN)]
-    with ChatOllamaDify(**values) as chain, OllamaDify(**values) as llm:
-        invoke, ainvoke, predict, apredict = structured(chain, llm, repair=True)
-        await asked(simulated_ollama, [invoke, predict], script)
-        seen = await asked(simulated_ollama, [ainvoke, apredict, invoke, predict], [Reply(pieces=[ANN])])
-        await chain.aclose()
-        await llm.aclose()
-    assert all(sent == seen[0] for sent in seen)
-    assert len(seen[0]) == 1
-    assert ASKED_AGAIN in simulated_ollama.requests[-1].body["messages"][-1]["content"]
 
 
 async def test_the_raw_answer_stands_beside_a_parsing_error(simulated_ollama: SimulatedOllama) -> None:

@@ -60,6 +60,8 @@ async def test_four_ways_are_one(server: SimulatedOllama, case: Case, streamed: 
     sent, said = first
     if case.error is not None:
         assert said == case.error
+        if case.error not in ("ModelNotFoundError", "ContextOverflowError"):
+            assert all(path in ("/api/tags", "/api/show") for _, path, _ in sent), "sent all the same"
     else:
         assert isinstance(said, Outcome)
         assert sent[-1][1] == "/api/chat"

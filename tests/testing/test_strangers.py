@@ -44,13 +44,13 @@ class TestOllamaPackage:
 
     def test_holds_a_conversation(self, client: ollama.Client) -> None:
         answer = client.chat("llama3.2", messages=CONVERSATION)
-        assert answer.message.content == "Your name is Bob."
+        assert answer.message.content == "My name is Bob."
         assert answer.done_reason == "stop"
         assert answer.prompt_eval_count > 20
 
     def test_streams_the_same_text_token_by_token(self, client: ollama.Client) -> None:
         chunks = list(client.chat("llama3.2", messages=CONVERSATION, stream=True))
-        assert "".join(chunk.message.content for chunk in chunks) == "Your name is Bob."
+        assert "".join(chunk.message.content for chunk in chunks) == "My name is Bob."
         assert len(chunks) == chunks[-1].eval_count
         assert [chunk.done for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import orjson
 
 from . import wire
-from .responses import Refused, nested, refuse
+from .responses import nested, refuse
 
 Body = dict[str, Any]
 # Go type → the kind of JSON that it takes, and the request fields of that type.
@@ -47,6 +47,7 @@ _OPTIONS: Mapping[str, Literal["integer", "float32", "boolean", "array"]] = {
     "use_mmap": "boolean",
     "stop": "array",
 }
+_GO_KINDS = {"integer": "number", "float32": "number", "boolean": "bool", "array": "array"}
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 # A grammar too large: unrecorded; texts and limits are those that users report of 0.21 and 0.32.
@@ -111,9 +112,8 @@ def check_messages(messages: list[Any]) -> None:
                 raise refuse(400, "Value looks like object, but can't find closing '}' symbol")
 
 
-def check_images(images: Any, where: str) -> list[bytes]:
-    """The decoded images; Go's base64 forgives line breaks, and nothing else."""
-    decoded: list[bytes] = []
+def check_images(images: Any, where: str) -> None:
+    """Go's base64 forgives line breaks, and nothing else."""
     for number, image in enumerate(images or ()):
         if not isinstance(image, str):
             raise refuse(400, f"json: cannot unmarshal {wire.go_kind(image)} into {where}.{number}")
@@ -122,7 +122,7 @@ def check_images(images: Any, where: str) -> list[bytes]:
         try:
             if stray is not None:
                 raise binascii.Error
-            decoded.append(base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)))
+            base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
         except binascii.Error:
             at = len(text) if stray is None else stray.start()
             message = (
@@ -130,7 +130,6 @@ def check_images(images: Any, where: str) -> list[bytes]:
                 f"illegal base64 data at input byte {at}"
             )
             raise refuse(400, message) from None
-    return decoded
 
 
 def keep_alive(body: Mapping[str, Any], default_s: float) -> float:
@@ -178,13 +177,7 @@ def options(given: Any) -> dict[str, Any]:
         kind = _OPTIONS.get(name)
         if kind is None or value is None:
             continue
-        fits = {
-            "integer": isinstance(value, (int, float)) and not isinstance(value, bool),
-            "float32": isinstance(value, (int, float)) and not isinstance(value, bool),
-            "boolean": isinstance(value, bool),
-            "array": isinstance(value, list),
-        }
-        if not fits[kind]:
+        if wire.go_kind(value) != _GO_KINDS[kind]:
             raise refuse(500, f'option "{name}" must be of type {kind}')
         if kind == "array" and not all(isinstance(item, str) for item in value):
             raise refuse(500, f'option "{name}" must be of an array of strings')
@@ -205,14 +198,12 @@ def format_of(body: Mapping[str, Any], *, modern: bool, late_stream: bool) -> An
         raise refuse(500, text, late_stream=late_stream)
     problem = schema_problem(wanted, wanted)
     if problem is not None:
-        raise _bad_schema(problem, modern=modern, late_stream=late_stream)
+        text = f"Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n{problem}"
+        error = nested(400, text, "invalid_request_error") if modern else "invalid JSON schema in format"
+        raise refuse(400 if modern else 500, error, late_stream=late_stream)
     if _most_repeated(wanted) > (_MODERN_REPETITIONS if modern else _OLD_REPETITIONS):
-        late = {"late_stream": late_stream}
-        raise (
-            refuse(400, nested(400, _NO_GRAMMAR, "invalid_request_error"), **late)
-            if modern
-            else refuse(500, _NO_VOCABULARY, **late)
-        )
+        error = nested(400, _NO_GRAMMAR, "invalid_request_error") if modern else _NO_VOCABULARY
+        raise refuse(400 if modern else 500, error, late_stream=late_stream)
     return wanted
 
 
@@ -224,13 +215,6 @@ def _most_repeated(schema: Any) -> int:
         return 0
     own = [schema[key] for key in _COUNTED if isinstance(schema.get(key), int)]
     return max([*own, *map(_most_repeated, schema.values())], default=0)
-
-
-def _bad_schema(problem: str, *, modern: bool, late_stream: bool) -> Refused:
-    if not modern:
-        return refuse(500, "invalid JSON schema in format", late_stream=late_stream)
-    text = f"Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n{problem}"
-    return refuse(400, nested(400, text, "invalid_request_error"), late_stream=late_stream)
 
 
 _TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")

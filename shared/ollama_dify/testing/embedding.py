@@ -29,7 +29,7 @@ async def embed(server: ServerState, request: RecordedRequest) -> Answer:
     if model is None:
         raise refuse(404, f'model "{name}" not found, try pulling it first')
     chosen = {**checks.options(model.parameters), **checks.options(body.get("options"))}
-    runner = await server.runners.load(model, chosen, keep_alive_s)
+    runner = server.runners.load(model, chosen, keep_alive_s)
     load_ns = max(1, time.perf_counter_ns() - started)
     if not texts:
         return ok({"model": name, "embeddings": []})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
+_A = TypeVar("_A")
 FaultKind = Literal["cut", "reset", "end", "stall", "garbage", "drip", "status"]
 
 
@@ -91,10 +92,10 @@ class Fault:
 
 
 @dataclass(slots=True)
-class Rule:
+class Rule(Generic[_A]):
     """Something to do to the next requests that match; `left` None means for ever."""
 
-    action: Reply | Fault
+    action: _A
     when: Predicate
     left: int | None
 

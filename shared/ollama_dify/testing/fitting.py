@@ -30,22 +30,15 @@ class Prompt:
     text: str
     images: int = 0
 
-    def tokens(self, model: SimulatedModel) -> int:
+    def tokens(self, model: SimulatedModel, per_image: int | None = None) -> int:
         """Tokens of text and images."""
         if not self.images:
             return model.count(self.text)
-        return model.count(re.sub(r"\[img-\d+\]", "", self.text)) + self.images * image_tokens()
+        per_image = image_tokens() if per_image is None else per_image
+        return model.count(re.sub(r"\[img-\d+\]", "", self.text)) + self.images * per_image
 
 
 Renderer = Callable[[SimulatedModel, Conversation], Prompt]
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """The conversation the model really reads, and its tokens."""
-
-    conversation: Conversation
-    tokens: int
 
 
 def image_tokens() -> int:
@@ -109,8 +102,8 @@ def fit(
     modern: bool,
     late: bool,
     render: Renderer,
-) -> Fitted:
-    """Drop old messages, then cut or refuse what is still too long."""
+) -> tuple[Conversation, int]:
+    """What the model really reads, and its tokens: without old messages, cut or refused where too long."""
     truncate = body.get("truncate") is not False
     if truncate and len(conversation.messages) > 1:
         conversation = _drop_oldest(model, conversation, context, render)
@@ -118,9 +111,11 @@ def fit(
     prompt = render(model, conversation)
     count = prompt.tokens(model)
     if prompt.images:
-        return Fitted(conversation, count)
+        return conversation, count
     if not modern:
-        return Fitted(conversation, _fit_old(count, context, truncate=truncate, late=late))
+        if count > context and not truncate:
+            raise refuse(400, "the input length exceeds the context length", late_stream=late)
+        return conversation, min(count, context)
     padded = padded_context(context)
     if count >= padded and (model.is_native or not truncate):
         sizes = f"request ({count} tokens) exceeds the available context size ({padded} tokens)"
@@ -133,22 +128,16 @@ def fit(
         )
         raise refuse(400, error, late_stream=late)
     if count < context or model.is_native or not truncate:
-        return Fitted(conversation, count)
+        return conversation, count
     if body.get("shift") is False:
         raise refuse(400, _TOO_LONG, late_stream=late)
     keep = int((body.get("options") or {}).get("num_keep", _DEFAULT_KEEP))
-    return Fitted(conversation, keep + (context - keep) // 2)
+    return conversation, keep + (context - keep) // 2
 
 
 def padded_context(context: int) -> int:
     """The context llama-server really makes: a multiple of 256."""
     return -(-context // _PADDING) * _PADDING
-
-
-def _fit_old(count: int, context: int, *, truncate: bool, late: bool) -> int:
-    if count > context and not truncate:
-        raise refuse(400, "the input length exceeds the context length", late_stream=late)
-    return min(count, context)
 
 
 def _drop_oldest(
@@ -158,23 +147,16 @@ def _drop_oldest(
     for start in range(len(messages)):
         system = [message for message in messages[:start] if message.get("role") == "system"]
         kept = replace(conversation, messages=[*system, *messages[start:]])
-        prompt = render(model, kept)
-        text_tokens = (
-            model.count(re.sub(r"\[img-\d+\]", "", prompt.text)) if prompt.images else prompt.tokens(model)
-        )
-        if start == len(messages) - 1 or text_tokens + prompt.images * _TRIM_IMAGE_TOKENS <= context:
+        if start == len(messages) - 1 or render(model, kept).tokens(model, _TRIM_IMAGE_TOKENS) <= context:
             return kept
     return conversation
 
 
 def _check_images(model: SimulatedModel, conversation: Conversation, *, modern: bool, late: bool) -> None:
-    images = [image for message in conversation.messages for image in message.get("images") or ()]
-    if not images:
-        return
-    for image in images:
+    sees, hears = model.can("vision"), model.can("audio")
+    for image in (image for message in conversation.messages for image in message.get("images") or ()):
         data = decoded(image)
         kind = "audio" if is_audio(data) else "image"
-        sees, hears = model.can("vision"), model.can("audio")
         if modern and model.is_native and not (hears if kind == "audio" else sees):
             raise refuse(500, nested(500, _NO_PROJECTOR.format(kind), "server_error"), late_stream=late)
         if modern and not (sees or hears):

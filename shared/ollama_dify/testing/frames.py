@@ -7,7 +7,7 @@ import random
 import string
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from . import wire
@@ -37,24 +37,17 @@ class Job:
     logprobs: int | None = None
     context: list[int] | None = None
     is_chat: bool = True
-    ids: list[str] = field(default_factory=list)
     _paused: int = 0
 
     def calls(self) -> list[dict[str, Any]]:
-        """The tool calls as messages carry them, ids included."""
-        found = self.output.calls
-        while len(self.ids) < len(found):
-            self.ids.append(_call_id(native=self.model.is_native))
+        """The tool calls as messages carry them, with new ids."""
+        named = [(call.get("name"), call.get("arguments") or {}) for call in self.output.calls]
         return [
             {
-                "id": self.ids[number],
-                "function": {
-                    "index": number,
-                    "name": call.get("name"),
-                    "arguments": call.get("arguments") or {},
-                },
+                "id": _call_id(native=self.model.is_native),
+                "function": {"index": number, "name": name, "arguments": arguments},
             }
-            for number, call in enumerate(found)
+            for number, (name, arguments) in enumerate(named)
         ]
 
     async def pause(self) -> None:
@@ -149,10 +142,11 @@ def _logprobs(piece: Piece, top: int) -> list[dict[str, Any]]:
 
 async def _stream(job: Job) -> AsyncIterator[bytes]:
     head = wire.dumps({"model": job.name, **job.model.remote})[:-1]
-    calls = iter(job.calls() if job.is_chat else ())
+    native = job.model.is_native
+    calls = iter(job.calls() if job.is_chat and not native else ())
     for piece in job.output.pieces:
         if piece.channel == "call":
-            if job.model.is_native or not job.is_chat:
+            if native or not job.is_chat:
                 continue
             message = {"role": "assistant", "content": "", "tool_calls": [next(calls)]}
             yield _frame(head, b'"message":%b,"done":false' % wire.dumps(message))
@@ -163,7 +157,7 @@ async def _stream(job: Job) -> AsyncIterator[bytes]:
         yield wire.dumps({"error": job.reply.error_at_end}) + b"\n"
         return
     if job.reply.done:
-        late = job.calls() if job.is_chat and job.model.is_native else ()
+        late = job.calls() if job.is_chat and native else ()
         yield wire.dumps(_final(job, calls=late)) + b"\n"
 
 

@@ -47,25 +47,23 @@ async def chat(server: ServerState, request: RecordedRequest, reply: Reply | Non
     checks.check_messages(body.get("messages") or [])
     _check_common(body)
     if not body.get("messages"):
-        return await _load_only(server, body, {"message": {"role": "assistant", "content": ""}})
-    if body.get("_debug_render_only"):
-        return _rendered(server, body)
+        return _load_only(server, body, {"message": {"role": "assistant", "content": ""}})
     model = _model(server, body)
     think = _thinks(model, body, chat=True)
     messages = [dict(message) for message in body["messages"]]
     if model.system is not None and not any(message.get("role") == "system" for message in messages):
         messages.insert(0, {"role": "system", "content": model.system})
     conversation = Conversation(messages, body.get("tools") or (), think)
+    if body.get("_debug_render_only"):
+        stamp = {
+            "model": body["model"],
+            "created_at": wire.timestamp(),
+            "message": {"role": "", "content": ""},
+        }
+        shown = {"rendered_template": fitting.render_chat(model, conversation).text}
+        return ok({**stamp, "done": False, "_debug_info": shown})
     job = await _prepare(server, body, model, conversation, reply, fitting.render_chat)
     return await answered(job, stream=body.get("stream") is not False)
-
-
-def _rendered(server: ServerState, body: checks.Body) -> Answer:
-    model = _model(server, body)
-    think = _thinks(model, body, chat=True)
-    prompt = fitting.render_chat(model, Conversation(body["messages"], body.get("tools") or (), think))
-    shown = {"model": body["model"], "created_at": wire.timestamp(), "message": {"role": "", "content": ""}}
-    return ok({**shown, "done": False, "_debug_info": {"rendered_template": prompt.text}})
 
 
 def _check_common(body: checks.Body) -> None:
@@ -103,14 +101,14 @@ def _options(model: SimulatedModel, body: checks.Body) -> dict[str, Any]:
     return {**checks.options(model.parameters), **checks.options(body.get("options"))}
 
 
-async def _load_only(server: ServerState, body: checks.Body, empty: Mapping[str, Any]) -> Answer:
+def _load_only(server: ServerState, body: checks.Body, empty: Mapping[str, Any]) -> Answer:
     model = _model(server, body)
     keep_alive_s = checks.keep_alive(body, server.keep_alive_s)
     reason = "unload" if keep_alive_s == 0 else "load"
     if keep_alive_s == 0:
-        server.runners.unload(model)
+        server.runners.loaded.pop(model.weights_key, None)
     else:
-        await server.runners.load(model, _options(model, body), keep_alive_s)
+        server.runners.load(model, _options(model, body), keep_alive_s)
     stamp = {"model": body["model"], **model.remote, "created_at": wire.timestamp()}
     return ok({**stamp, **empty, "done": True, "done_reason": reason})
 
@@ -125,18 +123,17 @@ async def generate(server: ServerState, request: RecordedRequest, reply: Reply |
     if body.get("suffix") and not model.can("insert"):
         raise refuse(400, f"{models.registry_name(body['model'])} does not support insert")
     if not body.get("prompt"):
-        return await _load_only(server, body, {"response": ""})
+        return _load_only(server, body, {"response": ""})
     system = body.get("system") or model.system
     turn: dict[str, Any] = {"role": "user", "content": body["prompt"]}
     if body.get("images"):
         turn["images"] = body["images"]
     messages = [*([{"role": "system", "content": system}] if system else []), turn]
-    job = await _prepare(
-        server, body, model, Conversation(messages, (), think), reply, fitting.prompt_renderer(body)
-    )
+    conversation, render = Conversation(messages, (), think), fitting.prompt_renderer(body)
+    job = await _prepare(server, body, model, conversation, reply, render)
     job.is_chat = False
     if not body.get("raw"):
-        prompt = fitting.prompt_renderer(body)(model, Conversation(messages, (), think)).text
+        prompt = render(model, conversation).text
         job.context = vocabulary.encode(prompt + job.output.raw_text)
     return await answered(job, stream=body.get("stream") is not False)
 
@@ -152,7 +149,7 @@ async def _prepare(
     started = time.perf_counter_ns()
     options = _options(model, body)
     keep_alive_s = checks.keep_alive(body, server.keep_alive_s)
-    runner = await server.runners.load(model, options, keep_alive_s)
+    runner = server.runners.load(model, options, keep_alive_s)
     release = await server.runners.acquire(runner)
     load_ns = max(1, time.perf_counter_ns() - started)
     try:
@@ -168,7 +165,7 @@ async def _prepare(
     def finish() -> None:
         release()
         if keep_alive_s == 0:
-            server.runners.unload(model)
+            server.runners.loaded.pop(model.weights_key, None)
         elif server.runners.loaded.get(model.weights_key) is runner:
             server.runners.touch(runner, keep_alive_s)
 
@@ -199,24 +196,22 @@ def _make(
 ) -> tuple[Reply, Output, int]:
     model, late = runner.model, body.get("stream") is not False
     wanted = checks.format_of(body, modern=modern, late_stream=late)
-    fitted = fitting.fit(
+    fitted, prompt_tokens = fitting.fit(
         model, conversation, body, context=runner.context, modern=modern, late=late, render=render
     )
-    images = [image for turn in fitted.conversation.messages for image in turn.get("images") or ()]
+    images = [image for turn in fitted.messages for image in turn.get("images") or ()]
     if modern and images:
-        runner.images.admit(render(model, fitted.conversation).text, images, late=late)
-    asked = answers.Question(
-        fitted.conversation.messages, fitted.conversation.tools, wanted, conversation.think is True
-    )
+        runner.images.admit(render(model, fitted).text, images, late=late)
+    asked = answers.Question(fitted.messages, fitted.tools, wanted, conversation.think is True)
     made = reply or reranking.judged(body) or answers.compose(asked)
     if conversation.think is not True:
         made = replace(made, thinking=None)
-    prompt_tokens, stop, before = fitted.tokens, options.get("stop") or (), _echoed(model, conversation)
+    stop, before = options.get("stop") or (), _echoed(model, conversation)
     spoken = made
     if wanted is not None and made.thinking is not None and not model.is_native:
         # With a Go template the model thinks without the grammar; the second pass alone is counted.
         turn = {"role": "assistant", "content": "", "thinking": made.thinking}
-        again = replace(fitted.conversation, messages=[*fitted.conversation.messages, turn])
+        again = replace(fitted, messages=[*fitted.messages, turn])
         prompt_tokens = render(model, again).tokens(model)
         before = spend(Reply(thinking=made.thinking), limit=None, stop=()).pieces
         spoken = replace(made, thinking=None)

@@ -76,7 +76,7 @@ class SimulatedModel:
         """The digest, derived from name, system text and parameters unless given."""
         if self.digest is not None:
             return self.digest
-        return _sha(f"{self.full_name}|{self.system}|{sorted(self.parameters.items())}|{self.capabilities}")
+        return sha256(f"{self.full_name}|{self.system}|{sorted(self.parameters.items())}|{self.capabilities}")
 
     def can(self, capability: Capability) -> bool:
         """Whether the model has the capability."""
@@ -167,7 +167,8 @@ def registry_name(name: str) -> str:
     return f"registry.ollama.ai/library/{with_tag(name)}"
 
 
-def _sha(text: str) -> str:
+def sha256(text: str) -> str:
+    """A digest as the server shows it."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -280,9 +281,3 @@ def _parameter_table(parameters: Mapping[str, Any]) -> str:
         for one in value if isinstance(value, (list, tuple)) else [value]:
             lines.append(f"{name:<30} {wire.quoted(one) if isinstance(one, str) else one}")
     return "\n".join(lines)
-
-
-def layer_digest(model: SimulatedModel, layer: str) -> str:
-    """A stable sha256 for one layer of the model."""
-    base = model.parent or model.full_name if layer in ("model", "template") else model.full_name
-    return _sha(f"{base}/{layer}")

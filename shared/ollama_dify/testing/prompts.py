@@ -98,15 +98,10 @@ def _go_calls(calls: Any) -> str:
         return ""
     lines = "".join(
         f'{{"name": "{call["function"].get("name", "")}", '
-        f'"arguments": {_go_json(call["function"].get("arguments") or {})}}}\n'
+        f'"arguments": {wire.dumps(call["function"].get("arguments") or {}, sort_keys=True).decode()}}}\n'
         for call in calls
     )
     return f"<tool_call>\n{lines}</tool_call>"
-
-
-def _go_json(value: Any) -> str:
-    ordered = json.loads(json.dumps(value, sort_keys=True))
-    return wire.dumps(ordered).decode()
 
 
 def _go_function(tool: Mapping[str, Any]) -> str:
@@ -177,15 +172,14 @@ def _native_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     function = tool.get("function") or {}
     parameters = function.get("parameters") or {}
     properties = {name: kept_schema(schema) for name, schema in (parameters.get("properties") or {}).items()}
-    shape: dict[str, Any] = {"type": parameters.get("type", "")}
-    if parameters.get("required"):
-        shape["required"] = parameters["required"]
-    shape["properties"] = properties
-    described: dict[str, Any] = {"name": function.get("name", "")}
-    if function.get("description"):
-        described["description"] = function["description"]
-    described["parameters"] = shape
-    return {"type": "function", "function": described}
+    required, described = parameters.get("required"), function.get("description")
+    shape = {
+        "type": parameters.get("type", ""),
+        **({"required": required} if required else {}),
+        "properties": properties,
+    }
+    told = {"description": described} if described else {}
+    return {"type": "function", "function": {"name": function.get("name", ""), **told, "parameters": shape}}
 
 
 def _native_turns(messages: Sequence[Message], think: bool | None) -> Iterator[str]:

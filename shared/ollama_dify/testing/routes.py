@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import checks, embedding, inference, models, wire
-from .faults import RecordedRequest, Reply
+from .faults import Fault, RecordedRequest, Reply
 from .models import SimulatedModel
-from .responses import NDJSON, TEXT, Answer, ok, refuse
+from .responses import NDJSON, TEXT, Answer, Refused, ok, refuse
 from .state import ServerState
 
+logger = logging.getLogger("ollama_dify")
 Handler = Callable[[ServerState, RecordedRequest], Awaitable[Answer]]
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
@@ -23,8 +25,26 @@ _UNREACHABLE = (
 )
 
 
-async def respond(server: ServerState, request: RecordedRequest) -> Answer:
-    """The answer to any request."""
+async def answer_or_fault(server: ServerState, request: RecordedRequest) -> tuple[Answer, Fault | None]:
+    """Work on a request: its fault, its scripted reply, else the route."""
+    fault = server.fault_for(request)
+    if server.latency.first_byte_s:
+        await asyncio.sleep(server.latency.first_byte_s)
+    if fault is not None and fault.kind == "status":
+        headers = {"Content-Type": "application/json; charset=utf-8", **fault.headers}
+        kind = headers.pop("Content-Type")
+        return Answer(fault.status, kind, fault.data, tuple(headers.items()), chunked=False), None
+    try:
+        answer = await _respond(server, request)
+    except Refused as refused:
+        answer = refused.answer
+    except Exception:
+        logger.exception("simulated server: %s %s", request.method, request.path)
+        answer = Answer(500, body=b'{"error":"the simulated server failed, see its log"}')
+    return answer, fault
+
+
+async def _respond(server: ServerState, request: RecordedRequest) -> Answer:
     if not _host_allowed(server, request.header("host")) or not _origin_allowed(request.header("origin")):
         return Answer(403, None)
     path = request.path.partition("?")[0]
@@ -44,7 +64,8 @@ async def respond(server: ServerState, request: RecordedRequest) -> Answer:
 
 def _host_allowed(server: ServerState, host: str | None) -> bool:
     name = urlsplit(f"//{host or ''}").hostname or ""
-    if name in server.allowed_hosts or server.is_public:
+    # A server that listens beyond this machine does not check the Host header.
+    if name in server.allowed_hosts or server.address[0] not in ("127.0.0.1", "localhost", "::1"):
         return True
     is_address = re.fullmatch(r"[\d.]+|[\da-f:]+", name) is not None
     return not name or is_address or name in _LOCAL_NAMES or name.endswith(_LOCAL_SUFFIXES)
@@ -123,7 +144,7 @@ def _pull_problem(server: ServerState, name: str, *, insecure: bool) -> str | No
 
 
 def _pull_steps(model: SimulatedModel) -> list[dict[str, Any]]:
-    digest = models.layer_digest(model, "model")
+    digest = models.sha256(f"{model.parent or model.full_name}/model")
     layer = {"status": f"pulling {digest[:12]}", "digest": f"sha256:{digest}", "total": model.size}
     parts = [layer, *({**layer, "completed": model.size * step // 4} for step in range(1, 5))]
     closing = ("verifying sha256 digest", "writing manifest", "success")

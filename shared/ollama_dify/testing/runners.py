@@ -39,21 +39,16 @@ class Runners:
     max_queue: int
     max_loaded: int
     default_context: int
-    load_s: float
     loads: int = 0
     reloads: int = 0
     waiting: int = 0
     loaded: dict[str, Runner] = field(default_factory=dict)
 
-    def context_for(self, model: SimulatedModel, options: Mapping[str, Any]) -> int:
-        """num_ctx, never above what the model was trained for."""
-        wanted = options.get("num_ctx", model.parameters.get("num_ctx", self.default_context))
-        return max(1, min(int(wanted), model.context_length))
-
-    async def load(self, model: SimulatedModel, options: Mapping[str, Any], keep_alive_s: float) -> Runner:
+    def load(self, model: SimulatedModel, options: Mapping[str, Any], keep_alive_s: float) -> Runner:
         """The model's runner; other load-time options than before mean a reload."""
         self._forget_expired()
-        context = self.context_for(model, options)
+        asked = options.get("num_ctx", model.parameters.get("num_ctx", self.default_context))
+        context = max(1, min(int(asked), model.context_length))  # never above what it was trained for
         wanted = {name: options[name] for name in LOAD_TIME_OPTIONS if name in options} | {"num_ctx": context}
         runner = self.loaded.get(model.weights_key)
         if runner is None or runner.load_options != wanted or runner.model is not model:
@@ -65,8 +60,6 @@ class Runners:
             runner = Runner(model, context, wanted, slots)
             self.loaded[model.weights_key] = runner
             self._make_room(model.weights_key)
-            if self.load_s:
-                await asyncio.sleep(self.load_s)
         self.touch(runner, keep_alive_s)
         return runner
 
@@ -74,10 +67,6 @@ class Runners:
         """Set when the model is unloaded."""
         lasting = _CENTURIES_S if keep_alive_s < 0 else min(keep_alive_s, _CENTURIES_S)
         runner.expires_at = time.time() + lasting
-
-    def unload(self, model: SimulatedModel) -> None:
-        """Drop the model from memory."""
-        self.loaded.pop(model.weights_key, None)
 
     async def acquire(self, runner: Runner) -> Callable[[], None]:
         """Wait for one of the runner's slots and get its release; with the queue full, the server's 503."""
@@ -103,13 +92,10 @@ class Runners:
         """The lines of /api/ps, the one that stays longest first."""
         self._forget_expired()
         longest_first = sorted(self.loaded.values(), key=lambda runner: -runner.expires_at)
+        times = [wire.timestamp(int(runner.expires_at * 1e9)) for runner in longest_first]
         return [
-            models.ps_entry(
-                runner.model,
-                context=runner.context,
-                expires_at=wire.timestamp(int(runner.expires_at * 1e9)),
-            )
-            for runner in longest_first
+            models.ps_entry(runner.model, context=runner.context, expires_at=at)
+            for runner, at in zip(longest_first, times, strict=True)
         ]
 
     def _forget_expired(self) -> None:
@@ -119,11 +105,8 @@ class Runners:
         }
 
     def _make_room(self, newest: str) -> None:
-        idle = sorted(
-            (runner.expires_at, name)
-            for name, runner in self.loaded.items()
-            if name != newest and not runner.busy
-        )
+        others = ((name, runner) for name, runner in self.loaded.items() if name != newest)
+        idle = sorted((runner.expires_at, name) for name, runner in others if not runner.busy)
         surplus = len(self.loaded) - self.max_loaded
         for _, name in idle[: max(0, surplus)]:
             del self.loaded[name]

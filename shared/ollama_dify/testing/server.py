@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import threading
 from types import TracebackType
 from typing import Any
 
-from . import routes
 from .connection import Connection
-from .faults import Fault, RecordedRequest
-from .responses import Answer, Refused
 from .state import ServerState
-
-logger = logging.getLogger("ollama_dify")
 
 
 class SimulatedOllama(ServerState):
@@ -103,8 +97,8 @@ class SimulatedOllama(ServerState):
         if self._server is not None:
             self._server.close()
             self._server = None
-        for connection in list(self._open):
-            connection.abort()
+        for transport in list(self._open):
+            transport.abort()
         pending = [
             task for task in asyncio.all_tasks() if task is not asyncio.current_task() and _is_ours(task)
         ]
@@ -112,24 +106,6 @@ class SimulatedOllama(ServerState):
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
         await asyncio.sleep(0)  # the transports tell their protocols of the end in the next round
-
-    async def answer(self, request: RecordedRequest) -> tuple[Answer, Fault | None]:
-        """Work on a request: its fault, its scripted reply, else the route."""
-        fault = self.take(request, Fault)
-        if self.latency.first_byte_s:
-            await asyncio.sleep(self.latency.first_byte_s)
-        if isinstance(fault, Fault) and fault.kind == "status":
-            headers = {"Content-Type": "application/json; charset=utf-8", **fault.headers}
-            kind = headers.pop("Content-Type")
-            return Answer(fault.status, kind, fault.data, tuple(headers.items()), chunked=False), None
-        try:
-            answer = await routes.respond(self, request)
-        except Refused as refused:
-            answer = refused.answer
-        except Exception:
-            logger.exception("simulated server: %s %s", request.method, request.path)
-            answer = Answer(500, body=b'{"error":"the simulated server failed, see its log"}')
-        return answer, fault if isinstance(fault, Fault) else None
 
 
 def _is_ours(task: asyncio.Task[Any]) -> bool:

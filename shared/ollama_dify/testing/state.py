@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import h11
 import orjson
 
-from .connection import Connection
 from .faults import Fault, Predicate, RecordedRequest, Reply, Rule, matches
 from .models import SimulatedModel, default_models, with_tag
 from .runners import Runners
@@ -18,6 +19,7 @@ from .runners import Runners
 GENERATION = ("/api/chat", "/api/generate")
 Answerer = Callable[[RecordedRequest], "Reply | str | None"]
 Registry = Literal["known", "unreachable"]
+_A = TypeVar("_A")
 
 
 @dataclass(slots=True)
@@ -48,7 +50,6 @@ class ServerState:
         port: int = 0,
         latency_s: float = 0.0,
         chunk_delay_s: float = 0.0,
-        load_s: float = 0.0,
         num_parallel: int | None = None,
         max_queue: int = 512,
         max_loaded_models: int = 3,
@@ -65,14 +66,15 @@ class ServerState:
         self.connections = ConnectionCounts()
         self.disconnects = 0
         self.latency = Latency(latency_s, chunk_delay_s)
-        self.runners = Runners(num_parallel, max_queue, max_loaded_models, context_length, load_s)
+        self.runners = Runners(num_parallel, max_queue, max_loaded_models, context_length)
         self.keep_alive_s = keep_alive_s
         self.allowed_hosts = frozenset(allowed_hosts)
         self.registry: Registry = registry
         self.answerer = answer
         self.address = (host, port)
-        self._rules: list[Rule] = []
-        self._open: set[Connection] = set()
+        self._replies: list[Rule[Reply]] = []
+        self._faults: list[Rule[Fault]] = []
+        self._open: set[asyncio.Transport] = set()
         self._lock = threading.Lock()
 
     @property
@@ -80,11 +82,6 @@ class ServerState:
         """Whether this is a server with llama-server inside (0.30 and later)."""
         parts = self.version.split(".")
         return (int(parts[0]), int(parts[1])) >= (0, 30)
-
-    @property
-    def is_public(self) -> bool:
-        """Whether it listens beyond this machine, where the server stops checking the Host header."""
-        return self.address[0] not in ("127.0.0.1", "localhost", "::1")
 
     @property
     def reloads(self) -> int:
@@ -109,9 +106,8 @@ class ServerState:
         """
         applies = matches(path, when, () if path else GENERATION)
         with self._lock:
-            self._rules.extend(
-                Rule(Reply(one) if isinstance(one, str) else one, applies, times) for one in replies
-            )
+            made = (Reply(one) if isinstance(one, str) else one for one in replies)
+            self._replies.extend(Rule(reply, applies, times) for reply in made)
 
     def script(self, replies: Iterable[Reply | str]) -> None:
         """Answer the next chat and generate requests with these, one each."""
@@ -134,12 +130,13 @@ class ServerState:
             return (when is None or when(request)) and (share >= 1.0 or chance.random() < share)
 
         with self._lock:
-            self._rules.append(Rule(fault, matches(path, strikes, ()), times))
+            self._faults.append(Rule(fault, matches(path, strikes, ()), times))
 
     def reset_scripts(self) -> None:
         """Forget scripted replies and faults."""
         with self._lock:
-            self._rules.clear()
+            self._replies.clear()
+            self._faults.clear()
 
     def reset(self) -> None:
         """Forget scripts, faults, recorded requests and loaded models."""
@@ -163,47 +160,47 @@ class ServerState:
         """Add a model or replace the one of that name."""
         self.models[model.full_name] = model
 
-    def opened(self, connection: Connection) -> int:
+    def opened(self, connection: asyncio.Transport) -> int:
         """Number a new connection."""
         self._open.add(connection)
         self.connections.total += 1
         self.connections.open = len(self._open)
         return self.connections.total
 
-    def closed(self, connection: Connection, *, interrupted: bool) -> None:
-        """Forget a connection."""
+    def closed(self, connection: asyncio.Transport, *, interrupted: bool) -> None:
+        """Forget a connection; `interrupted` if it broke off during an answer."""
         self._open.discard(connection)
         self.connections.open = len(self._open)
         self.disconnects += interrupted
 
-    def parse(
-        self, method: str, path: str, headers: list[tuple[bytes, bytes]], raw: bytes, connection: int
-    ) -> RecordedRequest:
-        """Record a request."""
+    def record(self, head: h11.Request, raw: bytes, connection: int) -> RecordedRequest:
+        """Keep a request, its body parsed."""
         try:
             body: Any = orjson.loads(raw) if raw else None
         except orjson.JSONDecodeError:
             body = None
-        decoded = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
-        request = RecordedRequest(method, path, decoded, raw, body, connection)
-        self.requests.append(request)
-        return request
+        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers)
+        method, path = head.method.decode("ascii"), head.target.decode("latin-1")
+        self.requests.append(RecordedRequest(method, path, headers, raw, body, connection))
+        return self.requests[-1]
 
     def scripted(self, request: RecordedRequest) -> Reply | None:
         """The reply a test laid down for the request."""
-        taken = self.take(request, Reply)
-        if isinstance(taken, Reply):
-            return taken
-        if self.answerer is not None and request.path in GENERATION:
+        reply = self._take(self._replies, request)
+        if reply is None and self.answerer is not None and request.path in GENERATION:
             made = self.answerer(request)
             return Reply(made) if isinstance(made, str) else made
-        return None
+        return reply
 
-    def take(self, request: RecordedRequest, kind: type[Reply] | type[Fault]) -> Reply | Fault | None:
+    def fault_for(self, request: RecordedRequest) -> Fault | None:
+        """The fault that strikes the request."""
+        return self._take(self._faults, request)
+
+    def _take(self, rules: list[Rule[_A]], request: RecordedRequest) -> _A | None:
         with self._lock:
-            for rule in self._rules:
-                if isinstance(rule.action, kind) and rule.take(request):
+            for rule in rules:
+                if rule.take(request):
                     if rule.left == 0:
-                        self._rules.remove(rule)
+                        rules.remove(rule)
                     return rule.action
         return None

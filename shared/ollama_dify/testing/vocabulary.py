@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ..tokens.vocabulary.vocabulary import byte_characters
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-END_TOKEN = "<|im_end|>"
 _DATA = "vocabulary.json.gz"
 _CONTROL, _USER_DEFINED = 3, 4
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -28,18 +29,9 @@ def vocabulary() -> dict[str, Any]:
     return loaded
 
 
-@functools.lru_cache(maxsize=1)
-def _special_tokens() -> dict[str, int]:
-    entries = vocabulary()
-    types = entries["tokenizer.ggml.token_type"]
-    tokens = entries["tokenizer.ggml.tokens"]
-    return {token: index for index, token in enumerate(tokens) if types[index] in (_CONTROL, _USER_DEFINED)}
-
-
-@functools.lru_cache(maxsize=1)
-def _special_pattern() -> re.Pattern[str]:
-    longest_first = sorted(_special_tokens(), key=len, reverse=True)
-    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+def _special_tokens() -> list[str]:
+    tokens, types = vocabulary()["tokenizer.ggml.tokens"], vocabulary()["tokenizer.ggml.token_type"]
+    return [token for token, kind in zip(tokens, types, strict=True) if kind in (_CONTROL, _USER_DEFINED)]
 
 
 @functools.lru_cache(maxsize=1)
@@ -51,25 +43,15 @@ def _tokenizer() -> Tokenizer:
     merges = [tuple(merge.split(" ", 1)) for merge in entries["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE(vocab=ids, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.add_special_tokens(_special_tokens())
     return tokenizer
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for the 256 bytes."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    table = {chr(byte): byte for byte in printable}
-    spare = 256
-    for byte in range(256):
-        if byte not in printable:
-            table[chr(spare)] = byte
-            spare += 1
-    return table
 
 
 @functools.lru_cache(maxsize=1)
 def _pieces() -> tuple[bytes, ...]:
     """Token id → bytes."""
-    alphabet, special = _byte_alphabet(), _special_tokens()
+    alphabet = {character: byte for byte, character in byte_characters().items()}
+    special = set(_special_tokens())
     return tuple(
         token.encode() if token in special else bytes(alphabet[character] for character in token)
         for token in vocabulary()["tokenizer.ggml.tokens"]
@@ -78,16 +60,7 @@ def _pieces() -> tuple[bytes, ...]:
 
 def encode(text: str) -> list[int]:
     """Token ids; special tokens written out in the text count as themselves, lone surrogates as U+FFFD."""
-    if not text:
-        return []
-    ids: list[int] = []
-    special, tokenizer = _special_tokens(), _tokenizer()
-    for part in _special_pattern().split(text):
-        if part in special:
-            ids.append(special[part])
-        elif part:
-            ids.extend(tokenizer.encode(_SURROGATE.sub("\ufffd", part), add_special_tokens=False).ids)
-    return ids
+    return _tokenizer().encode(_SURROGATE.sub("\ufffd", text), add_special_tokens=False).ids
 
 
 def count(text: str) -> int:
@@ -103,8 +76,6 @@ def decode(ids: Iterable[int]) -> str:
 
 def pieces_of(text: str) -> Iterator[tuple[str, int]]:
     """Text as the server streams it: (characters, tokens spent on them), no character ever split."""
-    if not text:
-        return
     pieces, held, spent = _pieces(), b"", 0
     for index in encode(text):
         held += pieces[index]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from email.utils import formatdate
 from typing import Any
 
 import orjson
@@ -18,9 +17,9 @@ _ESCAPED = (
 )
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     """Compact JSON with `<`, `>`, `&`, U+2028 and U+2029 escaped, as Go's encoder does."""
-    data = orjson.dumps(value)
+    data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else 0)
     for plain, escaped in _ESCAPED:
         if plain in data:
             data = data.replace(plain, escaped)
@@ -38,11 +37,6 @@ def timestamp(at_ns: int | None = None) -> str:
 @functools.lru_cache(maxsize=8)
 def _to_the_second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-
-
-def http_date() -> str:
-    """The Date header."""
-    return formatdate(usegmt=True)
 
 
 def go_kind(value: Any) -> str:

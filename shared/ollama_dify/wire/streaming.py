@@ -160,7 +160,8 @@ class ChatDecoder:
                 f"The server {reason}ed the model {chunk.finish.model!r} and answered nothing.",
                 retryable=reason == "load",
                 retry_once=True,
-                hint="The conversation may lack a user message, or the server loaded the model again; retry.",
+                hint="The conversation may lack a user message, or the server restarted the model; try "
+                "again.",
             )
         if self._check is not None:
             self._check(result)
@@ -168,8 +169,9 @@ class ChatDecoder:
     def _incomplete(self) -> IncompleteResponseError:
         """The error for an answer without `done:true`."""
         partial = self.result()
+        arrived = f"{len(partial.text)} characters had arrived"
         return IncompleteResponseError(
-            f"The answer ended before its end; {len(partial.text)} characters had arrived.",
+            f"The answer ended before the server said it was done; {arrived}.",
             partial=partial,
             hint="The model may repeat itself, run out of memory or have been stopped: see the server's log. "
             "What had arrived is in the error's `partial`.",

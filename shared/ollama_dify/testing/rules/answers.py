@@ -15,7 +15,6 @@ from . import calling, looking, reading, sources, values
 _GREETING = re.compile(
     r"^\W*(?:hello|hi|hey|good (?:morning|evening|day)|greetings)\b[^?]{0,40}$", re.IGNORECASE
 )
-_THANKS = re.compile(r"\b(?:thanks|thank you)\b", re.IGNORECASE)
 _LOOKS = re.compile(
     r"\b(?:image|image|photo|see|shown?|logo|colou?r|drawing|chart)\b|画像|写真|图", re.IGNORECASE
 )
@@ -37,10 +36,9 @@ def compose(question: Question) -> Reply:
     if question.format is not None:
         text = _formatted(question, asked)
         return _with_thought(f"The user wants JSON about: {_short(asked)}", text, question)
-    results = _results_since_asked(question.messages)
+    done, results = _since_asked(question.messages)
     if question.tools:
-        done = _called_since_asked(question.messages) if results else ()
-        calls = calling.calls_for(asked, question.tools, done)
+        calls = [] if done else calling.calls_for(asked, question.tools)
         if not calls and not _GREETING.match(asked):
             calls = calling.form_for(asked, question.tools, done, results)
         if calls:
@@ -65,72 +63,32 @@ def _last_user(messages: Sequence[Mapping[str, Any]]) -> str:
     return next((_text(message) for message in reversed(messages) if message.get("role") == "user"), "")
 
 
-def _since_asked(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    since: list[Mapping[str, Any]] = []
-    for message in reversed(messages):
+def _since_asked(messages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """The tools called since the last user message and their results; none unless a result is last."""
+    called: list[str] = []
+    results: list[str] = []
+    for message in messages:
         if message.get("role") == "user":
-            break
-        since.insert(0, message)
-    return since
-
-
-def _results_since_asked(messages: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not messages or messages[-1].get("role") != "tool":
-        return []
-    return [_text(message) for message in _since_asked(messages) if message.get("role") == "tool"]
-
-
-def _called_since_asked(messages: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [
-        call["function"].get("name", "")
-        for message in _since_asked(messages)
-        for call in message.get("tool_calls") or ()
-        if isinstance(call.get("function"), Mapping)
-    ]
+            called, results = [], []
+        elif message.get("role") == "tool":
+            results.append(_text(message))
+        called += [(call.get("function") or {}).get("name", "") for call in message.get("tool_calls") or ()]
+    return (called, results) if messages and messages[-1].get("role") == "tool" else ([], [])
 
 
 def _short(text: str) -> str:
-    line = " ".join(reading.take_apart(text).question.split())
+    line = " ".join(reading.take_apart(text)[0].split())
     return line if len(line) <= 200 else f"{line[:197]}..."
 
 
 def _formatted(question: Question, asked: str) -> str:
-    results = _results_since_asked(question.messages)
+    _, results = _since_asked(question.messages)
     seen = _seen(question.messages, asked)
     source = "\n".join([*results, asked, *([seen] if seen else [])])
     if question.format == "json":
         return json.dumps(_any_object(source), ensure_ascii=False)
-    return json.dumps(_instance(question.format, source, asked), ensure_ascii=False)
-
-
-def _instance(schema: Mapping[str, Any], source: str, asked: str) -> Any:
-    choice = _named_choice(schema, asked)
-    if choice is not None:
-        name, arguments = choice
-        functions = [
-            {"function": {"name": name, "parameters": {**arguments, "$defs": schema.get("$defs", {})}}}
-        ]
-        calls = calling.calls_for(f"{asked}\nUse the tool {name}.", functions)
-        if calls:
-            return {name: calls[0]["arguments"]}
-    return values.Filler(sources.Source(source), schema).fill(schema)
-
-
-def _named_choice(schema: Mapping[str, Any], asked: str) -> tuple[str, Mapping[str, Any]] | None:
-    """The best of several one-key objects, `{tool name: arguments}`, which is how a tool choice is forced."""
-    options = schema.get("anyOf") or schema.get("oneOf") or ()
-    keyed: list[tuple[str, Mapping[str, Any]]] = []
-    for option in options:
-        properties = values.resolve(option, schema).get("properties") or {}
-        if len(properties) != 1:
-            return None
-        name, inner = next(iter(properties.items()))
-        keyed.append((name, values.resolve(inner, schema)))
-    if not keyed or not all(isinstance(inner, Mapping) and "properties" in inner for _, inner in keyed):
-        return None
-    spoken = [f"{values.spread_name(name)} {inner.get('description', '')}" for name, inner in keyed]
-    exact = next((index for index, (name, _) in enumerate(keyed) if name in asked), None)
-    return keyed[reading.most_alike(asked, spoken) if exact is None else exact]
+    made = values.Filler(sources.Source(source), question.format).fill(question.format)
+    return json.dumps(made, ensure_ascii=False)
 
 
 def _any_object(text: str) -> dict[str, Any]:
@@ -163,8 +121,7 @@ def _seen(messages: Sequence[Mapping[str, Any]], asked: str) -> str | None:
         return None
     if len(known) == 1:
         return f"The image is {known[0]}."
-    shown = "; ".join(f"image {number} is {text}" for number, text in enumerate(known, 1))
-    return f"{shown[0].upper()}{shown[1:]}."
+    return f"{'; '.join(f'Image {number} is {text}' for number, text in enumerate(known, 1))}."
 
 
 def _plain(question: Question, asked: str) -> str:
@@ -176,39 +133,29 @@ def _plain(question: Question, asked: str) -> str:
         return json.dumps(_any_object(asked), ensure_ascii=False)
     if _GREETING.match(asked):
         return "Hello! How can I help you today?"
-    read = reading.take_apart(asked)
-    found = reading.best_sentences(read.question, read.context) if read.context else []
-    if not found and system:
-        found = reading.best_sentences(read.question, system)
+    wanted, context = reading.take_apart(asked)
+    found = reading.best_sentences(wanted, context) or reading.best_sentences(wanted, system)
     if found:
         return " ".join(found)
-    return _remembered(question.messages, read.question) or _polite(asked, has_context=bool(read.context))
+    return _remembered(question.messages, wanted) or _polite(asked, has_context=bool(context))
 
 
 def _remembered(messages: Sequence[Mapping[str, Any]], asked: str) -> str | None:
-    """What an earlier turn said about it."""
-    said: list[tuple[str, str]] = []
-    for message in messages[:-1]:
-        role = str(message.get("role"))
-        if role in ("user", "assistant"):
-            told = reading.sentences(_text(message))
-            said.extend((role, sentence) for sentence in told if not sentence.endswith(("?", "？")))
-    scored = [
-        (reading.overlap(asked, sentence), role == "user", index)
-        for index, (role, sentence) in enumerate(said)
+    """What an earlier turn said about it, the user's turns first."""
+    told = [
+        (reading.overlap(asked, sentence), message["role"] == "user", place, sentence)
+        for place, message in enumerate(messages[:-1])
+        if message.get("role") in ("user", "assistant")
+        for sentence in reading.sentences(_text(message))
+        if not sentence.endswith(("?", "？"))
     ]
-    best = max(scored, default=(0, False, 0))
-    if best[0] == 0:
-        return None
-    role, sentence = said[best[2]]
-    return reading.to_second_person(sentence) if role == "user" else sentence
+    score, *_, best = max(told, default=(0, None))
+    return best if score else None
 
 
 def _polite(asked: str, *, has_context: bool) -> str:
     line = _short(asked)
     if has_context:
         return f"The given context does not answer this question: {line}"
-    if _THANKS.search(line):
-        return "You are welcome! Is there anything else I can do for you?"
     ending = "" if line.endswith((".", "?", "!", "。", "？")) else "."
     return f"I am a simulated model, so here is a simulated answer to: {line}{ending}"

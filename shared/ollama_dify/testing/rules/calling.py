@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from . import reading
@@ -21,15 +22,12 @@ _ACTIONS = frozenset(_ACTION_WORDS.split())
 _LIST = re.compile(r"\s*(?:,\s*(?:and|or)\s+|\s+and\s+|\s+or\s+|\s*&\s*|\s+vs\.?\s+|、|和|と)\s*")
 
 
-def calls_for(text: str, tools: Sequence[Tool], done: Sequence[str] = ()) -> list[Call]:
-    """The calls a message asks for; tools in `done` were called already since it was said."""
+def calls_for(text: str, tools: Sequence[Tool]) -> list[Call]:
+    """The calls a message asks for."""
     functions = [tool.get("function") or tool for tool in tools]
     functions = [function for function in functions if function.get("name")]
     named = [function for function in functions if _mentions(text, function["name"])]
-    if done:
-        open_ones = [function for function in named if function["name"] not in done]
-        named = open_ones if len(named) > 1 else []
-    chosen = named[:1] if named or done else _matching(text, functions)
+    chosen = named[:1] or _matching(text, functions)
     return [call for function in chosen for call in _calls_of(function, text)]
 
 
@@ -119,26 +117,17 @@ def _several(text: str, schema: Mapping[str, Any]) -> list[Any]:
     if schema.get("enum") or kind not in ("string", "integer", "number"):
         return []
     if kind == "string":
-        names = Source(text).proper_names()
         quoted = re.findall(r"[\"']([^\"']{1,80})[\"']", text)
-        things: list[str] = quoted if len(quoted) > 1 else names
+        things: list[str] = quoted if len(quoted) > 1 else Source(text).proper_names()
     else:
         things = re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", text)
-    joined = [thing for index, thing in enumerate(things) if _is_listed(text, things, index)]
+    listed = dict.fromkeys(one for pair in pairwise(things) if _are_joined(text, *pair) for one in pair)
     if kind == "string":
-        return list(dict.fromkeys(joined))
-    return [int(thing) if kind == "integer" and "." not in thing else float(thing) for thing in joined]
+        return list(listed)
+    return [int(one) if kind == "integer" and "." not in one else float(one) for one in listed]
 
 
-def _is_listed(text: str, things: Sequence[str], index: int) -> bool:
-    """Whether a thing is joined to its neighbour by a comma or an `and`."""
-
-    def joined(left: str, right: str) -> bool:
-        between = (
-            rf"{re.escape(left)}[\"']?(?:{_LIST.pattern}|\s*,\s*)(?:in |for |of )?[\"']?{re.escape(right)}"
-        )
-        return re.search(between, text) is not None
-
-    before = index > 0 and joined(things[index - 1], things[index])
-    after = index + 1 < len(things) and joined(things[index], things[index + 1])
-    return before or after
+def _are_joined(text: str, left: str, right: str) -> bool:
+    """Whether a comma or an `and` stands between two things."""
+    link = rf"[\"']?(?:{_LIST.pattern}|\s*,\s*)(?:in |for |of )?[\"']?"
+    return re.search(f"{re.escape(left)}{link}{re.escape(right)}", text) is not None

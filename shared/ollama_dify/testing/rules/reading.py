@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 _COMMON_WORDS = """
 a an and any are as at be been but by can could did do does each for from give given had has have he
@@ -40,10 +39,6 @@ _INSTRUCTION = re.compile(
 _METADATA = re.compile(r"^(?:#+\s|[\w ]{1,24}:\s*\S*$|file_path:|page_label:|```|\|)")
 
 
-_SWAPPED = "my/your i/you me/you mine/yours am/are i'm/you're myself/yourself"
-_SWAPS = dict(pair.split("/") for pair in _SWAPPED.split())
-
-
 @functools.lru_cache(maxsize=16_384)
 def stem(word: str) -> str:
     """A word without its commonest endings."""
@@ -54,16 +49,20 @@ def stem(word: str) -> str:
     return bare
 
 
-def key_words(text: str) -> set[str]:
-    """The stems that carry meaning; wide scripts give their character pairs."""
-    found: set[str] = set()
+def words(text: str) -> list[str]:
+    """The stems that carry meaning, in their order; wide scripts give their character pairs."""
+    found: list[str] = []
     for word in _WORD.findall(text):
         wide = _WIDE.findall(word)
         if wide:
-            found.update(run[i : i + 2] for run in wide for i in range(max(1, len(run) - 1)))
+            found += [run[i : i + 2] for run in wide for i in range(max(1, len(run) - 1))]
         elif word.lower() not in _COMMON and (len(word) > 1 or word.isdigit()):
-            found.add(stem(word))
+            found.append(stem(word))
     return found
+
+
+def key_words(text: str) -> set[str]:
+    return set(words(text))
 
 
 def sentences(text: str) -> list[str]:
@@ -82,15 +81,7 @@ def sentences(text: str) -> list[str]:
     return [re.sub(r"^(?:[-*•>]|\d+[.)])\s+", "", sentence) for sentence in found]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A prompt taken apart."""
-
-    question: str
-    context: str
-
-
-def take_apart(text: str) -> Reading:
+def take_apart(text: str) -> tuple[str, str]:
     """Question and context of a prompt: by its labels, by rules of dashes, else by its question mark."""
     labelled = list(_QUESTION_LABEL.finditer(text))
     if labelled:
@@ -99,17 +90,17 @@ def take_apart(text: str) -> Reading:
         end = _ANSWER_LABEL.search(rest)
         question = rest[: end.start()] if end else rest
         others = text[: start.start()] + (rest[end.end() :] if end else "")
-        return Reading(question.strip(), _between_rules(others))
+        return question.strip(), _between_rules(others)
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
     if len(paragraphs) > 1:
         asking = [part for part in paragraphs if part.endswith(("?", "？"))]
         question = asking[-1] if asking else min(paragraphs[0], paragraphs[-1], key=len)
-        return Reading(question, "\n\n".join(part for part in paragraphs if part is not question))
+        return question, "\n\n".join(part for part in paragraphs if part is not question)
     told = sentences(text)
     asked = [sentence for sentence in told if sentence.endswith(("?", "？"))]
     if asked and len(told) > 1:
-        return Reading(asked[-1], " ".join(sentence for sentence in told if sentence not in asked))
-    return Reading(text.strip(), "")
+        return asked[-1], " ".join(sentence for sentence in told if sentence not in asked)
+    return text.strip(), ""
 
 
 def _between_rules(text: str) -> str:
@@ -157,16 +148,3 @@ def topic(texts: Iterable[str]) -> str:
             if word.lower() not in _COMMON:
                 seen[word] = None
     return " ".join(list(seen)[:8])
-
-
-def to_second_person(sentence: str) -> str:
-    """`My name is Bob.` → `Your name is Bob.`"""
-
-    def swap(found: re.Match[str]) -> str:
-        word = found.group()
-        other = _SWAPS.get(word.lower())
-        if other is None:
-            return word
-        return other.capitalize() if found.start() == 0 else other
-
-    return re.sub(r"[A-Za-z']+", swap, sentence)

@@ -15,7 +15,6 @@ Schema = Mapping[str, Any]
 _WHOLE_TEXT = re.compile(
     r"^(?:q|query|question|input|prompt|text|search\w*|message|request|content|task|topic)$|_(?:query|text|question)$"
 )
-_AFTERWARDS = re.compile(r"desc|reason|summary|note|comment|detail|explan")
 _SHAPED = (
     (EMAIL, {"email", "mail"}),
     (URL, {"uri", "url", "link"}),
@@ -44,7 +43,7 @@ class Filler:
         if options:
             return self._option(schema, options, name, depth)
         for part in schema.get("allOf") or ():
-            schema = _merged(schema, resolve(part, self.root))
+            schema = {**schema, **resolve(part, self.root)}
         kind = schema.get("type") or ("object" if "properties" in schema else "string")
         if isinstance(kind, list):
             kind = next((one for one in kind if one != "null"), "null")
@@ -54,9 +53,8 @@ class Filler:
             return self._array(schema, name, depth)
         if kind in ("integer", "number"):
             return self._number(schema, name, whole=kind == "integer")
-        if kind == "boolean":
-            return self._truth(name)
-        return None if kind == "null" else self._string(schema, name)
+        fixed: dict[str, Any] = {"boolean": True, "null": None}
+        return fixed[kind] if kind in fixed else self._string(schema, name)
 
     def object(self, schema: Schema, depth: int = 0) -> dict[str, Any]:
         """An object: what is required, and what is optional if eager or evident."""
@@ -107,19 +105,10 @@ class Filler:
         found = self.source.take(NUMBER, near=next(iter(_name_words(name)), ""))
         value = _as_number(found, whole=whole) if found is not None else schema.get("default", 1)
         step = 1 if whole else 0.5
-        low, high = schema.get("minimum"), schema.get("maximum")
-        if schema.get("exclusiveMinimum") is not None:
-            low = schema["exclusiveMinimum"] + step
-        if schema.get("exclusiveMaximum") is not None:
-            high = schema["exclusiveMaximum"] - step
-        value = value if low is None else max(value, low)
-        value = value if high is None else min(value, high)
+        low = schema.get("minimum", schema.get("exclusiveMinimum", value - step) + step)
+        high = schema.get("maximum", schema.get("exclusiveMaximum", value + step) - step)
+        value = min(max(value, low), high)
         return int(value) if whole else value
-
-    def _truth(self, name: str) -> bool:
-        word = re.escape(next(iter(_name_words(name)), name))
-        denied = rf"\b(?:no|not|without|don't|never|false)\b[^.]*\b{word}"
-        return re.search(denied, self.source.text, re.IGNORECASE) is None
 
     def _string(self, schema: Schema, name: str) -> str:
         value = self._found_string(schema, name)
@@ -131,7 +120,6 @@ class Filler:
         return value[: schema.get("maxLength")]
 
     def _found_string(self, schema: Schema, name: str) -> str | None:
-        lower = name.lower()
         shapes = {str(schema.get("format", "")), *_name_words(name)}
         for pattern, hints in _SHAPED:
             if shapes & hints and (found := self.source.take(pattern)) is not None:
@@ -139,13 +127,10 @@ class Filler:
         assigned = self._assigned(name)
         if assigned is not None:
             return assigned
-        if _AFTERWARDS.search(lower):
-            after = re.search(r"(?:\s[-–—]\s|[:：]\s)(\S.*)$", self.source.text, re.DOTALL)
-            return after[1].strip() if after else None
         quoted = self.source.take(QUOTED)
         if quoted is not None:
             return quoted
-        if _WHOLE_TEXT.search(lower):
+        if _WHOLE_TEXT.search(name.lower()):
             return self.source.text.strip()
         return self.source.take(WIDE) or self.source.take_proper()
 
@@ -174,14 +159,6 @@ def resolve(schema: Any, root: Schema) -> Schema:
             node = node.get(step, {}) if step and isinstance(node, Mapping) else node
         schema = node
     return schema if isinstance(schema, Mapping) else {}
-
-
-def _merged(schema: Schema, part: Schema) -> dict[str, Any]:
-    """A schema with one part of its `allOf` taken in."""
-    merged = {**schema, **part}
-    merged["properties"] = {**(schema.get("properties") or {}), **(part.get("properties") or {})}
-    merged["required"] = [*(schema.get("required") or ()), *(part.get("required") or ())]
-    return merged
 
 
 def schema_in(text: str) -> tuple[dict[str, Any], str] | None:
