@@ -30,3 +30,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and target.suffix == ".md" and anchor not in headings(target)):
             lost.append(link)
     assert lost == []
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if re.search(r"\.(ja|zh)\.md", page.name)], ids=lambda page: page.name
+)
+def test_a_translation_links_to_translations(page: Path) -> None:
+    language = page.stem.partition(".")[2]
+    body = re.sub(r"\[English\]\([^)]+\)", "", page.read_text("utf-8"))
+    english = [page.parent / link.partition("#")[0] for link in LINK.findall(body) if link.count(".") == 1]
+    assert [path.name for path in english if path.with_suffix(f".{language}.md").exists()] == []

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import pytest
 
-from ollama_dify.testing import SimulatedModel, SimulatedOllama
+from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama
 from tests.browser import ENTER, RIGHT, TAB, Browser, needs_chromium, started_browser
+from tests.doctor.worlds import answering, response
+from tests.media.test_audio import wav
 
 IMAGES = Path(__file__).parents[1] / "data" / "images"
 DEAD = "http://127.0.0.1:9"
@@ -26,7 +27,7 @@ DEAD = "http://127.0.0.1:9"
 @pytest.fixture(scope="module")
 def server() -> Iterator[SimulatedOllama]:
     models = [
-        SimulatedModel("llava", ("completion", "vision", "tools"), context_length=8192),
+        SimulatedModel("llava", ("completion", "vision", "tools", "audio"), context_length=8192),
         SimulatedModel("nomic-embed-text", ("embedding",), dimensions=768, context_length=2048),
     ]
     with SimulatedOllama(models) as running:
@@ -74,19 +75,19 @@ def post(address: str, call: str, body: Any, **changed: str | None) -> httpx.Res
 FORM = {"model": "llava", "model_type": "llm", "lang": "en"}
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        pytest.param({"host": "localhost:{port}"}, id="another Host"),
-        pytest.param({"host": "evil.example"}, id="a name bound to this machine"),
-        pytest.param({"origin": "http://evil.example"}, id="another Origin"),
-        pytest.param({"origin": "null"}, id="Origin null"),
-        pytest.param({"origin": None}, id="no Origin"),
-        pytest.param({"x_ollama_dify_token": "guessed"}, id="another token"),
-        pytest.param({"x_ollama_dify_token": None}, id="no token"),
-        pytest.param({"content_type": "text/plain"}, id="what a foreign form can send"),
-    ],
-)
+CHANGED: dict[str, dict[str, str | None]] = {
+    "another Host": {"host": "localhost:{port}"},
+    "a name bound to this machine": {"host": "evil.example"},
+    "another Origin": {"origin": "http://evil.example"},
+    "Origin null": {"origin": "null"},
+    "no Origin": {"origin": None},
+    "another token": {"x_ollama_dify_token": "guessed"},
+    "no token": {"x_ollama_dify_token": None},
+    "what a foreign form can send": {"content_type": "text/plain"},
+}
+
+
+@pytest.mark.parametrize("changed", CHANGED.values(), ids=list(CHANGED))
 @pytest.mark.parametrize("call", ["models", "model", "save", "chat", "embed"])
 def test_a_foreign_request_is_refused(
     address: str, server: SimulatedOllama, call: str, changed: dict[str, str | None]
@@ -149,31 +150,11 @@ def test_a_key_goes_to_the_server_and_nowhere_else(address: str, server: Simulat
     assert {request.header("authorization") for request in server.requests} == {None}
 
 
-class Moved(BaseHTTPRequestHandler):
-    """Sends every request on to where nothing may be asked."""
-
-    asked: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        self.send_response(307)
-        self.send_header("location", "/elsewhere")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None: ...
-
-
-def test_a_redirect_is_not_followed(address: str) -> None:
-    with HTTPServer(("127.0.0.1", 0), Moved) as http:
-        thread = Thread(target=http.serve_forever)
-        thread.start()
-        url = f"http://127.0.0.1:{http.server_port}"
-        try:
-            assert "problem" in post(address, "models", {**FORM, "base_url": url}).json()
-        finally:
-            http.shutdown()
-            thread.join()
-    assert Moved.asked == ["/api/tags"]
+def test_a_redirect_is_not_followed(address: str, server: SimulatedOllama) -> None:
+    moved = response("307 Temporary Redirect", headers=f"Location: {server.base_url}/api/tags\r\n")
+    with answering(moved) as port:
+        assert "problem" in post(address, "models", {**FORM, "base_url": f"http://127.0.0.1:{port}"}).json()
+    assert server.requests == []
 
 
 # ---- people ---------------------------------------------------------------------------------------------
@@ -193,10 +174,15 @@ def page(browser: Browser, address: str) -> Iterator[Browser]:
     assert browser.console() == []
 
 
+def choose(page: Browser, model: str) -> None:
+    page.type("[name=model]", model + TAB)
+    page.wait(lambda: page.text("#hint-model"), "the model's capabilities")
+
+
 @needs_chromium
 def test_fill_and_save(page: Browser, server: SimulatedOllama) -> None:
     page.type("[name=model]", "llava:latest" + TAB)
-    page.wait_for("#hint-model", "completion, tools, vision")
+    page.wait_for("#hint-model", "audio, completion, tools, vision")
     assert [page.value(f"[name={name}]") for name in ("context_size", "max_tokens")] == ["8192", "8192"]
     assert page.value("[name=vision_support]:checked") == "true"
     page.click("#save")
@@ -208,9 +194,7 @@ def test_fill_and_save(page: Browser, server: SimulatedOllama) -> None:
 @needs_chromium
 @pytest.mark.parametrize("kind", ["chat", "completion", "embedding"])
 def test_the_code_says_what_the_form_says(page: Browser, server: SimulatedOllama, kind: str) -> None:
-    name = "nomic-embed-text" if kind == "embedding" else "llava"
-    page.type("[name=model]", name + TAB)
-    page.wait(lambda: page.text("#hint-model"), "the model's capabilities")
+    choose(page, "nomic-embed-text" if kind == "embedding" else "llava")
     page.type("[name=context_size]", "2048", clear=True)
     if kind == "completion":
         page.run("document.querySelector('[name=mode]').value = 'completion'; show()")
@@ -240,15 +224,33 @@ PATHS = ("/api/chat", "/api/generate", "/api/embed")
 
 
 @needs_chromium
-def test_a_key_and_a_password_are_in_no_code(page: Browser) -> None:
+@pytest.mark.parametrize("kind", ["llm", "text-embedding", "rerank"])
+def test_a_key_and_a_password_are_in_no_code(page: Browser, kind: str) -> None:
+    page.run("document.querySelector('[name=model_type]').value = arguments[0]; show()", kind)
     page.type("[name=api_key]", "sk-typed")
-    page.type("[name=base_url]", "http://me:secret@127.0.0.1:9", clear=True)
-    for tab, words in {"langchain": 'api_key_env="OLLAMA_API_KEY"', "credentials": "<your API key>"}.items():
+    page.type("[name=base_url]", "me:secret@127.0.0.1:9", clear=True)
+    key = "OLLAMA_API_KEY"
+    for tab, words in {"langchain": key, "llamaindex": key, "shell": key, "credentials": "<your API"}.items():
         page.click(f"#tab-{tab}")
         assert words in page.text("#code")
+        assert "127.0.0.1:9" in page.text("#code")
         assert "sk-typed" not in page.run("return document.documentElement.outerHTML")
         assert "secret" not in page.text("#code")
     assert page.run("return [localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    assert bool(page.text("#try")) == (kind != "rerank")
+
+
+@needs_chromium
+def test_the_code_is_copied(page: Browser) -> None:
+    """Where copying is not allowed, the code is selected."""
+    allowed = ["clipboardReadWrite"]
+    page.devtools("Browser.grantPermissions", permissions=allowed)
+    page.click("#copy")
+    page.wait(lambda: page.run("return getSelection().containsNode($('code').firstChild)"), "the selection")
+    page.devtools("Browser.grantPermissions", permissions=[*allowed, "clipboardSanitizedWrite"])
+    page.click("#copy")
+    page.wait_for("#copy", "Copied")
+    assert page.run("return navigator.clipboard.readText()") == page.run("return $('code').textContent")
 
 
 @needs_chromium
@@ -274,25 +276,53 @@ def test_the_language_is_switched(page: Browser, name: str, label: str) -> None:
     assert set(english) <= {"Text embedding"}
 
 
+DROP = """
+const data = new DataTransfer(), bytes = Uint8Array.from(atob(arguments[0]), (one) => one.charCodeAt(0));
+data.items.add(new File([bytes], "dropped", { type: arguments[1] }));
+$("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true }));
+"""
+PNG = (IMAGES / "png_1024x768.png").read_bytes()
+
+
 @needs_chromium
-def test_an_image_is_answered(page: Browser, server: SimulatedOllama) -> None:
-    page.type("[name=model]", "llava" + TAB)
-    page.wait(lambda: page.text("#hint-model"), "the model's capabilities")
-    page.type("#prompt", "What is in this image?", clear=True)
-    page.type("#files", str(IMAGES / "png_1024x768.png"))
-    page.wait(lambda: page.run("return document.querySelectorAll('#chosen img').length"), "the image")
+@pytest.mark.parametrize("is_dropped", [False, True], ids=["chosen", "dropped"])
+@pytest.mark.parametrize(("kind", "data"), [("image/png", PNG), ("audio/wav", wav())], ids=["image", "sound"])
+def test_a_file_is_answered(
+    page: Browser, server: SimulatedOllama, kind: str, data: bytes, is_dropped: bool, tmp_path: Path
+) -> None:
+    choose(page, "llava")
+    page.type("#prompt", "What is in this file?", clear=True)
+    encoded = base64.b64encode(data).decode()
+    if is_dropped:
+        page.run(DROP, encoded, kind)
+    else:
+        path = tmp_path / kind.replace("/", ".")
+        path.write_bytes(data)
+        page.type("#files", str(path))
+    page.wait(lambda: page.run("return $('chosen').children.length"), "the file")
     page.click("#send")
     page.wait_for("#figures", "tokens read", "tokens/s")
     assert page.text("#answer")
     message = next(request.body for request in server.requests if request.path == "/api/chat")["messages"][0]
-    assert message["content"] == "What is in this image?"
-    assert len(message["images"]) == 1
+    assert message == {"role": "user", "content": "What is in this file?", "images": [encoded]}
+
+
+@needs_chromium
+def test_an_answer_is_stopped(page: Browser, server: SimulatedOllama) -> None:
+    server.reply(Reply("word " * 500))
+    server.latency.chunk_s = 0.1
+    choose(page, "llava")
+    page.click("#send")
+    page.wait_for("#answer", "word")
+    page.click("#stop")
+    page.wait_for("#figures", "(ended)")
+    server.latency.chunk_s = 0
+    assert page.run("return [$('send').disabled, $('stop').disabled]") == [False, True]
 
 
 @needs_chromium
 def test_an_embedding_is_measured(page: Browser) -> None:
-    page.type("[name=model]", "nomic-embed-text" + TAB)
-    page.wait_for("#hint-model", "embedding")
+    choose(page, "nomic-embed-text")
     assert page.text("#drop") == ""
     page.click("#send")
     page.wait_for("#figures", "A vector of 768 numbers")
