@@ -16,8 +16,8 @@ from ..doctor.model import fill_form
 from ..errors import ConfigurationError, OllamaError
 from ..language import _, current_language
 from ..media.image import Audio, Image
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..settings.dify_form import FORM_FIELDS
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..terminal import Terminal, size_text
 from ..wire.messages import Content, Message, assistant, system, user
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..language import _, current_language
 from ..language import language as in_language
-from ..settings.model import ConnectionSettings, ModelSettings
+from ..settings import ConnectionSettings, ModelSettings
 from .model import check_model
 from .report import Check, Report, State, Trial
 from .server import Scene, check_here, check_way

@@ -23,7 +23,7 @@ from ..advice import (
 from ..container import Container, container_kind, text_of
 from ..errors import ConfigurationError
 from ..language import N_, _
-from ..settings.model import ConnectionSettings
+from ..settings import ConnectionSettings
 from ..wire.responses import printable
 from .report import Check, Trial
 from .world import PROBE_S, Answer, World, ask, proxy_for, together
