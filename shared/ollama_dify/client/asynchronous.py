@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError, OllamaError
-from ..settings.model import ConnectionSettings
+from ..settings import ConnectionSettings
 from ..wire.responses import ChatChunk
 from .blocking import ChatStream, OllamaClient
 from .operations import CommonClient, CommonStream, PullProgress, mark_begun

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import OllamaError
-from ..settings.model import ChatSettings
+from ..settings import ChatSettings
 from ..transport.network import run
 from ..wire.messages import Message, Tool
 from ..wire.models import LocalModel, ModelInfo, RunningModel

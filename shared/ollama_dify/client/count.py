@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InvalidRequestError, ProtocolError, ServerError
 from ..media.image import ImageUrl
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..tokens import cache
 from ..tokens.counter import TokenCounter
 from ..tokens.probes import PROBES, PROBES_NAME

@@ -21,7 +21,7 @@ from ..errors import (
     ServerError,
 )
 from ..language import _
-from ..settings.model import EmbeddingSettings
+from ..settings import EmbeddingSettings
 from ..wire.requests import embed_request
 from ..wire.responses import EmbedResult
 from ..wire.vectors import mean_vector, read_vectors

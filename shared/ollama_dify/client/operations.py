@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundError, OllamaError
 from ..language import _
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings
 from ..transport.network import CancelToken
 from ..wire.messages import Message
 from ..wire.models import ModelInfo

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import CapabilityError, ConfigurationError, ContextOverflowError
-from ..settings.model import ChatSettings, ModelSettings, RerankSettings
+from ..settings import ChatSettings, ModelSettings, RerankSettings
 from ..wire.messages import system, user
 from ..wire.requests import Prompt, encode, rerank_request
 from ..wire.responses import RerankResult, Usage, objects, wrong

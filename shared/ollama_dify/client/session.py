@@ -14,7 +14,7 @@ from ..errors import (
     OllamaError,
     RequestTimeoutError,
 )
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..transport.network import ANSWER_LIMIT, Network
 from ..wire.models import (
     LocalModel,
