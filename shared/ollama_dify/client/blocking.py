@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import OllamaError
-from ..settings.model import ConnectionSettings
+from ..settings import ChatSettings
 from ..transport.network import run
 from ..wire.messages import Message, Tool
 from ..wire.models import LocalModel, ModelInfo, RunningModel
@@ -16,12 +17,11 @@ from ..wire.responses import ChatChunk, ChatResult, EmbedResult, RerankResult
 from .chat import ask
 from .operations import CommonClient, CommonStream, PullProgress, mark_begun, warmup
 from .request import Request
-from .session import chat_settings
+from .session import settings_of
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
-    from ..transport.transports import Transport
     from .embed import Progress
     from .prefixes import Kind
 else:
@@ -32,7 +32,7 @@ else:
 T = TypeVar("T")
 
 
-class ChatStream(CommonStream[Generator[ChatChunk, None, None]]):
+class ChatStream(CommonStream[Generator[ChatChunk, None, None]], AbstractContextManager["ChatStream"]):
     """A streamed answer: iterate for its chunks; leaving the loop early closes the connection.
 
     The request is sent when iteration begins. `result` is the answer so far, whole at the end. An error on
@@ -63,9 +63,6 @@ class ChatStream(CommonStream[Generator[ChatChunk, None, None]]):
         except ValueError:  # the other thread is inside the generator
             self._token.cancel()
 
-    def __enter__(self) -> ChatStream:
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.close()
 
@@ -92,17 +89,13 @@ def _chunks(opening: Callable[[], Coroutine[Any, Any, Any]], begun: list[Any]) -
         stream.close()
 
 
-class OllamaClient(CommonClient["Transport"]):
+class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
     """A client for one server: `with OllamaClient(ChatSettings(model="llava")) as client: …`.
 
     settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, `RerankSettings` for
     rerank, any of them for the rest.
     Safe to share between threads and to use after a fork. Raises the errors of `ollama_dify.errors`.
     """
-
-    def __init__(self, settings: ConnectionSettings) -> None:
-        super().__init__(settings)
-        self._transports: dict[tuple[int, tuple[Any, ...]], Transport] = {}
 
     def chat(
         self,
@@ -230,7 +223,7 @@ class OllamaClient(CommonClient["Transport"]):
 
         settings = self.settings
         if not isinstance(counted, str):
-            settings = check_call(chat_settings(settings), call)
+            settings = check_call(settings_of(settings, ChatSettings), call)
         return self._run(count_tokens(self._session(settings), counted, tools))
 
     def counter(self) -> TokenCounter:
@@ -253,9 +246,6 @@ class OllamaClient(CommonClient["Transport"]):
             transport.close()
         self._transports.clear()
 
-    def __enter__(self) -> OllamaClient:
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.close()
 
@@ -263,10 +253,7 @@ class OllamaClient(CommonClient["Transport"]):
         """The result of logic over this client's network; of the async twin the logic, to be awaited."""
         return run(logic)
 
-    def _transports_here(self) -> dict[tuple[int, tuple[Any, ...]], Transport]:
-        return self._transports
-
-    def _connect(self) -> Transport:
+    def _connect(self) -> Any:
         from ..transport.transports import Transport
 
         return Transport(self.settings)

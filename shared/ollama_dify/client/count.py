@@ -1,18 +1,16 @@
-"""Asking the server for what counting needs: the vocabulary, the probes, and the prompt of a conversation.
-
-What is counted, and how, is in `tokens`. `tokenizers` is imported when the first count is made, not before.
-"""
+"""Asking the server for what counting (`tokens`) needs: vocabulary, probes, a conversation's prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ..errors import InvalidRequestError, ProtocolError, ServerError
 from ..media.image import ImageUrl
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..tokens import cache
 from ..tokens.counter import TokenCounter
 from ..tokens.probes import PROBES, PROBES_NAME
@@ -21,7 +19,7 @@ from ..wire.messages import Message, Tool
 from ..wire.models import ModelInfo
 from ..wire.requests import WireRequest, chat_request
 from ..wire.responses import load_json
-from .session import Session, chat_settings, think_name
+from .session import Session, settings_of, think_name
 
 _MAX_SHOW_BYTES = 32 * 1024 * 1024
 _MAX_SHOW_VALUES = 3_000_000
@@ -43,7 +41,6 @@ async def load_counter(
         show = await _kept(session, info, "show", fresh, partial(_vocabulary, session, model))
         # Building takes up to a second or two for large vocabularies: not on an event loop.
         known[key, ""] = await compute(partial(TokenCounter.from_show, show))
-        session.cache.counter_names[model] = key
     if not probed or not isinstance(settings, ChatSettings):
         return known[key, ""]
     name = think_name(settings)
@@ -99,12 +96,9 @@ async def _renderings(session: Session, settings: ChatSettings, info: ModelInfo)
     for probe in PROBES:
         text = None
         if able or not probe.tools:
-            try:
+            with suppress(InvalidRequestError, ServerError):
                 # Only the first may find the server busy; a template that fails on a probe fails again.
                 text = await _render(session, settings, probe.messages, probe.tools, retried=not texts)
-            except (InvalidRequestError, ServerError):
-                pass
-            else:
                 if text is None:
                     return []
         texts.append(text)
@@ -140,7 +134,7 @@ async def count_tokens(
     """Tokens of a text, or of a conversation's whole prompt."""
     settings = session.settings
     if not isinstance(counted, str):
-        return await count_conversation(session, chat_settings(settings), counted, tools)
+        return await count_conversation(session, settings_of(settings, ChatSettings), counted, tools)
     counter = await load_counter(session, settings, probed=False)
     return (counter.embedding if isinstance(settings, EmbeddingSettings) else counter.text)(counted)
 
@@ -152,10 +146,8 @@ async def count_conversation(
     prompt = None
     # Nothing is fetched to be counted.
     if not any(isinstance(part, ImageUrl) for message in messages for part in message.content):
-        try:
+        with suppress(InvalidRequestError, ServerError):  # without this aid, or a prompt it will not render
             prompt = await _render(session, settings, messages, tools)
-        except (InvalidRequestError, ServerError):
-            prompt = None  # a server without this aid, or a prompt it will not even render
     counter = await load_counter(session, settings, probed=prompt is None)
     if prompt is None:
         return await session.network.compute(partial(counter.bound, messages, tools))
