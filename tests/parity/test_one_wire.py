@@ -129,7 +129,8 @@ async def test_bodies(simulated_ollama: SimulatedOllama, case: Case, body: dict[
             answers = ("/api/chat", "/api/generate")
             asked = [request for request in simulated_ollama.requests if request.path in answers]
             # How the template renders marks is looked up once.
-            seen.append([request.raw for request in asked if b"_debug_render_only" not in request.raw])
+            sent = [(request.path, request.raw) for request in asked]
+            seen.append([one for one in sent if b"_debug_render_only" not in one[1]])
         adapter.close()
         await adapter.aclose()
     last = simulated_ollama.requests[-1].body
