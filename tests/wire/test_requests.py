@@ -27,7 +27,6 @@ from ollama_dify import (
     user,
 )
 from ollama_dify.media.image import MediaFile
-from ollama_dify.settings import LOAD_OPTIONS
 from ollama_dify.wire.requests import (
     WireRequest,
     chat_request,
@@ -513,7 +512,7 @@ def test_a_call_may_change(values: dict[str, Any], call: dict[str, Any], options
     [
         "context_size",
         "num_ctx",
-        *LOAD_OPTIONS,
+        *EmbeddingSettings.option_fields,
         *sorted(set(ConnectionSettings.model_fields) - {"timeout", "max_retries"}),
         "mode",
     ],
