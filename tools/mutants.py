@@ -256,9 +256,9 @@ MUTANTS = (
     ),
     Mutant(
         "TLS name of an image",
-        "transport/image_download.py",
-        "_replace(host=ip)",
-        "_replace(host=ip, tls_name=ip)",
+        "transport/pool.py",
+        "start_tls(tls, name,",
+        "start_tls(tls, ip or name,",
         "tests/parity/test_images_parity.py",
     ),
     Mutant(
@@ -271,7 +271,7 @@ MUTANTS = (
     Mutant(
         "compressed answers",
         "transport/errors.py",
-        "    if _is_encoded(response):",
+        "    if encoded:",
         "    if False:",
         "tests/faults/test_bad_inputs.py",
     ),

@@ -20,7 +20,7 @@ SOURCE = "https://github.com/ollama-dify/ollama-dify/blob/main/"
 LANGUAGES = {"en": "English", "ja": "日本語", "zh": "中文"}
 FORM = {"en": "The form", "ja": "フォーム", "zh": "表单"}
 # In a search, guides come before long tables and the reference, and English before its translations.
-LATE = re.compile(r"api/|comparison|performance|scale|design")
+LATE = re.compile(r"api/|commands|comparison|performance|scale|design")
 BREAK = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])")
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 OUTSIDE = re.compile(r"(?<=\]\()\.\./([^)#\s]+)")

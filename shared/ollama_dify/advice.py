@@ -15,18 +15,6 @@ from .address import is_loopback, is_ollama_cloud
 from .container import Container
 from .language import N_, _
 
-__all__ = [
-    "advice",
-    "auth_advice",
-    "capability_advice",
-    "connection_advice",
-    "connection_cause",
-    "connection_remedy",
-    "model_missing_advice",
-    "platform_name",
-    "source_text",
-]
-
 DOCKER_HOST = "host.docker.internal"
 FAQ = "https://github.com/ollama/ollama/blob/main/docs/faq.md"
 _SHOWN_MODELS = 5

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Container", "container_kind", "read_file", "text_of"]
-
 Container = Literal["docker", "podman", "kubernetes", "containerd", "lxc"]
 
 _MARKS: tuple[tuple[str, Container], ...] = (

@@ -13,8 +13,6 @@ from typing import Any, TextIO
 
 from .language import _
 
-__all__ = ["Terminal", "can_show", "size_text", "width"]
-
 _PAINT = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _MARKS = {"✓": "green", "!": "yellow", "✗": "red", "–": "dim"}
 

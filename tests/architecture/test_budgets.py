@@ -146,7 +146,7 @@ def test_a_first_chat_needs_nothing_of_it_either(name: str) -> None:
     """Else the cost of importing would only have moved."""
     words, chat = FIRST_CHATS[name]
     added = added_modules(IMPORTS[name][0], _FIRST_CHAT.format(words=words, chat=chat))
-    assert "ollama_dify.transport.blocking" in added
+    assert "ollama_dify.transport.transports" in added
     assert on_demand(added, ON_DEMAND) == []
 
 

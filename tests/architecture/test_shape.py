@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from ollama_dify import AsyncChatStream, AsyncOllamaClient, ChatStream, OllamaClient, errors
-from ollama_dify.transport.asynchronous import AsyncNetwork, AsyncTransport
-from ollama_dify.transport.blocking import BlockingNetwork, Transport
+from ollama_dify.transport.transports import AsyncNetwork, AsyncTransport, BlockingNetwork, Transport
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "shared").rglob("*.py"), *(ROOT / "packages").rglob("*.py")])
@@ -74,7 +73,7 @@ def test_only_errors_of_the_tree_are_raised() -> None:
     allowed |= {"AttributeError", "UnsupportedTokenizerError"}
     # httpx's own, raised where the translation of its errors sees them
     allowed |= {"ReadTimeout", "RemoteProtocolError"}
-    below = {"addresses.py", "connection.py", "network.py", "sockets.py"}
+    below = {"addresses.py", "network.py", "pool.py", "sockets.py"}
     below_errors = {"ConnectError", "ConnectionResetError", "OSError", "ProxyError"}
     below_errors |= {"ReadError", "TimeoutError", "UnsupportedProtocol", "WriteError"}
     strange = set()

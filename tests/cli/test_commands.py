@@ -15,8 +15,7 @@ import pytest
 
 from ollama_dify import ChatSettings, ConnectionSettings, OllamaClient, OllamaError
 from ollama_dify.cli import main
-from ollama_dify.cli.chat import chat
-from ollama_dify.cli.commands import doctor
+from ollama_dify.cli.commands import chat, doctor
 from ollama_dify.terminal import Terminal, width
 from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama
 

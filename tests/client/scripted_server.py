@@ -12,7 +12,7 @@ from ollama_dify import EmbeddingSettings, OllamaError
 from ollama_dify.client.embed import embed
 from ollama_dify.client.retry import RetryBudget
 from ollama_dify.client.session import ModelCache, Session
-from ollama_dify.transport.network import Answer, run
+from ollama_dify.transport.network import run
 from ollama_dify.wire.requests import WireRequest
 from ollama_dify.wire.server_errors import error_from_response
 
@@ -55,14 +55,14 @@ class Server:
         self.bodies: list[Body] = []
         self.slept = 0
 
-    async def send(self, request: WireRequest, limit: int = 0) -> Answer:
+    async def send(self, request: WireRequest, limit: int = 0) -> bytes:
         body = dict(request.body or {})
         if "input" not in body:
-            return Answer(b'{"models":[]}', {})
+            return b'{"models":[]}'
         self.asked.append(body["input"])
         self.bodies.append(body)
         answer = self.handle(body["input"], body)
-        return Answer(answer if isinstance(answer, bytes) else orjson.dumps(answer), {})
+        return answer if isinstance(answer, bytes) else orjson.dumps(answer)
 
     async def sleep(self, seconds: float) -> None:
         self.slept += 1

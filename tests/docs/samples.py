@@ -5,16 +5,23 @@ A page marks each with a comment above its block: `<!-- sample: NAME -->`, in th
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import shlex
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
 from ollama_dify import ChatSettings, EmbeddingSettings, Image, OllamaClient, Timeouts, load_dify_app, user
+from ollama_dify.cli import main
 from ollama_dify.doctor import diagnose
+from ollama_dify.language import current_language
 from ollama_dify.language import language as in_language
 from ollama_dify.testing import Fault, Reply, SimulatedOllama
 from tests.doctor.worlds import DOCKER, MadeUp
@@ -41,6 +48,24 @@ def doctor(server: SimulatedOllama, *, base_url: str, is_found: bool = True, loa
     settings = ChatSettings(model="llava", base_url=base_url)
     report = str(diagnose(settings, world=made_up.world(), load=load))
     return re.sub(r"\d+ ms", "1 ms", re.sub(r"\d+\.\d (?=s\b|秒)", "0.8 ", report))
+
+
+def command(server: SimulatedOllama, line: str) -> str:
+    """A command and what it prints, in 100 columns, on a machine that is no container."""
+    port = int(server.base_url.rpartition(":")[2])
+    world = MadeUp(ports={("127.0.0.1", port): port}).world()
+    environ = {"OLLAMA_HOST": server.base_url, "OLLAMA_DIFY_LANG": current_language(), "COLUMNS": "100"}
+    said = io.StringIO()
+    with TemporaryDirectory() as folder, patch.dict(os.environ, environ), redirect_stdout(said):
+        more = ["--index-dir", folder] if line == "demo" else []
+        with (
+            patch("ollama_dify.doctor.World", lambda: world),
+            patch("ollama_dify.container.container_kind", lambda: None),
+        ):
+            main([*shlex.split(line), *more])
+        text = said.getvalue().replace(folder, ".demo").replace(f":{port}", ":11434")
+    text = re.sub(r"\d+ ms", "1 ms", re.sub(r"\d+\.\d (s\b|秒)", r"0.8 \1", text))
+    return f"$ ollama-dify {line}\n{text}"
 
 
 def refused(server: SimulatedOllama) -> None:
@@ -107,10 +132,26 @@ def error_text(provoke: Callable[[SimulatedOllama], Any], server: SimulatedOllam
     raise AssertionError(f"{provoke} raised nothing")
 
 
+COMMANDS = {
+    "version": "--version",
+    "check": "doctor --model llava --load",
+    "form": "form llava",
+    "form-embedding": "form nomic-embed-text",
+    "models": "models",
+    "pull": "pull qwen3",
+    "chat": "chat llava 'Which planets does the sun have?'",
+    "embed": "embed nomic-embed-text 'A text to embed'",
+    "app": "app examples/support.yml",
+    "demo": "demo",
+    "demo-help": "demo --help",
+    "simulate-help": "simulate --help",
+}
+
 SAMPLES: Mapping[str, Callable[[SimulatedOllama], str]] = {
     "doctor": partial(doctor, base_url="http://localhost:11434"),
     "doctor-closed": partial(doctor, base_url="http://localhost:11434", is_found=False),
     "doctor-fixed": partial(doctor, base_url=HOST, load=True),
+    **{f"command-{name}": partial(command, line=line) for name, line in COMMANDS.items()},
     **{name: partial(error_text, provoke) for name, provoke in ERRORS.items()},
 }
 

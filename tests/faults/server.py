@@ -355,11 +355,6 @@ class FaultServer:
             time.sleep(0.005)
         return True
 
-    def drop_all(self) -> None:
-        """Close every connection from this side."""
-        self._loop.call_soon_threadsafe(lambda: [it.transport.close() for it in set(self._server.protocols)])
-        self.wait(lambda counts: counts.open == 0)
-
     def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait(10)
@@ -376,10 +371,15 @@ class FaultServer:
             server, self.port = await self._server.listen(tls=self._tls)
             self._ready.set()
             await self._stop.wait()
+            # asyncio forgets a connection that is just being accepted when its server is closed, so it is
+            # waited for, a few rounds of the loop, and closed like the others.
+            for sock in server.sockets:
+                self._loop.remove_reader(sock.fileno())
+            for _ in range(6):
+                for protocol in set(self._server.protocols):
+                    protocol.transport.abort()
+                await asyncio.sleep(0)
             server.close()
-            for protocol in set(self._server.protocols):
-                protocol.transport.abort()
-            await asyncio.sleep(0)
             tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in tasks:
                 task.cancel()

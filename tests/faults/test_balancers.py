@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -126,3 +128,13 @@ def test_a_server_killed_in_mid_stream(balancer: Balancer, tmp_path: Path) -> No
         for server in servers:
             server.script(answer)
         assert client.chat([user("hi")]).text == "Hello"
+
+
+def test_the_fault_server_closes_what_it_is_accepting() -> None:
+    """What a balancer opens while its server is killed; an unclosed socket warns."""
+    for _ in range(20):
+        with FaultServer() as server:
+            clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+        for client in clients:
+            client.close()
+    gc.collect()

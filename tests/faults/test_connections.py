@@ -9,62 +9,26 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
 import ollama_dify as od
-from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
+from ollama_dify import ChatSettings, Timeouts, user
 from ollama_dify.transport.sockets import AsyncSocket
 
+from .calling import BOTH, MODES, Calling, chat
 from .rows import shown_by_frames
-from .rows_connections import endless
 from .server import End, FaultServer, Request, Step, answer, chunk, head, last_line, line, whole
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
-MODES = pytest.mark.parametrize("mode", ["sync", "async", "uvloop"])
-T = TypeVar("T")
-
-
-def run(mode: str, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` in an event loop of its own."""
-    if mode == "async":
-        return asyncio.run(work)
-    loop = pytest.importorskip("uvloop").new_event_loop()
-    try:
-        done: T = loop.run_until_complete(work)
-        return done
-    finally:
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
-
-
-def chat(url: str, **values: Any) -> ChatSettings:
-    return ChatSettings(model="m", base_url=url, **{"max_retries": 0, **values})
 
 
 def ask(mode: str, settings: ChatSettings, text: str = "hi", *, times: int = 1) -> list[str]:
     """The answers to one question, whole and streamed in turn."""
-
-    async def awaited() -> list[str]:
-        async with AsyncOllamaClient(settings) as client:
-            said = []
-            for _ in range(times):
-                said.append((await client.chat([user(text)])).text)
-                said.append("".join([it.text async for it in client.chat_stream([user(text)])]))
-            return said
-
-    if mode != "sync":
-        return run(mode, awaited())
-    with OllamaClient(settings) as client:
-        said = []
-        for _ in range(times):
-            said.append(client.chat([user(text)]).text)
-            said.append("".join(it.text for it in client.chat_stream([user(text)])))
-        return said
+    with Calling(mode, settings) as calling:
+        return [one(text) for _ in range(times) for one in (calling.chat, calling.stream)]
 
 
 def serving_tls(*alpn: str) -> ssl.SSLContext:
@@ -125,7 +89,7 @@ def test_the_callers_own_context_is_not_changed(mode: str, offered: tuple[str, .
 
 
 # uvloop resolves names by itself, so that none can be made up for it.
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@BOTH
 def test_a_certificate_for_another_name(
     secure: FaultServer, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,37 +111,6 @@ def test_tls_that_breaks_in_the_middle(secure: FaultServer, mode: str) -> None:
     with pytest.raises(od.IncompleteResponseError) as caught:
         ask(mode, chat(secure.url, verify=str(TLS / "ca.pem")))
     assert caught.value.partial.text == "Hel"
-
-
-def test_tls_stopped_from_another_thread(secure: FaultServer) -> None:
-    secure.script(endless)
-    with OllamaClient(chat(secure.url, verify=str(TLS / "ca.pem"))) as client:
-        stream = client.chat_stream([user("hi")])
-        next(stream)
-        stopper = threading.Timer(0.1, stream.close)
-        stopper.start()
-        with pytest.raises(od.OllamaError):
-            for _ in stream:
-                pass
-        stopper.join()
-    assert secure.wait(lambda counts: counts.open == 0, 1.0)
-
-
-@pytest.mark.parametrize("mode", ["async", "uvloop"])
-def test_tls_stopped_from_another_task(secure: FaultServer, mode: str) -> None:
-    secure.script(endless)
-
-    async def awaited() -> None:
-        async with AsyncOllamaClient(chat(secure.url, verify=str(TLS / "ca.pem"))) as client:
-            stream = client.chat_stream([user("hi")])
-            await stream.__anext__()
-            asyncio.get_running_loop().call_later(0.1, lambda: asyncio.ensure_future(stream.aclose()))
-            with pytest.raises(od.OllamaError):
-                async for _ in stream:
-                    pass
-
-    run(mode, awaited())
-    assert secure.wait(lambda counts: counts.open == 0, 1.0)
 
 
 @contextlib.contextmanager
@@ -274,14 +207,10 @@ def test_a_refused_request_that_was_still_taken_can_be_closed(mode: str) -> None
                 pass
             taken.set()
 
-    async def awaited(url: str) -> None:
-        async with AsyncOllamaClient(chat(url)) as client:
-            with pytest.raises(od.OllamaError, match="413"):
-                await client.chat([user(LONG)])
-            await asyncio.to_thread(taken.wait, 5)
-
-    with listening(serve) as url:
-        run(mode, awaited(url))
+    with listening(serve) as url, Calling(mode, chat(url)) as calling:
+        with pytest.raises(od.OllamaError, match="413"):
+            calling.chat(LONG)
+        calling.run(asyncio.to_thread(taken.wait, 5))
 
 
 @MODES
@@ -305,16 +234,13 @@ def flood(request: Request) -> Iterable[Step]:
 def test_an_answer_faster_than_its_reader(mode: str) -> None:
     expected = "".join(f"{number} " for number in range(1000)) * 40
 
-    async def awaited(url: str) -> str:
-        async with AsyncOllamaClient(chat(url)) as client:
-            stream = client.chat_stream([user("hi")])
-            said = [(await stream.__anext__()).text]
-            await asyncio.sleep(0.2)  # the server goes on until it is made to wait
-            return "".join(said + [it.text async for it in stream])
-
     with FaultServer(flood) as server:
-        said = ask(mode, chat(server.url))[1] if mode == "sync" else run(mode, awaited(server.url))
-        assert said == expected
+        with Calling(mode, chat(server.url)) as calling:
+            stream = calling.client.chat_stream([user("hi")])
+            said = calling.next(stream)
+            if mode != "sync":
+                calling.run(asyncio.sleep(0.2))  # the server goes on until it is made to wait
+            assert said + calling.rest(stream) == expected
         assert server.counts.connections == 1
 
 
@@ -360,17 +286,9 @@ def reads_slowly(connection: socket.socket) -> None:
 
 @MODES
 def test_a_slow_line_is_no_idle_one(mode: str) -> None:
-    async def awaited(settings: ChatSettings) -> str:
-        async with AsyncOllamaClient(settings) as client:
-            return (await client.chat([user("x" * 8_000_000)])).text
-
-    with listening(reads_slowly) as url:
-        settings = chat(url, timeout=Timeouts(idle=1.9))  # less than all of it takes: 80 reads of 25 ms
-        if mode == "sync":
-            with OllamaClient(settings) as client:
-                assert client.chat([user("x" * 8_000_000)]).text == "read"
-        else:
-            assert run(mode, awaited(settings)) == "read"
+    # Less than all of it takes: 80 reads of 25 ms.
+    with listening(reads_slowly) as url, Calling(mode, chat(url, timeout=Timeouts(idle=1.9))) as calling:
+        assert calling.chat("x" * 8_000_000) == "read"
 
 
 @MODES
@@ -399,19 +317,9 @@ def later(request: Request) -> Iterable[Step]:
 
 @MODES
 def test_what_came_between_two_requests_is_no_answer(mode: str) -> None:
-    async def awaited() -> list[str]:
-        async with AsyncOllamaClient(chat(server.url)) as client:
-            first = (await client.chat([user("hi")])).text
-            time.sleep(0.2)  # noqa: ASYNC251  the event loop has no turn to see what comes
-            return [first, (await client.chat([user("hi")])).text]
-
     with FaultServer(later) as server:
-        if mode == "sync":
-            with OllamaClient(chat(server.url)) as client:
-                said = [client.chat([user("hi")]).text]
-                time.sleep(0.2)
-                said.append(client.chat([user("hi")]).text)
-        else:
-            said = run(mode, awaited())
-        assert said == ["Hello", "Hello"]
+        with Calling(mode, chat(server.url)) as calling:
+            said = [calling.chat()]
+            time.sleep(0.2)  # an event loop has no turn to see what comes
+            assert [*said, calling.chat()] == ["Hello", "Hello"]
         assert server.counts.connections == 2

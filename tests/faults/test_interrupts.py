@@ -59,7 +59,7 @@ def left_behind(client: Any, server: SimulatedOllama, transports: Callable[[], l
         pools = [it._pool for it in transports() if it._pool is not None]
         slots = sum(len(it.slots._places) for it in transports())
         idle = sum(len(pool._idle) for pool in pools)
-        busy = sum(len(pool._all()) for pool in pools) - idle
+        busy = sum(it() is not None for pool in pools for it in pool._alive) - idle
         at_server = server.connections.open - idle
         if not (slots or busy or at_server > 0):
             return ""

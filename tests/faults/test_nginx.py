@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,19 +11,12 @@ from unittest import mock
 
 import pytest
 
-from ollama_dify import (
-    AsyncOllamaClient,
-    ChatSettings,
-    EmbeddingSettings,
-    OllamaClient,
-    OllamaError,
-    ServerError,
-    user,
-)
+from ollama_dify import ChatSettings, EmbeddingSettings, OllamaClient, OllamaError, ServerError, user
 from ollama_dify.client import retry
 from ollama_dify.testing import SimulatedOllama
 
 from .balancers import free_port, running
+from .calling import BOTH, Calling, chat
 from .rows_connections import endless
 from .server import FaultServer, answer, in_turn
 
@@ -75,85 +67,72 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
+@BOTH
 @pytest.mark.parametrize("buffering", ["on", "off"])
-def test_streams_and_embeddings(start: Any, buffering: str) -> None:
+def test_streams_and_embeddings(start: Any, buffering: str, mode: str) -> None:
+    texts = [f"text {number}" for number in range(200)]
     with SimulatedOllama() as ollama:
         url = start(port_of(ollama.base_url), buffering=buffering)
         settings = ChatSettings(model="llama3.2", base_url=url)
-        with OllamaClient(settings) as client, OllamaClient(settings.for_embedding("all-minilm")) as embedder:
-            with client.chat_stream([user("Say hello")]) as stream:
-                pieces = [chunk.text for chunk in stream]
-                assert "".join(pieces) == stream.result.text
-            assert len(pieces) > 1
-            assert client.chat([user("Say hello")]).text
-            texts = [f"text {number}" for number in range(200)]
-            vectors = embedder.embed(texts).vectors
+        with Calling(mode, settings) as calling:
+            stream = calling.client.chat_stream([user("Say hello")])
+            assert calling.next(stream) + calling.rest(stream) == stream.result.text
+            assert calling.chat("Say hello")
+        with Calling(mode, settings.for_embedding("all-minilm")) as calling:
+            vectors = calling.run(calling.client.embed(texts)).vectors
         with OllamaClient(EmbeddingSettings(model="all-minilm", base_url=ollama.base_url)) as direct:
             assert vectors == direct.embed(texts).vectors
-
-        async def awaited() -> str:
-            async with AsyncOllamaClient(settings) as client:
-                return "".join([chunk.text async for chunk in client.chat_stream([user("Say hello")])])
-
-        assert asyncio.run(awaited())
         # Asked for identity, nginx does not compress although it would like to.
         assert {request.header("accept-encoding") for request in ollama.requests} <= {"identity", None}
 
 
-def test_502_when_the_server_is_down(start: Any) -> None:
-    url = start(free_port())
-    with OllamaClient(ChatSettings(model="m", base_url=url)) as client:
-        for call in (lambda: client.chat([user("hi")]), lambda: list(client.chat_stream([user("hi")]))):
+@BOTH
+def test_502_when_the_server_is_down(start: Any, mode: str) -> None:
+    with Calling(mode, chat(start(free_port()), max_retries=2)) as calling:
+        for call in (calling.chat, calling.stream):
             with pytest.raises(ServerError, match="502") as caught:
                 call()
             assert (caught.value.status, caught.value.attempts) == (502, 3)
 
 
-def test_504_when_the_server_is_slow(start: Any) -> None:
+@BOTH
+def test_504_when_the_server_is_slow(start: Any, mode: str) -> None:
     with FaultServer(in_turn(lambda request: [3.0, *answer(request)])) as server:
-        url = start(server.port)
-        with OllamaClient(ChatSettings(model="m", base_url=url)) as client:
-            assert client.chat([user("hi")]).text == "Hello"
+        with Calling(mode, chat(start(server.port), max_retries=2)) as calling:
+            assert calling.chat() == "Hello"
         assert len(server.generations) == 2
 
 
-def test_413_is_not_retried(start: Any) -> None:
+@BOTH
+def test_413_is_not_retried(start: Any, mode: str) -> None:
     with FaultServer() as server:
-        url = start(server.port)
-        client = OllamaClient(ChatSettings(model="m", base_url=url))
-        with client, pytest.raises(OllamaError) as caught:
-            client.chat([user("x" * 2_000_000)])
+        calling = Calling(mode, chat(start(server.port), max_retries=2))
+        with calling, pytest.raises(OllamaError) as caught:
+            calling.chat("x" * 2_000_000)
         assert (caught.value.status, caught.value.attempts) == (413, 1)
         assert not server.generations
 
 
+@BOTH
 @pytest.mark.parametrize(
     "keep_alive",
     ["keepalive_timeout 0;", "keepalive_requests 1;", "keepalive_requests 2;", "keepalive_timeout 30ms;"],
 )
-def test_keep_alive_that_ends_early(start: Any, keep_alive: str) -> None:
-    with FaultServer() as server:
-        url = start(server.port, keep_alive=keep_alive)
-        # Without a single retry: what nginx closes while idle must not show.
-        with OllamaClient(ChatSettings(model="m", base_url=url, max_retries=0)) as client:
-            for number in range(60):
-                assert client.chat([user("hi")]).text == "Hello"
-                time.sleep(0.03 if "30ms" in keep_alive and number % 3 == 0 else 0)
-
-        async def awaited() -> None:
-            async with AsyncOllamaClient(ChatSettings(model="m", base_url=url, max_retries=0)) as client:
-                for number in range(60):
-                    assert (await client.chat([user("hi")])).text == "Hello"
-                    await asyncio.sleep(0.03 if "30ms" in keep_alive and number % 3 == 0 else 0)
-
-        asyncio.run(awaited())
+def test_keep_alive_that_ends_early(start: Any, keep_alive: str, mode: str) -> None:
+    # Without a single retry: what nginx closes while idle must not show.
+    with FaultServer() as server, Calling(mode, chat(start(server.port, keep_alive=keep_alive))) as calling:
+        for number in range(60):
+            assert calling.chat() == "Hello"
+            time.sleep(0.03 if "30ms" in keep_alive and number % 3 == 0 else 0)
 
 
+@BOTH
 @pytest.mark.parametrize("buffering", ["on", "off"])
-def test_leaving_a_stream_reaches_the_server(start: Any, buffering: str) -> None:
+def test_leaving_a_stream_reaches_the_server(start: Any, buffering: str, mode: str) -> None:
     with FaultServer(endless) as server:
-        url = start(server.port, buffering=buffering)
-        with OllamaClient(ChatSettings(model="m", base_url=url)) as client:
-            for _ in client.chat_stream([user("hi")]):
-                break
+        settings = chat(start(server.port, buffering=buffering))
+        with Calling(mode, settings) as calling:
+            stream = calling.client.chat_stream([user("hi")])
+            calling.next(stream)
+            calling.leave(stream)
             assert server.wait(lambda counts: bool(counts.left), 2.0)

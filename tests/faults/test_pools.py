@@ -7,24 +7,24 @@ import contextlib
 import errno
 import gc
 import socket
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import ollama_dify as od
-from ollama_dify import AsyncOllamaClient, ChatSettings, OllamaClient, Timeouts, user
-from ollama_dify.transport import addresses, sockets
+from ollama_dify import Timeouts, user
+from ollama_dify.transport import addresses
 from ollama_dify.transport.endpoint import Slots
+from ollama_dify.transport.network import countdown
 from ollama_dify.transport.network import run as run_blocking
 from ollama_dify.transport.sockets import AsyncSocket, BlockingSocket
 
+from .calling import BOTH, MODES, Calling, chat, run
 from .server import LAST, End, FaultServer, Request, Step, answer, chunk, head, last_line, line
-from .test_connections import MODES, run
 
 
 @pytest.fixture
@@ -33,44 +33,15 @@ def server() -> Iterator[FaultServer]:
         yield running
 
 
-def chat(url: str, **values: Any) -> ChatSettings:
-    return ChatSettings(model="m", base_url=url, **values)
-
-
-def closing(mode: str, url: str, *, during: Callable[[], object]) -> None:
-    """Asks twice on one connection; closes the client while the second answer is waited for."""
-
-    async def awaited() -> None:
-        client = AsyncOllamaClient(chat(url, timeout=Timeouts(total=5), max_retries=2))
-        await client.chat([user("hi")])
-        task = asyncio.ensure_future(client.chat([user("wait")]))
-        await asyncio.to_thread(during)
-        await client.aclose()
-        await task
-
-    if mode != "sync":
-        run(mode, awaited())
-        return
-    client = OllamaClient(chat(url, timeout=Timeouts(total=5), max_retries=2))
-    client.chat([user("hi")])
-
-    def close() -> None:
-        during()
-        client.close()
-
-    closer = threading.Thread(target=close)
-    closer.start()
-    try:
-        client.chat([user("wait")])
-    finally:
-        closer.join()
-
-
 @MODES
 def test_closing_the_client_ends_its_calls_and_sends_none_again(server: FaultServer, mode: str) -> None:
+    """Closed while the second answer on one connection is waited for."""
     server.script(lambda request: [End.STALL] if b"wait" in request.body else answer(request))
-    with pytest.raises(od.ConnectionFailedError, match="was closed while"):
-        closing(mode, server.url, during=lambda: server.wait(lambda _: len(server.generations) == 2))
+    with Calling(mode, chat(server.url, timeout=Timeouts(total=5), max_retries=2)) as calling:
+        calling.chat()
+        calling.later(0.1, calling.client.close if mode == "sync" else calling.client.aclose)
+        with pytest.raises(od.ConnectionFailedError, match="was closed while"):
+            calling.chat("wait")
     assert server.wait(lambda counts: counts.open == 0, 1.0)
     assert len(server.generations) == 2
 
@@ -82,19 +53,18 @@ def test_after_a_connection_that_had_ended_a_new_one_is_used(server: FaultServer
             return answer(request)
         return [0.2, *answer(request), End.FIN_LATER]
 
-    async def awaited() -> str:
-        async with AsyncOllamaClient(chat(server.url, max_retries=0)) as client:
-            await asyncio.gather(*(client.chat([user("hi")]) for _ in "ab"))
-            return (await client.chat([user("hi")])).text
-
     server.script(ends)
-    if mode == "sync":
-        with OllamaClient(chat(server.url, max_retries=0)) as client:
+    with Calling(mode, chat(server.url)) as calling:
+        if mode == "sync":
             with ThreadPoolExecutor(2) as threads:
-                list(threads.map(lambda _: client.chat([user("hi")]), "ab"))
-            assert client.chat([user("hi")]).text == "Hello"
-    else:
-        assert run(mode, awaited()) == "Hello"
+                list(threads.map(calling.chat, "ab"))
+        else:
+
+            async def both() -> None:
+                await asyncio.gather(*(calling.client.chat([user("hi")]) for _ in "ab"))
+
+            calling.run(both())
+        assert calling.chat() == "Hello"
     assert server.counts.connections == 3
 
 
@@ -107,28 +77,15 @@ def paused(request: Request) -> Iterable[Step]:
 
 @MODES
 def test_a_late_abort_spares_the_next_exchange(server: FaultServer, mode: str) -> None:
-    async def awaited() -> str:
-        async with AsyncOllamaClient(chat(server.url)) as client:
-            streams = [client.chat_stream([user("hi")]) for _ in "ab"]
-            await streams[0].__anext__()
-            ended = streams[0]._token
-            [_ async for _ in streams[0]]
-            first = await streams[1].__anext__()
-            ended.cancel()
-            return "".join([first.text, *[it.text async for it in streams[1]]])
-
     server.script(paused)
-    if mode != "sync":
-        assert run(mode, awaited()) == "Hello"
-    else:
-        with OllamaClient(chat(server.url)) as client:
-            streams = [client.chat_stream([user("hi")]) for _ in "ab"]
-            next(streams[0])
-            ended = streams[0]._token
-            list(streams[0])
-            first = next(streams[1])
-            ended.cancel()
-            assert "".join([first.text, *[it.text for it in streams[1]]]) == "Hello"
+    with Calling(mode, chat(server.url)) as calling:
+        streams = [calling.client.chat_stream([user("hi")]) for _ in "ab"]
+        calling.next(streams[0])
+        ended = streams[0]._token
+        calling.rest(streams[0])
+        first = calling.next(streams[1])
+        ended.cancel()
+        assert first + calling.rest(streams[1]) == "Hello"
     assert server.counts.connections == 1
 
 
@@ -163,8 +120,11 @@ def silent_address() -> Iterator[tuple[str, int]]:
 
 @MODES
 @pytest.mark.parametrize("kinds", ["silent alive", "silent closed silent alive", "closed alive"])
-def test_a_dead_address_holds_up_the_next_one_shortly(server: FaultServer, mode: str, kinds: str) -> None:
+def test_a_dead_address_holds_up_the_next_one_shortly(
+    server: FaultServer, mode: str, kinds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without any limit of time: what waited for the silent one would wait for minutes."""
+    monkeypatch.setattr(addresses, "STAGGER_S", 0.01)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         places = {"closed": taken.getsockname(), "alive": ("127.0.0.1", server.port)}
@@ -172,9 +132,9 @@ def test_a_dead_address_holds_up_the_next_one_shortly(server: FaultServer, mode:
     with silent_address() as places["silent"]:
         found = [(V4, socket.SOCK_STREAM, 6, "", places[kind]) for kind in kinds.split()]
         if mode == "sync":
-            sock = run_blocking(addresses.connect(found, made, None, addresses.writable, stagger_s=0.01))
+            sock = run_blocking(addresses.connect(found, made, countdown(None), addresses.writable))
         else:
-            sock = run(mode, addresses.connect(found, made, None, addresses.writable_async, stagger_s=0.01))
+            sock = run(mode, addresses.connect(found, made, countdown(None), addresses.writable_async))
         assert sock.getpeername() == places["alive"]
     assert made == [sock]
     sock.close()
@@ -182,33 +142,24 @@ def test_a_dead_address_holds_up_the_next_one_shortly(server: FaultServer, mode:
     assert server.wait(lambda counts: counts.connections == 1 and counts.open == 0, 1.0)
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@BOTH
 def test_the_addresses_of_a_host_share_the_time(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     tried: list[float] = []
-
-    async def awaited() -> None:
-        async with AsyncOllamaClient(settings) as client:
-            await client.version()
-
     with silent_address() as silent:
 
         def known(*_: Any, **__: Any) -> list[Any]:
             tried.append(time.monotonic())
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", silent)] * 20
+            return [(V4, socket.SOCK_STREAM, 6, "", silent)] * 20
 
         monkeypatch.setattr(socket, "getaddrinfo", known)
-        settings = chat("http://server.example", trust_env=False, max_retries=0, timeout=Timeouts(total=0.3))
-        with pytest.raises(od.RequestTimeoutError) as caught:
-            if mode == "async":
-                asyncio.run(awaited())
-            else:
-                with OllamaClient(settings) as client:
-                    client.version()
+        settings = chat("http://server.example", trust_env=False, timeout=Timeouts(total=0.3))
+        with Calling(mode, settings) as calling, pytest.raises(od.RequestTimeoutError) as caught:
+            calling.chat()
     assert caught.value.phase == "total"
     assert len(tried) == 1
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@BOTH
 def test_a_system_without_ipv6(server: FaultServer, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     real = socket.socket
 
@@ -223,26 +174,18 @@ def test_a_system_without_ipv6(server: FaultServer, monkeypatch: pytest.MonkeyPa
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
     ]
 
-    async def awaited() -> str:
-        async with AsyncOllamaClient(settings) as client:
-            monkeypatch.setattr(socket, "socket", without)
-            return await client.version()
-
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: known)
-    settings = chat("http://server.example", trust_env=False, max_retries=0)
-    if mode == "async":
-        assert asyncio.run(awaited()) == "0.33.0"
-        return
-    with OllamaClient(settings) as client:
+    with Calling(mode, chat("http://server.example", trust_env=False)) as calling:
         monkeypatch.setattr(socket, "socket", without)
-        assert client.version() == "0.33.0"
+        assert calling.chat() == "Hello"
+        monkeypatch.setattr(socket, "socket", real)
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@BOTH
 def test_a_socket_that_takes_no_options_is_closed(
     server: FaultServer, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets, "_OPTIONS", [(socket.SOL_SOCKET, -1, 1)])
+    monkeypatch.setattr(addresses, "_OPTIONS", [(socket.SOL_SOCKET, -1, 1)])
 
     async def connect(made: BlockingSocket | AsyncSocket) -> None:
         try:

@@ -6,24 +6,27 @@ import base64
 import contextlib
 import socket
 import threading
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
 import ollama_dify as od
-from ollama_dify import ChatSettings, Timeouts
+from ollama_dify import Timeouts
 from ollama_dify.client import retry
 
+from .calling import BOTH, MODES, chat
 from .rows import shown_by_frames
-from .server import End, FaultServer, Script, whole
-from .test_connections import MODES, TLS, ask, serving_tls
-from .test_transport import proxied
+from .server import End, FaultServer, Request, Script, Step, answer, whole
+from .test_connections import TLS, ask, serving_tls
 
 BASIC = "Basic " + base64.b64encode(b"me:p@ss").decode()
 
 
-def chat(url: str, proxy: str, **values: Any) -> ChatSettings:
-    return ChatSettings(model="m", base_url=url, proxy=proxy, **{"max_retries": 0, **values})
+def proxied(request: Request) -> Iterable[Step]:
+    """A forward proxy that answers by itself."""
+    path = "/" + request.path.partition("://")[2].partition("/")[2]
+    return answer(replace(request, path=path))
 
 
 class Tunnel:
@@ -77,7 +80,7 @@ def test_https_goes_through_a_tunnel(mode: str, userinfo: str) -> None:
     with FaultServer(tls=serving_tls()) as secure, Tunnel(secure.port) as proxy:
         settings = chat(
             f"https://localhost:{secure.port}",
-            f"http://{userinfo}127.0.0.1:{proxy.port}",
+            proxy=f"http://{userinfo}127.0.0.1:{proxy.port}",
             verify=str(TLS / "ca.pem"),
             api_key="k",
         )
@@ -97,7 +100,7 @@ def test_https_goes_through_a_tunnel(mode: str, userinfo: str) -> None:
 def test_http_goes_with_the_whole_address(mode: str) -> None:
     with FaultServer(proxied) as proxy:
         url = f"http://me:p%40ss@127.0.0.1:{proxy.port}"
-        assert ask(mode, chat("http://server.invalid:81", url), times=2) == ["Hello"] * 4
+        assert ask(mode, chat("http://server.invalid:81", proxy=url), times=2) == ["Hello"] * 4
         assert {request.path for request in proxy.requests} == {"http://server.invalid:81/api/chat"}
         assert {request.headers["host"] for request in proxy.requests} == {"server.invalid:81"}
         assert {request.headers["proxy-authorization"] for request in proxy.requests} == {BASIC}
@@ -128,7 +131,7 @@ def test_a_proxy_that_does_not_connect(
     monkeypatch.setattr(retry, "BASE_S", 0.001)
     with FaultServer(script) as proxy:
         url = proxy.url.replace("//", "//me:secret@")
-        settings = chat("https://server.invalid", url, max_retries=2, timeout=Timeouts(connect=0.3))
+        settings = chat("https://server.invalid", proxy=url, max_retries=2, timeout=Timeouts(connect=0.3))
         with pytest.raises(od.ConnectionFailedError) as caught:
             ask(mode, settings)
         assert f"127.0.0.1:{proxy.port}" in str(caught.value)
@@ -145,14 +148,14 @@ def test_a_proxy_that_is_not_there(mode: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(od.ConnectionFailedError, match=f"the proxy http://127.0.0.1:{port} .*refused"):
-        ask(mode, chat("http://server.invalid", f"http://127.0.0.1:{port}"))
+        ask(mode, chat("http://server.invalid", proxy=f"http://127.0.0.1:{port}"))
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@BOTH
 @pytest.mark.parametrize("scheme", ["https", "socks5", "socks5h", "ftp"])
 def test_proxies_that_are_not_supported(mode: str, scheme: str) -> None:
     with pytest.raises(od.ConfigurationError, match=r"http://proxy\.example:3128") as caught:
-        ask(mode, chat("http://server.invalid", f"{scheme}://me:secret@127.0.0.1:9"))
+        ask(mode, chat("http://server.invalid", proxy=f"{scheme}://me:secret@127.0.0.1:9"))
     assert shown_by_frames(caught.value, "secret", "secret") == []
     assert "secret" not in str(caught.value)
     assert (f"{scheme}://" in str(caught.value)) is (scheme != "ftp")

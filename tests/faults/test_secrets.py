@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
 import json
@@ -18,6 +17,7 @@ import pytest
 import ollama_dify as od
 from ollama_dify import ChatSettings, EmbeddingSettings, OllamaError, user
 
+from .calling import BOTH, Calling, chat
 from .rows import always, equal, shown_by_frames
 from .server import End, FaultServer, answer, in_turn, last_line, whole
 from .targets import PROMPT, Target, targets
@@ -61,7 +61,7 @@ def forms(made: Any) -> Iterator[tuple[str, Any]]:
     yield "repr", repr(made)
     yield "str", str(made)
     yield "format", f"{made!s:>5}"
-    for name in (
+    for name in [
         "model_dump",
         "model_dump_json",
         "dict",
@@ -70,7 +70,7 @@ def forms(made: Any) -> Iterator[tuple[str, Any]]:
         "to_json",
         "lc_attributes",
         "asdict",
-    ):
+    ]:
         method = getattr(made, name, None)
         if method is None:
             continue
@@ -98,8 +98,8 @@ def test_objects(way: str, make: Callable[[], Target], server: FaultServer) -> N
     target = make()
     try:
         for made in (
-            target.chat_model(server.url, **_changed(way, server.url)),
-            target.embedder(server.url, **_changed(way, server.url)),
+            target.chat_model(server.url, **with_secret(way, server.url)),
+            target.embedder(server.url, **with_secret(way, server.url)),
         ):
             for what, text in forms(made):
                 assert_silent(what, text)
@@ -113,10 +113,6 @@ def test_objects(way: str, make: Callable[[], Target], server: FaultServer) -> N
         target.close()
 
 
-def _changed(way: str, url: str) -> dict[str, Any]:
-    return with_secret(way, url)
-
-
 @pytest.mark.parametrize("make", targets(), ids=lambda make: make.__name__)
 @pytest.mark.parametrize("way", ["api_key", "headers", "userinfo", "proxy"])
 def test_logs_and_failures(
@@ -126,9 +122,9 @@ def test_logs_and_failures(
     target = make()
     scripts = [
         in_turn(),
-        in_turn(then=lambda request: [whole(b'{"error":"no"}', 401)] if request.body else answer(request)),
-        in_turn(then=lambda request: [whole(b"<html>", 502)] if request.body else answer(request)),
-        in_turn(then=lambda request: [whole(b"", 307, Location="/x")] if request.body else answer(request)),
+        always([whole(b'{"error":"no"}', 401)]),
+        always([whole(b"<html>", 502)]),
+        always([whole(b"", 307, Location="/x")]),
         in_turn(then=lambda request: [b"HTTP/1.1 garbage\r\n\r\n", End.FIN]),
         in_turn(then=lambda request: [End.RST]),
     ]
@@ -136,7 +132,7 @@ def test_logs_and_failures(
     try:
         for script in scripts:
             server.script(script)
-            model = target.chat_model(server.url, max_retries=0, **_changed(way, server.url))
+            model = target.chat_model(server.url, max_retries=0, **with_secret(way, server.url))
             for call in (target.chat, target.stream):
                 try:
                     call(model)
@@ -253,22 +249,10 @@ def test_caller_dicts_are_not_written_to(server: FaultServer) -> None:
     assert (headers, options) == ({"X-A": "b"}, {"x_y": 1})
 
 
-@pytest.mark.parametrize("way", ["sync", "async"])
-def test_no_cookie_is_kept(server: FaultServer, way: str) -> None:
-    async def awaited() -> None:
-        async with od.AsyncOllamaClient(ChatSettings(model="m", base_url=server.url)) as client:
-            for _ in range(2):
-                await client.chat([user("hi")])
-
-    server.script(
-        always(
-            [whole(last_line(message={"role": "assistant", "content": "a"}), Set_Cookie="session=1; Path=/")]
-        )
-    )
-    if way == "async":
-        asyncio.run(awaited())
-    else:
-        with od.OllamaClient(ChatSettings(model="m", base_url=server.url)) as client:
-            for _ in range(2):
-                client.chat([user("hi")])
+@BOTH
+def test_no_cookie_is_kept(server: FaultServer, mode: str) -> None:
+    said = last_line(message={"role": "assistant", "content": "a"})
+    server.script(always([whole(said, Set_Cookie="session=1; Path=/")]))
+    with Calling(mode, chat(server.url)) as calling:
+        assert [calling.chat(), calling.chat()] == ["a", "a"]
     assert ["cookie" in request.headers for request in server.requests] == [False, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
@@ -16,8 +17,9 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
-from ollama_dify.testing import SimulatedModel, SimulatedOllama
+from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama
 from tests.browser import ENTER, RIGHT, TAB, Browser, needs_chromium, started_browser
+from tests.media.test_audio import wav
 
 IMAGES = Path(__file__).parents[1] / "data" / "images"
 DEAD = "http://127.0.0.1:9"
@@ -26,7 +28,7 @@ DEAD = "http://127.0.0.1:9"
 @pytest.fixture(scope="module")
 def server() -> Iterator[SimulatedOllama]:
     models = [
-        SimulatedModel("llava", ("completion", "vision", "tools"), context_length=8192),
+        SimulatedModel("llava", ("completion", "vision", "tools", "audio"), context_length=8192),
         SimulatedModel("nomic-embed-text", ("embedding",), dimensions=768, context_length=2048),
     ]
     with SimulatedOllama(models) as running:
@@ -196,7 +198,7 @@ def page(browser: Browser, address: str) -> Iterator[Browser]:
 @needs_chromium
 def test_fill_and_save(page: Browser, server: SimulatedOllama) -> None:
     page.type("[name=model]", "llava:latest" + TAB)
-    page.wait_for("#hint-model", "completion, tools, vision")
+    page.wait_for("#hint-model", "audio, completion, tools, vision")
     assert [page.value(f"[name={name}]") for name in ("context_size", "max_tokens")] == ["8192", "8192"]
     assert page.value("[name=vision_support]:checked") == "true"
     page.click("#save")
@@ -240,15 +242,33 @@ PATHS = ("/api/chat", "/api/generate", "/api/embed")
 
 
 @needs_chromium
-def test_a_key_and_a_password_are_in_no_code(page: Browser) -> None:
+@pytest.mark.parametrize("kind", ["llm", "text-embedding", "rerank"])
+def test_a_key_and_a_password_are_in_no_code(page: Browser, kind: str) -> None:
+    page.run("document.querySelector('[name=model_type]').value = arguments[0]; show()", kind)
     page.type("[name=api_key]", "sk-typed")
-    page.type("[name=base_url]", "http://me:secret@127.0.0.1:9", clear=True)
-    for tab, words in {"langchain": 'api_key_env="OLLAMA_API_KEY"', "credentials": "<your API key>"}.items():
+    page.type("[name=base_url]", "me:secret@127.0.0.1:9", clear=True)
+    key = "OLLAMA_API_KEY"
+    for tab, words in {"langchain": key, "llamaindex": key, "shell": key, "credentials": "<your API"}.items():
         page.click(f"#tab-{tab}")
         assert words in page.text("#code")
+        assert "127.0.0.1:9" in page.text("#code")
         assert "sk-typed" not in page.run("return document.documentElement.outerHTML")
         assert "secret" not in page.text("#code")
     assert page.run("return [localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    assert bool(page.text("#try")) == (kind != "rerank")
+
+
+@needs_chromium
+def test_the_code_is_copied(page: Browser) -> None:
+    """Where copying is not allowed, the code is selected."""
+    allowed = ["clipboardReadWrite"]
+    page.devtools("Browser.grantPermissions", permissions=allowed)
+    page.click("#copy")
+    page.wait(lambda: page.run("return getSelection().containsNode($('code').firstChild)"), "the selection")
+    page.devtools("Browser.grantPermissions", permissions=[*allowed, "clipboardSanitizedWrite"])
+    page.click("#copy")
+    page.wait_for("#copy", "Copied")
+    assert page.run("return navigator.clipboard.readText()") == page.run("return $('code').textContent")
 
 
 @needs_chromium
@@ -274,19 +294,49 @@ def test_the_language_is_switched(page: Browser, name: str, label: str) -> None:
     assert set(english) <= {"Text embedding"}
 
 
+DROP = """
+const data = new DataTransfer(), bytes = Uint8Array.from(atob(arguments[0]), (one) => one.charCodeAt(0));
+data.items.add(new File([bytes], "dropped", { type: arguments[1] }));
+$("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true }));
+"""
+PNG = (IMAGES / "png_1024x768.png").read_bytes()
+
+
 @needs_chromium
-def test_an_image_is_answered(page: Browser, server: SimulatedOllama) -> None:
+@pytest.mark.parametrize("is_dropped", [False, True], ids=["chosen", "dropped"])
+@pytest.mark.parametrize(("kind", "data"), [("image/png", PNG), ("audio/wav", wav())], ids=["image", "sound"])
+def test_a_file_is_answered(
+    page: Browser, server: SimulatedOllama, kind: str, data: bytes, is_dropped: bool, tmp_path: Path
+) -> None:
     page.type("[name=model]", "llava" + TAB)
     page.wait(lambda: page.text("#hint-model"), "the model's capabilities")
-    page.type("#prompt", "What is in this image?", clear=True)
-    page.type("#files", str(IMAGES / "png_1024x768.png"))
-    page.wait(lambda: page.run("return document.querySelectorAll('#chosen img').length"), "the image")
+    page.type("#prompt", "What is in this file?", clear=True)
+    encoded = base64.b64encode(data).decode()
+    if is_dropped:
+        page.run(DROP, encoded, kind)
+    else:
+        path = tmp_path / kind.replace("/", ".")
+        path.write_bytes(data)
+        page.type("#files", str(path))
+    page.wait(lambda: page.run("return $('chosen').children.length"), "the file")
     page.click("#send")
     page.wait_for("#figures", "tokens read", "tokens/s")
     assert page.text("#answer")
     message = next(request.body for request in server.requests if request.path == "/api/chat")["messages"][0]
-    assert message["content"] == "What is in this image?"
-    assert len(message["images"]) == 1
+    assert message == {"role": "user", "content": "What is in this file?", "images": [encoded]}
+
+
+@needs_chromium
+def test_an_answer_is_stopped(page: Browser, server: SimulatedOllama) -> None:
+    server.reply(Reply("word " * 500))
+    server.latency.chunk_s = 0.1
+    page.type("[name=model]", "llava" + TAB)
+    page.click("#send")
+    page.wait_for("#answer", "word")
+    page.click("#stop")
+    page.wait_for("#figures", "(ended)")
+    server.latency.chunk_s = 0
+    assert page.run("return [$('send').disabled, $('stop').disabled]") == [False, True]
 
 
 @needs_chromium

@@ -148,7 +148,7 @@ def _add_commands(command: Callable[..., Callable[..., Any]]) -> None:
     command("models", _("List the server's models."), "--base-url", "--json")
     command("pull", _("Download a model to the server."), "--base-url", "model")
 
-    add = command("chat", _("Chat with a model."), "--base-url", "model", module="cli.chat")
+    add = command("chat", _("Chat with a model."), "--base-url", "model")
     add("prompt", metavar="PROMPT", nargs="?", help=_("Unset: a conversation."))
     add("--image", metavar="FILE", action="append", default=[], help=_("An image to send."))
     add("--audio", metavar="FILE", action="append", default=[], help=_("A sound to send."))

@@ -11,8 +11,6 @@ from ..language import _
 from ..settings.dify_app import DifyNode, load_dify_app
 from ..terminal import Terminal
 
-__all__ = ["app"]
-
 # Package, class, how the answer is asked for, and a user's message, by framework.
 _FRAMEWORKS = {
     "LangChain": (

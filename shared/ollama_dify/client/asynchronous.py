@@ -16,7 +16,7 @@ from .operations import CommonClient, CommonStream, PullProgress, mark_begun
 from .request import Request
 
 if TYPE_CHECKING:
-    from ..transport.asynchronous import AsyncTransport
+    from ..transport.transports import AsyncTransport
 
 
 P = ParamSpec("P")
@@ -173,6 +173,6 @@ class AsyncOllamaClient(CommonClient["AsyncTransport"]):
         return here
 
     def _connect(self) -> AsyncTransport:
-        from ..transport.asynchronous import AsyncTransport
+        from ..transport.transports import AsyncTransport
 
         return AsyncTransport(self.settings)

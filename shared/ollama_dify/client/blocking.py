@@ -21,7 +21,7 @@ from .session import chat_settings
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
-    from ..transport.blocking import Transport
+    from ..transport.transports import Transport
     from .embed import Progress
     from .prefixes import Kind
 else:
@@ -267,6 +267,6 @@ class OllamaClient(CommonClient["Transport"]):
         return self._transports
 
     def _connect(self) -> Transport:
-        from ..transport.blocking import Transport
+        from ..transport.transports import Transport
 
         return Transport(self.settings)

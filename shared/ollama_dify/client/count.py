@@ -128,7 +128,7 @@ async def _render(
     request = replace(
         request, body={**body, "_debug_render_only": True, "truncate": False, "options": limited}
     )
-    shown = await session.fetch(request) if retried else load_json((await session.network.send(request)).body)
+    shown = await session.fetch(request) if retried else load_json(await session.network.send(request))
     info = shown.get("_debug_info") if isinstance(shown, dict) else None
     text = info.get("rendered_template") if isinstance(info, dict) else None
     return text if isinstance(text, str) else None

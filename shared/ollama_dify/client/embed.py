@@ -219,7 +219,7 @@ class _Call:
         async def attempt() -> EmbedResult:
             try:
                 answer = await self.session.network.send(request, limit)
-                result = read_vectors(answer.body, len(texts))
+                result = read_vectors(answer, len(texts))
             except OllamaError as error:
                 if not patient and _trouble_of(error) is not None:
                     error.retryable = False

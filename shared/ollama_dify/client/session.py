@@ -119,7 +119,7 @@ class Session:
         """Put the names that the server does have into the advice; without them the error is good enough."""
         try:
             answer = await self.network.send(WireRequest("GET", "/api/tags"))
-            names = [model.name for model in read_local_models(load_json(answer.body))]
+            names = [model.name for model in read_local_models(load_json(answer))]
         except OllamaError:
             return
         from ..advice import model_missing_advice  # what advises is imported when something went wrong
@@ -132,7 +132,7 @@ class Session:
         """Send a request, retried, and read its response of at most `limit` bytes, by default as JSON."""
 
         async def attempt() -> Any:
-            return read((await self.network.send(request, limit)).body)
+            return read(await self.network.send(request, limit))
 
         return await self.retried(attempt)
 

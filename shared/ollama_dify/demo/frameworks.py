@@ -26,8 +26,6 @@ from llamaindex_ollama_dify import OllamaDifyRerank as LlamaIndexRerank
 
 from .. import CapabilityError, ChatSettings
 
-__all__ = ["Framework", "langchain", "llamaindex", "open_index", "passages_of"]
-
 
 class Framework(NamedTuple):
     """add: passages of a source. find: the best passages with their sources. tokens: read and written so far.

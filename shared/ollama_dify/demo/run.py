@@ -30,8 +30,6 @@ from ..testing import Fault, SimulatedOllama
 from .frameworks import Framework, langchain, llamaindex, open_index, passages_of
 from .screen import block, heading, stream, verdict
 
-__all__ = ["run"]
-
 BATCH = 16
 # Nothing listens there.
 NOWHERE = "http://127.0.0.1:9"

@@ -9,8 +9,6 @@ from itertools import chain
 
 from ..terminal import Terminal
 
-__all__ = ["block", "heading", "stream", "verdict"]
-
 INDENT = 11
 
 

@@ -17,8 +17,6 @@ from ..wire.server_errors import error_from_response
 from .report import Check
 from .server import Scene
 
-__all__ = ["check_model", "fill_form"]
-
 _TYPES = {"llm": "llm", "embedding": "text-embedding", "rerank": "rerank"}
 _LARGE = 8192
 _LOOK_UP_S = 10.0

@@ -10,8 +10,6 @@ from ..language import N_, Language, _
 from ..language import language as in_language
 from ..terminal import width
 
-__all__ = ["Check", "Report", "State", "Trial"]
-
 State = Literal["ok", "warn", "fail", "skip"]
 
 MARKS: Mapping[State, str] = {"ok": "✓", "warn": "!", "fail": "✗", "skip": "–"}

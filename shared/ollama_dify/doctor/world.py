@@ -28,8 +28,6 @@ from ..container import read_file
 from ..errors import OllamaError
 from ..wire.models import read_version
 
-__all__ = ["Answer", "World", "ask", "proxy_for", "together"]
-
 T = TypeVar("T")
 
 PROBE_S = 1.5

@@ -20,24 +20,19 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from .network import countdown
-
-__all__ = [
-    "Address",
-    "connect",
-    "in_order",
-    "resolve",
-    "resolve_async",
-    "within",
-    "writable",
-    "writable_async",
-]
+__all__ = ["Resolver", "connect", "resolve", "resolve_async", "within", "writable", "writable_async"]
 
 T = TypeVar("T")
 Address = tuple[int, int, int, str, Any]  # as of socket.getaddrinfo
+Resolver = Callable[[str, int, float | None], Awaitable[Sequence[Address]]]
 Writable = Callable[[list[socket.socket], float | None], Awaitable[list[socket.socket]]]
 
 STAGGER_S = 0.25
+_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), seconds)
+    for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
+    if hasattr(socket, name)
+]
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0))
 
 
@@ -48,19 +43,14 @@ def in_order(found: Sequence[Address]) -> deque[Address]:
 
 
 async def connect(
-    found: Sequence[Address],
-    made: list[socket.socket],
-    limit_s: float | None,
-    writable: Writable,
-    *,
-    stagger_s: float = STAGGER_S,
+    found: Sequence[Address], made: list[socket.socket], left: Callable[..., float | None], writable: Writable
 ) -> socket.socket:
     """A connected socket, which does not block.
 
     made: holds each socket from its making on, in the end this one alone; the caller closes what is in it.
-    Raises TimeoutError, or the OSError of the last attempt.
+    left: as of `countdown`. Raises TimeoutError, or the OSError of the last attempt.
     """
-    left, waiting = countdown(limit_s), in_order(found)
+    waiting = in_order(found)
     under_way: list[socket.socket] = []
     error = OSError("the host has no address")
     while waiting or under_way:
@@ -74,7 +64,7 @@ async def connect(
             except OSError as failed:
                 error = failed
                 continue
-        for sock in await writable(under_way, left(stagger_s if waiting else None)):
+        for sock in await writable(under_way, left(STAGGER_S if waiting else None)):
             under_way.remove(sock)
             try:
                 _check(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
@@ -85,6 +75,8 @@ async def connect(
                 if other is not sock:
                     other.close()
             made[:] = [sock]
+            for option in _OPTIONS:
+                sock.setsockopt(*option)
             return sock
     raise error
 

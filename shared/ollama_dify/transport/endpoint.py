@@ -11,7 +11,7 @@ import os
 import ssl
 import urllib.request
 import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,9 +24,7 @@ from ..errors import ConfigurationError
 from ..media.image import MediaFile
 from ..settings.model import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest, encode
-from .connection import STATE, RequestState, Target, target_of
-from .network import CancelToken
-from .pool import Pool
+from .pool import STATE, Pool, RequestState, Target
 
 __all__ = ["Endpoint", "Slots", "is_look_up", "system_tls"]
 
@@ -39,14 +37,21 @@ _GOOD_PROXY = (
 
 
 class Endpoint:
-    """A server as the settings describe it, and the queue in front of its connections."""
+    """A server as the settings describe it, and the queue in front of its connections.
+
+    connected: gives the pool, where there is no client of the caller's.
+    """
+
+    connected: Callable[[], Awaitable[Pool]]
 
     def __init__(self, settings: ConnectionSettings, client: httpx.Client | httpx.AsyncClient | None) -> None:
         """client: the caller's own, whose headers are sent too."""
         address = settings.address
         self.url, self.source = address.url, address.source
         self.client = client
-        self.timeouts = settings.timeouts
+        self._timeouts = timeouts = settings.timeouts
+        answer = LOOK_UP_S if timeouts.answer is None else min(timeouts.answer, LOOK_UP_S)
+        self._look_up_timeouts = timeouts.model_copy(update={"answer": answer})
         self.max_connections = most = settings.max_connections
         requests_at_once = min(most, getattr(settings, "max_concurrency", most))
         # Waiting for `max_concurrency` is the object's own doing, and lasts as long as its other calls do.
@@ -75,21 +80,16 @@ class Endpoint:
 
     def target(self) -> Target:
         """Where the pool connects to; for https this reads files."""
-        return target_of(_parsed(self.url), partial(_tls, self._verify), self._proxy)
+        url, tls = _parsed(self.url), None
+        if url.scheme == "https":
+            tls = system_tls() if self._verify is True else _tls(self._verify)
+        return Target(url, tls, self._proxy)
 
     def limits(self, request: WireRequest) -> Timeouts:
         """The timeouts of a request; a look-up is given at most a minute."""
         if request.timeouts is not None:
             return request.timeouts
-        return _for_look_ups(self.timeouts) if is_look_up(request) else self.timeouts
-
-    def set_deadline(self, state: RequestState, request: WireRequest, token: CancelToken) -> None:
-        """The request is sent from now on; its deadline is the first of all that bind it."""
-        phase = "first_byte" if request.streamed else "answer"
-        seconds = getattr(self.limits(request), phase)
-        state.deadline = token.deadline
-        if seconds is not None:
-            state.hurry(seconds, phase)
+        return self._look_up_timeouts if is_look_up(request) else self._timeouts
 
     def build(self, request: WireRequest, state: RequestState) -> httpx.Request:
         """The httpx request, with each phase's timeout."""
@@ -121,10 +121,6 @@ class Endpoint:
             return self.client.send(sent, stream=True, follow_redirects=False)
         # Past httpx.Client: no cookies kept from an answer, no authentication flow, no log line per call.
         return await (await self.connected()).handle_async_request(sent)
-
-    async def connected(self) -> Pool:
-        """The pool, where there is no client of the caller's."""
-        raise NotImplementedError
 
     def redirect(self, sent: httpx.Request, response: httpx.Response) -> httpx.Request | None:
         """The request to send instead, for a 307 or 308 within the same origin when that is wanted."""
@@ -194,14 +190,8 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
             yield piece
 
 
-@lru_cache(maxsize=256)  # costs as much as sending a request does
-def _parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
-
-
-@cache
-def _warn_once(text: str) -> None:
-    logger.warning(text)
+_parsed = lru_cache(maxsize=256)(httpx.URL)  # costs as much as sending a request does
+_warn_once = cache(logger.warning)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
@@ -213,37 +203,24 @@ def is_look_up(request: WireRequest) -> bool:
     return request.method == "GET" or request.path == "/api/show"
 
 
-@lru_cache(maxsize=64)  # each look-up asks several times, and a copy takes as long as the rest of it
-def _for_look_ups(timeouts: Timeouts) -> Timeouts:
-    answer = LOOK_UP_S if timeouts.answer is None else min(timeouts.answer, LOOK_UP_S)
-    return timeouts.model_copy(update={"answer": answer})
-
-
-@cache
-def system_tls() -> ssl.SSLContext:
-    """One per process: loading the certificates costs some 20 ms."""
-    return _speaking_http1(httpx.create_ssl_context())
-
-
-def _speaking_http1(made_here: ssl.SSLContext) -> ssl.SSLContext:
-    """A context that is the caller's is not changed."""
-    made_here.set_alpn_protocols(["http/1.1"])
-    return made_here
-
-
 def _tls(verify: Any) -> ssl.SSLContext:
-    """The TLS context; shared by the process where certificates are verified as usual."""
+    """The TLS context; one of the caller's is not changed."""
     if isinstance(verify, ssl.SSLContext):
         return verify
-    if verify is True:
-        return system_tls()
-    if verify is False:
-        return _speaking_http1(httpx.create_ssl_context(verify=False))
     try:
-        kind = "capath" if os.path.isdir(verify) else "cafile"
-        return _speaking_http1(ssl.create_default_context(**{kind: os.fspath(verify)}))
+        if isinstance(verify, bool):
+            made = httpx.create_ssl_context(verify)
+        else:
+            kind = "capath" if os.path.isdir(verify) else "cafile"
+            made = ssl.create_default_context(**{kind: os.fspath(verify)})
     except (OSError, ssl.SSLError, TypeError, ValueError) as error:
         raise ConfigurationError(f"verify={verify!r} is no usable CA bundle: {error}.") from error
+    made.set_alpn_protocols(["http/1.1"])
+    return made
+
+
+# One per process: loading the certificates costs some 20 ms.
+system_tls = cache(partial(_tls, True))
 
 
 def _proxy_of(settings: ConnectionSettings) -> httpx.Proxy | None:
@@ -251,9 +228,12 @@ def _proxy_of(settings: ConnectionSettings) -> httpx.Proxy | None:
 
     Raises ConfigurationError, without showing the address: it may hold a password.
     """
-    address = _proxy_address(settings)
-    if address is None:
+    given, host = settings.secret("proxy"), settings.address.host
+    if given is None and settings.trust_env and not is_private(host):
+        given = None if urllib.request.proxy_bypass(host) else _from_environment(settings.address.url)
+    if given is None:
         return None
+    address, given = SecretStr(given), None
     scheme = address.get_secret_value().partition("://")[0].lower()
     if scheme in ("https", "socks4", "socks5", "socks5h"):
         raise ConfigurationError(
@@ -268,16 +248,12 @@ def _proxy_of(settings: ConnectionSettings) -> httpx.Proxy | None:
     return proxy
 
 
-def _proxy_address(settings: ConnectionSettings) -> SecretStr | None:
-    given = settings.secret("proxy")
-    if given is not None:
-        return SecretStr(given)
-    host = settings.address.host
-    if not settings.trust_env or is_private(host) or urllib.request.proxy_bypass(host):
-        return None
+def _from_environment(url: str) -> str | None:
     known = urllib.request.getproxies()
-    found = known.get(urlsplit(settings.address.url).scheme) or known.get("all")
-    return None if not found else SecretStr(found if "://" in found else f"http://{found}")
+    found = known.get(urlsplit(url).scheme) or known.get("all")
+    if not found:
+        return None
+    return found if "://" in found else f"http://{found}"
 
 
 def _parsed_proxy(address: SecretStr) -> httpx.Proxy | None:

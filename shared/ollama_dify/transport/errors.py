@@ -23,10 +23,10 @@ from ..language import N_, _
 from ..wire.requests import WireRequest
 from ..wire.responses import printable
 from ..wire.server_errors import error_from_response
-from .connection import RequestState
 from .endpoint import Endpoint, is_look_up
+from .pool import RequestState
 
-__all__ = ["check_encoding", "failure", "late", "too_long", "translate"]
+__all__ = ["check", "late", "too_long", "translate"]
 
 E = TypeVar("E", bound=OllamaError)
 # How httpx, httpcore and the server's kernel say that a connection ended where more had to come.
@@ -137,32 +137,24 @@ def too_long(endpoint: Endpoint, request: WireRequest, limit: int) -> ProtocolEr
     )
 
 
-def check_encoding(response: httpx.Response) -> None:
-    """Compressed bodies are refused: they were not asked for and may unpack to any size."""
-    if _is_encoded(response):
-        encoding = response.headers["content-encoding"]
+def check(response: httpx.Response, body: bytes | None, request: WireRequest) -> None:
+    """Raise for a response that is no success, whose `body` this is, and for one that is compressed.
+
+    Compression was not asked for and may unpack to any size.
+    """
+    encoding, url = response.headers.get("content-encoding", ""), str(response.request.url)
+    encoded = encoding.strip().lower() not in ("", "identity")
+    if body is not None:
+        text, status = b"" if encoded else body, response.status_code
+        raise error_from_response(
+            status, response.headers, text, url=url, model=request.model, now_s=time.time()
+        )
+    if encoded:
         raise ProtocolError(
             f"The answer is encoded as {encoding[:40]!r}, which was not asked for.",
-            url=str(response.request.url),
+            url=url,
             hint="A proxy may be compressing; switch that off for this server.",
         )
-
-
-def failure(response: httpx.Response, body: bytes, request: WireRequest) -> OllamaError:
-    """The error for a response that is no success; the text of an encoded one is not looked at."""
-    return error_from_response(
-        response.status_code,
-        response.headers,
-        b"" if _is_encoded(response) else body,
-        url=str(response.request.url),
-        model=request.model,
-        now_s=time.time(),
-    )
-
-
-def _is_encoded(response: httpx.Response) -> bool:
-    encoding: str = response.headers.get("content-encoding", "")
-    return encoding.strip().lower() not in ("", "identity")
 
 
 def _advice(endpoint: Endpoint, reason: str) -> str:

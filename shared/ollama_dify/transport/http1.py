@@ -7,7 +7,8 @@ every token as a chunk. All chunks that one read brings are one piece here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import cast
 
 import h11
@@ -15,6 +16,7 @@ import httpx
 
 __all__ = ["Http1"]
 
+Pairs = Sequence[tuple[bytes, bytes]]
 HEAD_LIMIT = 256 * 1024
 # What is handed to the socket at once.
 WRITE_SIZE = 64 * 1024
@@ -60,18 +62,12 @@ class Body:
 class Http1:
     """The request as bytes to send, and the response from bytes.
 
-    It alone holds the request's bytes, and forgets them once they are sent: what fails later shows none.
+    request: what is to be sent, in pieces, held here alone, so that what fails later shows none of it.
     status, headers, body: known once `feed` said so; `rest` then is what came of the body already.
     keeps: the server lets the connection serve another exchange.
     """
 
-    def __init__(
-        self,
-        request: httpx.Request,
-        *,
-        target: bytes | None = None,
-        more_headers: Iterable[tuple[bytes, bytes]] = (),
-    ) -> None:
+    def __init__(self, request: httpx.Request, target: bytes | None = None, more_headers: Pairs = ()) -> None:
         """target: instead of the path, for a proxy. more_headers: for it alone. Raises LocalProtocolError."""
         self._method = request.method.encode("ascii")
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
@@ -83,22 +79,7 @@ class Http1:
         except h11.LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error)) from error
         # A streamed body of ours can be read without awaiting, in async calls too.
-        self._pieces = _joined(head or b"", cast(Iterable[bytes], request.stream))
-        self._unsent = memoryview(b"")
-
-    def unsent(self) -> memoryview:
-        """What to send next, empty at the end."""
-        while not self._unsent and (piece := next(self._pieces, None)) is not None:
-            self._unsent = memoryview(piece)
-        return self._unsent[:WRITE_SIZE]
-
-    def sent(self, count: int) -> None:
-        """So many bytes of `unsent` were taken."""
-        self._unsent = self._unsent[count:]
-
-    def stop_sending(self) -> None:
-        """Forget the request's bytes; a connection whose request was cut short serves no other."""
-        self._unsent, self._pieces = memoryview(b""), iter(())
+        self.request = _pieces(head or b"", cast(Iterable[bytes], request.stream))
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; whether the response's head is complete. Raises RemoteProtocolError."""
@@ -142,16 +123,14 @@ class Http1:
         self.keeps = not (closes or event.http_version < b"1.1" or (chunked and length is not None))
 
 
-def _joined(head: bytes, body: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces to send; a head and what fits beside it make one packet."""
-    pieces = iter(body)
-    first = next(pieces, b"")
-    if len(first) > WRITE_SIZE:
-        yield head
-        yield first
-    else:
-        yield head + first
-    yield from pieces
+def _pieces(head: bytes, body: Iterable[bytes]) -> Iterator[memoryview]:
+    """A head and what fits beside it make one packet."""
+    rest = iter(body)
+    first = next(rest, b"")
+    start = (head + first,) if len(first) <= WRITE_SIZE else (head, first)
+    for piece in chain(start, rest):
+        for at in range(0, len(piece), WRITE_SIZE):
+            yield memoryview(piece)[at : at + WRITE_SIZE]
 
 
 class _Chunked(Body):

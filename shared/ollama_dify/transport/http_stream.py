@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import importlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
 import httpx
@@ -11,13 +13,13 @@ import httpx
 from ..errors import OllamaError
 from ..settings.model import Timeouts
 from ..wire.requests import WireRequest
-from .connection import RequestState, nothing
+from .addresses import Resolver
 from .endpoint import Endpoint, system_tls
-from .errors import check_encoding, failure, late, too_long, translate
-from .image_download import Resolver, download
-from .network import ANSWER_LIMIT, Answer, CancelToken, Network, countdown, run
+from .errors import check, late, too_long, translate
+from .image_download import download
+from .network import ANSWER_LIMIT, CancelToken, Network, countdown, run
+from .pool import RequestState
 from .sockets import AnySocket
-from .tracing import begin_span, end_span
 
 __all__ = ["HttpNetwork", "HttpStream"]
 
@@ -45,26 +47,29 @@ class HttpStream:
         self.first = b""
         self.response: httpx.Response | None = None
         self._network = network
-        self._endpoint = network.endpoint
         self._request = request
-        self._token = network.token
         self._state = RequestState(token=network.token)
         self._sent = network.endpoint.build(request, self._state)
         self._turn: Any = None
         self._source: Any = None
         self._finished = False
         self._span: Any = None
-        self._status: int | None = None
         self._failed = ""
 
     async def start(self) -> None:
         """Take a slot, send the request, read the head of a successful answer."""
         await self._take_slot()
-        endpoint, request, state = self._endpoint, self._request, self._state
-        endpoint.set_deadline(state, request, self._token)
-        self._token.under_way.add(state)
+        endpoint, token = self._network.endpoint, self._network.token
+        request, state = self._request, self._state
+        limits = endpoint.limits(request)
+        state.deadline = token.deadline
+        if request.streamed:
+            state.hurry(limits.first_byte, "first_byte")
+        else:
+            state.hurry(limits.answer, "answer")
+        token.under_way.add(state)
         if endpoint.client is None:  # what instruments httpx has a span for a client of the caller's
-            self._span = begin_span(self._sent)
+            self._span = _begin_span(self._sent)
         try:
             state.begin()
             response = await self._send()
@@ -72,26 +77,31 @@ class HttpStream:
             self._fail(error)
         state.in_body = True
         if request.streamed:
-            state.deadline, state.phase = self._token.deadline, "total"
+            state.deadline, state.phase = token.deadline, "total"
         # From now on the wait is between pieces; this is read again for each.
-        response.request.extensions["timeout"]["read"] = endpoint.limits(request).idle
-        body: Any = response.stream
-        self._source = aiter(body) if self._network.awaits else iter(body)
-        self._status = response.status_code
+        response.request.extensions["timeout"]["read"] = limits.idle
+        source: Any = response.stream
+        self._source = aiter(source) if self._network.awaits else iter(source)
+        body = None
         if not 200 <= response.status_code < 300:
-            raise failure(response, await self._error_body(), request)
-        check_encoding(response)
+            # As much of the body as comes soon: the status alone says enough.
+            state.hurry(ERROR_BODY_S)
+            body = (await self.collect(ERROR_BODY_LIMIT, lenient=True))[:ERROR_BODY_LIMIT]
+        check(response, body, request)
 
-    async def read_first(self) -> None:
-        """Read the first line, so that what fails before a chunk is there can still be retried."""
+    async def collect(self, limit: int, *, line: bool = False, lenient: bool = False) -> bytes:
+        """Read until over `limit` bytes or to the end. line: of a line; lenient: or to where it breaks."""
         pieces: list[bytes] = []
-        await self._collect(pieces, FIRST_LINE, line=True)
-        self.first = b"".join(pieces)
-
-    async def read_whole(self, limit: int) -> bytes:
-        pieces: list[bytes] = []
-        if await self._collect(pieces, limit) > limit:
-            raise too_long(self._endpoint, self._request, limit)
+        size = 0
+        with contextlib.suppress(*((OllamaError,) if lenient else ())):
+            while size <= limit:
+                data = await anext(self, None) if self._network.awaits else next(self, None)
+                if data is None:
+                    break
+                pieces.append(data)
+                size += len(data)
+                if line and b"\n" in data:
+                    break
         return b"".join(pieces)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -99,7 +109,9 @@ class HttpStream:
 
     def __next__(self) -> bytes:
         try:
-            return self._in_time(next(self._source))
+            data: bytes = next(self._source)
+            self._state.limit(None)
+            return data
         except Exception as error:
             if self._finished:
                 raise StopIteration from None
@@ -110,21 +122,18 @@ class HttpStream:
 
     async def __anext__(self) -> bytes:
         try:
-            return self._in_time(await self._source.__anext__())
+            data: bytes = await self._source.__anext__()
+            self._state.limit(None)
+            return data
         except Exception as error:
             if self._finished:
                 raise StopAsyncIteration from None
             self._fail(error)
 
-    def _in_time(self, data: bytes) -> bytes:
-        if self._state.is_late:
-            raise httpx.ReadTimeout(self._state.phase)
-        return data
-
     def finish(self) -> None:
         """The answer is complete: what follows is framing, and neither waited for long nor missed."""
         self._finished = True
-        end_span(self._span, self._status, self._failed)
+        _end_span(self._span, self.response, self._failed)
         self._state.hurry(LAST_BYTES_S)
 
     def close(self) -> None:
@@ -133,13 +142,13 @@ class HttpStream:
     async def aclose(self) -> None:
         """Give the connection back, or cut it when the answer is not at its end; leave the queue."""
         # Cutting late must not hit the connection's next request.
-        self._state.cut = nothing
-        self._token.under_way.discard(self._state)
+        self._state.cut = None
+        self._network.token.under_way.discard(self._state)
         try:
+            _end_span(self._span, self.response, self._failed)
             await self._close_response()
         finally:
-            self._endpoint.slots.leave(self)
-            end_span(self._span, self._status, self._failed)
+            self._network.endpoint.slots.leave(self)
 
     async def _close_response(self) -> None:
         response, self.response = self.response, None
@@ -155,54 +164,34 @@ class HttpStream:
 
     async def _take_slot(self) -> None:
         """Wait for a slot, as long as the limits allow and the call is wanted."""
-        slots = self._endpoint.slots
+        endpoint, token = self._network.endpoint, self._network.token
+        slots = endpoint.slots
         slots.enter(self)
         if slots.has_turn(self):
             return
         # From here on `wake` is heard; what came before it is looked at once more.
         self._turn = self._network.new_queue()
-        pool = self._endpoint.limits(self._request).pool if self._endpoint.is_queue_timed else None
-        total = self._token.left()
+        pool = endpoint.limits(self._request).pool if endpoint.is_queue_timed else None
+        total = token.left()
         phase = "pool" if total is None or (pool is not None and pool < total) else "total"
         left = countdown(pool if phase == "pool" else total)
-        while not (slots.has_turn(self) or self._token.cancelled):
+        while not (slots.has_turn(self) or token.cancelled):
             try:
                 limit_s = left(LOOK_UP_S)
             except TimeoutError:
-                raise late(self._endpoint, phase, self._request) from None
+                raise late(endpoint, phase, self._request) from None
             await self._network.wait_for(self._turn, limit_s)
 
     async def _send(self) -> httpx.Response:
         """Send, following what redirects are allowed."""
         for left in reversed(range(REDIRECTS + 1)):
-            response = self.response = await self._endpoint.hand_over(self._sent)
-            again = self._endpoint.redirect(self._sent, response) if left else None
+            response = self.response = await self._network.endpoint.hand_over(self._sent)
+            again = self._network.endpoint.redirect(self._sent, response) if left else None
             if again is None:
                 break
             await self._close_response()
             self._sent = again
         return response
-
-    async def _error_body(self) -> bytes:
-        """As much of it as comes soon; the status alone says enough."""
-        self._state.hurry(ERROR_BODY_S)
-        pieces: list[bytes] = []
-        with contextlib.suppress(OllamaError):
-            await self._collect(pieces, ERROR_BODY_LIMIT)
-        return b"".join(pieces)[:ERROR_BODY_LIMIT]
-
-    async def _collect(self, pieces: list[bytes], limit: int, *, line: bool = False) -> int:
-        """Read until over `limit` bytes, or to the end (with line: a line's); how many bytes there are."""
-        size = 0
-        while size <= limit:
-            data = await anext(self, None) if self._network.awaits else next(self, None)
-            if data is None:
-                break
-            pieces.append(data)
-            size += len(data)
-            if line and b"\n" in data:
-                break
-        return size
 
     def _fail(self, error: Exception) -> NoReturn:
         """Nothing but our errors gets out; where one of another library was, it is the cause."""
@@ -210,45 +199,88 @@ class HttpStream:
             raise error
         # An error of ours in httpx's words only repeats the one below it.
         cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
-        ours = translate(self._endpoint, error, self._request, self._state)
+        ours = translate(self._network.endpoint, error, self._request, self._state)
         self._failed = type(ours).__name__
         raise ours from cause or error
 
 
+def _begin_span(sent: httpx.Request) -> Any:
+    """Begin a client span of OpenTelemetry, and put its `traceparent` into the request's headers.
+
+    None where no tracer provider is set. Nothing is imported for it: a program that has set one has imported
+    OpenTelemetry, and without it a call costs a look into a dictionary.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    url = sent.url
+    described = {
+        "http.request.method": sent.method,
+        "url.full": str(url),
+        "server.address": url.host,
+        "server.port": url.port or {"http": 80, "https": 443}.get(url.scheme, 0),
+    }
+    span = trace.get_tracer("ollama_dify").start_span(
+        f"{sent.method} {url.path}", kind=trace.SpanKind.CLIENT, attributes=described
+    )
+    if not span.get_span_context().is_valid:
+        return None
+    carrier: dict[str, str] = {}
+    importlib.import_module("opentelemetry.propagate").inject(carrier, trace.set_span_in_context(span))
+    sent.headers.update(carrier)
+    return span
+
+
+def _end_span(span: Any, response: httpx.Response | None, failed: str) -> None:
+    """The exchange is over; the first call counts.
+
+    failed: the class of what ended it, "" for nothing; an error's text may quote the server.
+    """
+    if span is None or not span.is_recording():
+        return
+    if response is not None:
+        span.set_attribute("http.response.status_code", response.status_code)
+        failed = str(response.status_code) if response.status_code >= 400 else failed
+    if failed:
+        span.set_attribute("error.type", failed)
+        span.set_status(sys.modules["opentelemetry.trace"].StatusCode.ERROR)
+    span.end()
+
+
 class HttpNetwork(Network):
-    """The network as one call sees it; `BlockingNetwork` and `AsyncNetwork` say how it waits."""
+    """The network as one call sees it; `BlockingNetwork` and `AsyncNetwork` say how it waits.
+
+    wait_for: waits until there is something in a queue of `new_queue`, or the time is over.
+    """
 
     awaits: bool
     new_queue: type[Any]
     new_socket: type[AnySocket]
     resolve: Resolver
+    wait_for: Callable[[Any, float | None], Awaitable[None]]
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts, token: CancelToken) -> None:
         self.token = token
         self.endpoint = endpoint
         self._timeouts = timeouts
 
-    async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> Answer:
-        stream = HttpStream(self, request)
-        try:
-            await stream.start()
-            body = await stream.read_whole(limit)
-            assert stream.response is not None
-            return Answer(body, stream.response.headers)
-        except OllamaError as error:
-            self._check_wanted(error)
-            raise
-        finally:
-            await stream.aclose()
+    async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> bytes:
+        stream = await self.open(request, limit, line=False)
+        await stream.aclose()
+        if len(stream.first) > limit:
+            raise too_long(self.endpoint, request, limit)
+        return stream.first
 
-    async def open(self, request: WireRequest) -> HttpStream:
+    async def open(self, request: WireRequest, limit: int = FIRST_LINE, *, line: bool = True) -> HttpStream:
         stream = HttpStream(self, request)
         try:
             await stream.start()
-            await stream.read_first()
+            # Read at once, so that what fails before a chunk is there can still be retried.
+            stream.first = await stream.collect(limit, line=line)
         except BaseException as error:
             await stream.aclose()
-            self._check_wanted(error)
+            if self.token.cancelled and isinstance(error, OllamaError):
+                error.retryable = False
             raise
         return stream
 
@@ -264,12 +296,3 @@ class HttpNetwork(Network):
         with contextlib.suppress(TimeoutError):
             while not self.token.cancelled:
                 await self.wait_for(never, left(LOOK_UP_S))
-
-    async def wait_for(self, queue: Any, limit_s: float | None) -> None:
-        """Wait until there is something in a queue of `new_queue`, or the time is over."""
-        raise NotImplementedError
-
-    def _check_wanted(self, error: BaseException) -> None:
-        """What fails because the call was cancelled is not tried again."""
-        if self.token.cancelled and isinstance(error, OllamaError):
-            error.retryable = False

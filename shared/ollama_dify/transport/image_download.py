@@ -5,7 +5,7 @@ No cookies, no credentials, no proxy: only a GET to an address that was checked 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
 from urllib.parse import urljoin
 
 import httpx
@@ -13,16 +13,14 @@ import httpx
 from ..address import without_credentials
 from ..errors import UnsupportedContentError
 from ..media.urls import ParsedUrl, check_image_url, check_public_address
-from .addresses import Address
-from .connection import STATE, RequestState, target_of
+from .addresses import Resolver
 from .endpoint import system_tls
 from .network import CancelToken
-from .pool import Pool
+from .pool import STATE, Pool, RequestState, Target
 from .sockets import AnySocket
 
-__all__ = ["Resolver", "download"]
+__all__ = ["download"]
 
-Resolver = Callable[[str, int, float | None], Awaitable[Sequence[Address]]]
 REDIRECTS = 3
 FETCH_S = 10.0
 """An image's address may be slow or hostile: names, redirects and body come within this time."""
@@ -63,8 +61,7 @@ async def _fetched(
 ) -> bytes | str:
     """GET an image of at most `limit` bytes from exactly this IP address; or where it redirects to."""
     url = httpx.URL(target.url)
-    # The name of the host is for the server and for TLS.
-    pool = Pool(target_of(url, system_tls)._replace(host=ip), new_socket)
+    pool = Pool(Target(url, system_tls() if url.scheme == "https" else None, ip=ip), new_socket)
     headers = {"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"}
     phases = dict.fromkeys(("connect", "read", "write"))  # the state's deadline is the only limit
     request = httpx.Request("GET", url, headers=headers, extensions={"timeout": phases, STATE: state})
@@ -74,19 +71,18 @@ async def _fetched(
 
     try:
         response = await pool.handle_async_request(request)
-        if response.is_redirect and "location" in response.headers:
-            return str(response.headers["location"])
-        if response.status_code != 200:
-            raise refused(f"answers {response.status_code}")
-        pieces: list[bytes] = []
-        size = 0
-        async for piece in response.stream:  # type: ignore[union-attr]  # of our pool, blocking or not
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise refused(f"is over {limit} bytes")
-            if state.is_late:
-                raise refused("takes too long")
-        return b"".join(pieces)
+        with contextlib.closing(response):
+            if response.is_redirect and "location" in response.headers:
+                return str(response.headers["location"])
+            if response.status_code != 200:
+                raise refused(f"answers {response.status_code}")
+            pieces: list[bytes] = []
+            size = 0
+            async for piece in response.stream:  # type: ignore[union-attr]  # of our pool, blocking or not
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise refused(f"is over {limit} bytes")
+            return b"".join(pieces)
     finally:
-        pool.drop()
+        pool.close()

@@ -7,22 +7,15 @@ passes it to `run`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 from ..wire.requests import WireRequest
 
-__all__ = ["ANSWER_LIMIT", "Answer", "CancelToken", "Network", "ResponseStream", "countdown", "run"]
+__all__ = ["ANSWER_LIMIT", "CancelToken", "Network", "ResponseStream", "countdown", "run"]
 
 T = TypeVar("T")
 ANSWER_LIMIT = 64 * 1024 * 1024
-
-
-class Answer(NamedTuple):
-    """A successful response, read to its end."""
-
-    body: bytes
-    headers: Mapping[str, str]
 
 
 class CancelToken:
@@ -30,8 +23,6 @@ class CancelToken:
 
     deadline: on the monotonic clock, None for none. under_way: the states of its requests.
     """
-
-    __slots__ = ("cancelled", "deadline", "under_way")
 
     def __init__(self) -> None:
         self.cancelled = False
@@ -50,7 +41,9 @@ class CancelToken:
         """End all of the call; what begins later looks at `cancelled`."""
         self.cancelled = True
         for state in list(self.under_way):
-            state.cut()
+            cut = state.cut  # read once: it goes as the answer ends
+            if cut is not None:
+                cut()
 
 
 class ResponseStream(Protocol):
@@ -67,32 +60,26 @@ class Network(Protocol):
     What fails raises an OllamaError.
     """
 
-    async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> Answer:
+    async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> bytes:
         """Send a request and read the whole response, of at most `limit` bytes."""
-        ...
 
     async def open(self, request: WireRequest) -> ResponseStream:
         """Send a request and read the first line of the response."""
-        ...
 
     async def fetch_image(self, url: str, *, limit: int, where: str) -> bytes:
         """GET an image of at most `limit` bytes from a public address; where: names it in errors."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Wait. Raises RequestTimeoutError at once where the call's deadline comes first."""
-        ...
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Call a function that takes long or reads a file, off the event loop."""
-        ...
 
     async def gather(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]], limit: int) -> list[T]:
         """Run jobs, at most `limit` at once → their results, in order.
 
         The first error of a job, or an interrupt, ends the call: the others are cancelled, not waited for.
         """
-        ...
 
 
 def countdown(limit_s: float | None) -> Callable[..., float | None]:

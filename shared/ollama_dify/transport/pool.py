@@ -7,21 +7,189 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import ssl
+import time
 import weakref
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from http.client import responses
+from typing import Any, NamedTuple
 
 import httpx
 
-from .connection import STATE, Connection, RequestState, Target
 from .http1 import Http1
-from .network import run
+from .network import CancelToken, countdown, run
 from .sockets import AnySocket
 
-__all__ = ["Pool"]
+__all__ = ["STATE", "Pool", "RequestState", "Target"]
 
 KEEP_S = 30.0
 _LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
+# Where a request of httpx holds its state, beside its timeouts.
+STATE = "ollama_dify"
+
+
+class RequestState:
+    """One request and its answer, under the token of its call.
+
+    deadline: on the monotonic clock, None for none; phase: the limit that set it ("total", "answer" or
+    "first_byte"). in_body: the answer's head is complete.
+    cut: ends the connection, from any thread or task, while it serves this request.
+    """
+
+    def __init__(self, deadline: float | None = None, token: CancelToken | None = None) -> None:
+        self._token = CancelToken() if token is None else token
+        self.deadline = deadline
+        self.phase = "total"
+        self.in_body = False
+        self.cut: Callable[[], None] | None = None
+
+    def begin(self, cut: Callable[[], None] | None = None) -> None:
+        """A connection serves it from now on. Raises ReadError where the call was cancelled."""
+        self.cut = cut
+        if self._token.cancelled:
+            raise httpx.ReadError("it was cancelled")
+
+    @property
+    def is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def hurry(self, seconds: float | None, phase: str | None = None) -> None:
+        """Allow the rest only this long; None for no limit. phase: the limit that these seconds are."""
+        soon = math.inf if seconds is None else time.monotonic() + seconds
+        if soon < (math.inf if self.deadline is None else self.deadline):
+            self.deadline, self.phase = soon, phase or self.phase
+
+    def limit(self, timeout: float | None) -> float | None:
+        """The timeout of one operation, cut to what is left; raises ReadTimeout when nothing is."""
+        if self.deadline is None:
+            return timeout
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise httpx.ReadTimeout(self.phase)
+        return left if timeout is None else min(timeout, left)
+
+
+class Target(NamedTuple):
+    """Where to connect to. tls: None for plain http. ip: connected to instead of the URL's host."""
+
+    url: httpx.URL
+    tls: ssl.SSLContext | None = None
+    proxy: httpx.Proxy | None = None
+    ip: str | None = None
+
+
+class Connection:
+    """Use it from one thread or task at a time; only its socket's `cut` may come from another.
+
+    answered: something came back for the last request. Raises httpx's errors. Who uses it holds it: one that
+    nobody holds closes its socket.
+    """
+
+    def __init__(self, sock: AnySocket, target: Target) -> None:
+        self.socket = sock
+        self._target = target
+        self.idle_since = 0.0
+        self.is_idle = self.answered = self._is_open = False
+
+    async def _open(self, state: RequestState, limit_s: float | None) -> None:
+        """Connect. limit_s: for the addresses, the proxy and TLS together; None for no limit."""
+        url, tls, proxy, ip = self._target
+        name, port = url.raw_host.decode("ascii"), url.port or (80 if tls is None else 443)
+        host, at = ip or name, port
+        if proxy is not None:
+            host, at = proxy.url.raw_host.decode("ascii"), proxy.url.port or 80
+        left = countdown(state.limit(limit_s))
+        try:
+            await self.socket.connect(host, at, left())
+            if tls is not None:
+                if proxy is not None:
+                    await self._open_tunnel(f"{name}:{port}", left)
+                chosen = await self.socket.start_tls(tls, name, left())
+                if chosen not in (None, "http/1.1"):
+                    raise httpx.UnsupportedProtocol(f"the SSLContext of verify= offers {chosen}")
+            self._is_open = True
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout(str(error)) from error
+        except (OSError, UnicodeError) as error:
+            raise httpx.ConnectError(str(error)) from error
+
+    async def _open_tunnel(self, place: str, left: Callable[..., float | None]) -> None:
+        """Have the proxy connect to the server."""
+        asked = httpx.Request("CONNECT", f"http://{place}", headers={"Host": place})
+        http = Http1(asked, target=place.encode("ascii"), more_headers=self._credentials())
+        try:
+            for data in http.request:
+                while data:
+                    data = data[await self.socket.send(data, left()) :]
+            while not http.feed(await self.socket.read(left())):
+                pass
+        # What fails at the proxy is no answer of the server; what takes too long is a part of connecting.
+        except httpx.TimeoutException as error:
+            raise httpx.ConnectTimeout(str(error)) from error
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+            raise httpx.ProxyError(str(error)) from error
+        if not 200 <= http.status < 300:
+            raise httpx.ProxyError(f"{http.status} {responses.get(http.status, '')}".rstrip())
+        if not http.body.clean:
+            raise httpx.ProxyError("it sent bytes before the server could")
+
+    def _credentials(self) -> list[tuple[bytes, bytes]]:
+        """The headers that the proxy alone gets."""
+        proxy = self._target.proxy
+        if proxy is None or proxy.raw_auth is None:
+            return []
+        return [(b"Proxy-Authorization", b"Basic " + b64encode(b":".join(proxy.raw_auth)))]
+
+    async def begin(self, request: httpx.Request, state: RequestState) -> Http1:
+        """Send a request, read the response's head; one that comes before all is sent ends the sending."""
+        phases = request.extensions["timeout"]
+        state.begin(self.socket.cut)
+        if not self._is_open:
+            await self._open(state, phases["connect"])
+        http = self._http1(request)
+        self.is_idle = self.answered = False
+        complete = cut_short = False
+        # A server that refuses before it has read everything may close: its answer says more than that.
+        with contextlib.suppress(httpx.WriteError):
+            for data in http.request:
+                cut_short = True
+                while data and not complete:
+                    taken = await self.socket.send(data, state.limit(phases["write"]))
+                    data = data[taken:]
+                    if not taken:
+                        complete = await self._read_head(http, state, phases["write"])
+                if complete:
+                    break
+            else:
+                cut_short = False
+        http.request = iter(())
+        while not complete:
+            complete = await self._read_head(http, state, phases["read"])
+        http.keeps = http.keeps and not cut_short
+        return http
+
+    def _http1(self, request: httpx.Request) -> Http1:
+        if self._target.proxy is None or self._target.tls is not None:
+            return Http1(request)
+        url = request.url
+        target = b"%b://%b%b" % (url.raw_scheme, url.netloc, url.raw_path)
+        return Http1(request, target=target, more_headers=self._credentials())
+
+    async def _read_head(self, http: Http1, state: RequestState, limit_s: float | None) -> bool:
+        data = await self.socket.read(state.limit(limit_s))
+        self.answered = self.answered or bool(data)
+        return http.feed(data)
+
+    def is_stale(self) -> bool:
+        """Whether an idle connection is of no more use: too old, or the server said something (its end)."""
+        return time.monotonic() - self.idle_since > KEEP_S or self.socket.is_stale()
+
+    def __del__(self) -> None:
+        sock = getattr(self, "socket", None)  # an interrupt may have come before it was set
+        if sock is not None:
+            sock.drop()
 
 
 class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -60,19 +228,15 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
     async def _exchange(
         self, connection: Connection, request: httpx.Request, state: RequestState
     ) -> httpx.Response:
-        phases = request.extensions["timeout"]
         try:
             self._check_open()  # after `close` could see this connection
-            if not connection.is_open:
-                await connection.open(state, phases["connect"])
-                self._check_open()
             http = await connection.begin(request, state)
         except BaseException as error:
             connection.socket.close()
             if isinstance(error, httpx.NetworkError):
                 self._check_open()
             raise
-        body = _Body(self, connection, http, state, phases)
+        body = _Body(self, connection, http, state, request.extensions["timeout"])
         return httpx.Response(http.status, headers=http.headers, stream=body, request=request)
 
     def _check_open(self) -> None:
@@ -83,7 +247,7 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
         while self._idle:
             with contextlib.suppress(IndexError):  # another thread was faster
                 connection = self._idle.pop()
-                if not connection.is_stale(KEEP_S):
+                if not connection.is_stale():
                     return connection
                 connection.socket.close()
         return None
@@ -102,25 +266,19 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
             with contextlib.suppress(IndexError):
                 self._idle.pop().socket.close()
 
-    def _all(self) -> list[Connection]:
-        return [it for known in list(self._alive) if (it := known()) is not None]
-
     def close(self) -> None:
         self._closed = True
         self._close_idle()
         # Who uses it closes it: a number of a socket freed under a reading thread may be another's by then.
-        for connection in self._all():
-            connection.socket.cut()
+        for known in list(self._alive):
+            connection = known()
+            if connection is not None:
+                connection.socket.cut()
 
     async def aclose(self) -> None:
         self.close()
         # The event loop closes the sockets in its next round.
         await asyncio.sleep(0)
-
-    def drop(self) -> None:
-        """Let go of what a fork inherited: closing leaves the parent's connections alone."""
-        for connection in self._all():
-            connection.socket.close()
 
 
 class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -146,7 +304,8 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
         if body.error is not None:
             raise body.error
         if body.finished and self._connection is not None:
-            self._connection.end(self._http)
+            self._connection.is_idle = body.clean and self._http.keeps
+            self._connection.idle_since = time.monotonic()
         return body.finished or self._connection is None
 
     def _limit(self) -> float | None:

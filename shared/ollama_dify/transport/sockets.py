@@ -24,11 +24,6 @@ _HELD_LIMIT = 256 * 1024
 # An SSLSocket's own would pull the TLS state from under a reading thread.
 _SHUTDOWN = socket.socket.shutdown
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
-    (socket.IPPROTO_TCP, getattr(socket, name), seconds)
-    for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4))
-    if hasattr(socket, name)
-]
 
 
 class BlockingSocket:
@@ -47,10 +42,8 @@ class BlockingSocket:
 
     async def connect(self, host: str, port: int, limit_s: float | None) -> None:
         left = countdown(limit_s)
-        found = await resolve(host, port, limit_s)
-        self._sock = await connect(found, self._made, left(), writable)
+        self._sock = await connect(await resolve(host, port, limit_s), self._made, left, writable)
         self._timeout = 0.0
-        _set_options(self._sock)
 
     async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
         """Returns the protocol that ALPN chose."""
@@ -117,13 +110,13 @@ class BlockingSocket:
 
     def cut(self) -> None:
         """End it, from any thread or task; who reads from it sees the end."""
-        for sock in list(self._made):
-            _shut_down(sock)
+        # In a forked child these are copies: the parent's connection must not end.
+        if self._pid == os.getpid():
+            for sock in list(self._made):
+                _shut_down(sock)
 
     def close(self) -> None:
-        # In a forked child these are copies: closing one must not end the parent's connection.
-        if self._pid == os.getpid():
-            self.cut()
+        self.cut()
         for sock in self._made:
             sock.close()
 
@@ -149,8 +142,6 @@ class AsyncSocket(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._pid = os.getpid()
-
-    # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -184,13 +175,10 @@ class AsyncSocket(asyncio.Protocol):
         self._writable = True
         self._wake()
 
-    # What the connection calls.
-
     async def connect(self, host: str, port: int, limit_s: float | None) -> None:
         left = countdown(limit_s)
         found = await resolve_async(host, port, limit_s)
-        sock = await connect(found, self._made, left(), writable_async)
-        _set_options(sock)
+        sock = await connect(found, self._made, left, writable_async)
         await self._loop.create_connection(lambda: self, sock=sock)
 
     async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
@@ -293,11 +281,6 @@ class AsyncSocket(asyncio.Protocol):
 
 
 AnySocket = BlockingSocket | AsyncSocket
-
-
-def _set_options(sock: socket.socket) -> None:
-    for option in _OPTIONS:
-        sock.setsockopt(*option)
 
 
 def _shut_down(sock: socket.socket) -> None:

@@ -94,7 +94,7 @@ function show() {
 // ---- the code -------------------------------------------------------------------------------------------
 
 // A password in the address belongs into the environment, not into code that is shown and copied.
-const address = () => value("base_url").replace(/^([a-z]+:\/\/)[^/]*@/i, "$1");
+const address = () => value("base_url").replace(/^([a-z]+:\/\/)?[^/]*@/i, "$1");
 const number = (text) => (/^\d+$/.test(text) ? Number(text) : JSON.stringify(text));
 const python = { true: "True", false: "False" };
 const quoted = (text) => "'" + text.replaceAll("'", "'\\''") + "'";
@@ -133,11 +133,14 @@ const CODE = {
     return JSON.stringify({ model: value("model"), model_type: value("model_type"), credentials: form }, null, 2) + "\n";
   },
   shell() {
-    if (value("model_type") === "rerank") return `ollama-dify doctor --base-url ${quoted(address())} --model ${quoted(value("model"))}\n`;
     const body = { model: value("model") }, options = { num_ctx: number(value("context_size")) };
     let path = "/api/embed";
     if (value("model_type") === "text-embedding") Object.assign(body, { input: "Hello", options });
-    else {
+    else if (value("model_type") === "rerank") {
+      path = "/api/generate";
+      Object.assign(body, { prompt: "Is Paris in France? Answer yes or no.", stream: false, logprobs: true, top_logprobs: 20,
+        options: { ...options, num_predict: 1, temperature: 0 } });
+    } else {
       options.num_predict = number(value("max_tokens"));
       path = value("mode") === "completion" ? "/api/generate" : "/api/chat";
       Object.assign(body, path === "/api/chat" ? { messages: [{ role: "user", content: "Hello" }] } : { prompt: "Hello" },
@@ -274,7 +277,8 @@ function listen() {
   $("form").elements.model.addEventListener("change", readModel);
   $("read").addEventListener("click", () => readModels().then(readModel));
   $("copy").addEventListener("click", async () => {
-    await navigator.clipboard.writeText($("code").textContent);
+    try { await navigator.clipboard.writeText($("code").textContent); }
+    catch { getSelection().selectAllChildren($("code")); return; } // not allowed: the code is ready for Ctrl-C
     $("copy").textContent = words.copied;
     setTimeout(() => { $("copy").textContent = words.copy; }, 1500);
   });

@@ -1,26 +1,26 @@
-"""The network, blocking: a connection pool, and coroutines that never suspend. `asynchronous` is its twin."""
+"""The networks and transports, blocking and awaited: how each waits, and the pool that it keeps."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from ..errors import ConnectionFailedError
 from ..settings.model import ConnectionSettings, Timeouts
-from .addresses import resolve
+from .addresses import resolve, resolve_async, within
 from .endpoint import Endpoint
 from .http_stream import HttpNetwork
 from .network import CancelToken, run
 from .pool import Pool
-from .sockets import BlockingSocket
+from .sockets import AsyncSocket, BlockingSocket
 
-__all__ = ["BlockingNetwork", "Transport"]
+__all__ = ["AsyncNetwork", "AsyncTransport", "BlockingNetwork", "Transport"]
 
 T = TypeVar("T")
 
@@ -77,6 +77,39 @@ class BlockingNetwork(HttpNetwork):
         return [results[number] for number in range(len(jobs))]
 
 
+class AsyncNetwork(HttpNetwork):
+    """The network of one call."""
+
+    awaits = True
+    new_queue = asyncio.Queue
+    new_socket = AsyncSocket
+    resolve = staticmethod(resolve_async)
+
+    async def wait_for(self, queue: Any, limit_s: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            await within(queue.get(), limit_s)
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(work)
+
+    async def gather(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]], limit: int) -> list[T]:
+        gate = asyncio.Semaphore(limit)
+
+        async def gated(job: Callable[[], Coroutine[Any, Any, T]]) -> T:
+            async with gate:
+                return await job()
+
+        tasks = [asyncio.ensure_future(gated(job)) for job in jobs]
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            self.token.cancel()
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
 class Transport(Endpoint):
     """What this process keeps between calls: a connection pool, a queue in front of it."""
 
@@ -86,7 +119,7 @@ class Transport(Endpoint):
         if self.client is None:
             self._pool = pool = Pool(self.target(), BlockingSocket)
             # Sockets of a client nobody closed are closed when it is collected.
-            self._finalizer = weakref.finalize(self, _close_in, os.getpid(), pool)
+            self._finalizer = weakref.finalize(self, pool.close)
 
     async def connected(self) -> Pool:
         assert self._pool is not None
@@ -101,9 +134,41 @@ class Transport(Endpoint):
         return BlockingNetwork(self, timeouts, token)
 
 
-def _close_in(pid: int, pool: Pool) -> None:
-    """Close a pool; of one that a forked child inherited only the child's copies of the sockets."""
-    if os.getpid() == pid:
-        pool.close()
-    else:
-        pool.drop()
+class AsyncTransport(Endpoint):
+    """The async twin of `Transport`; belongs to one event loop."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        super().__init__(settings, settings.http_async_client)
+        self._pool: Pool | None = None
+        self._guard: AsyncGenerator[None, None] | None = None
+
+    async def connected(self) -> Pool:
+        if self._pool is not None:
+            return self._pool
+        # For https it reads files, which takes too long for an event loop.
+        is_secure = self.url.startswith("https:")
+        target = await asyncio.to_thread(self.target) if is_secure else self.target()
+        if self._pool is None:
+            self._pool = pool = Pool(target, AsyncSocket)
+            # Garbage collection then finds the pool alive: its sockets are closed by the guard, not dropped.
+            weakref.finalize(self, bool, pool)
+            self._guard = _closing(pool)
+            await self._guard.__anext__()
+        return self._pool
+
+    async def aclose(self) -> None:
+        if self._guard is not None:
+            await self._guard.aclose()
+
+    def network(self, timeouts: Timeouts, token: CancelToken) -> AsyncNetwork:
+        """The network as one call sees it."""
+        return AsyncNetwork(self, timeouts, token)
+
+
+async def _closing(pool: Pool) -> AsyncGenerator[None, None]:
+    """Closes a pool when it is closed itself: by us, by garbage collection, or by the loop's end,
+    which closes all async generators (`asyncio.run` does)."""
+    try:
+        yield
+    finally:
+        await pool.aclose()
