@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,78 +70,76 @@ def _is_base64_image(block: Mapping[str, Any]) -> bool:
     return block.get("type") == "image" and ("base64" in block or block.get("source_type") == "base64")
 
 
+@dataclass
 class _Turn:
     """One message being read: its blocks fall into contents, thoughts, calls and results."""
 
-    def __init__(
-        self, message: BaseMessage, where: str, names: Mapping[str, str], settings: ChatSettings
-    ) -> None:
-        self._message = message
-        self._where = where
-        self._names = names
-        self._settings = settings
-        self._contents: list[TextPart | Image | ImageUrl | Audio] = []
-        self._thoughts: list[str] = []
-        self._calls: list[ToolCall] = []
-        self._results: list[Message] = []
+    message: BaseMessage
+    where: str
+    names: Mapping[str, str]
+    settings: ChatSettings
+    contents: list[TextPart | Image | ImageUrl | Audio] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    results: list[Message] = field(default_factory=list)
 
     def read(self) -> list[Message]:
         """The turn; Anthropic's results inside a human message become turns of their own, before it."""
-        message = self._message
-        role = _role(message, self._where)
+        message = self.message
+        role = _role(message, self.where)
         if isinstance(message, AIMessage):
             self._take_calls(message)
-        for place, block in _blocks(message.content, self._where):
+        for place, block in _blocks(message.content, self.where):
             self._take(block, place)
-        content = tuple(self._contents)
+        content = tuple(self.contents)
         if role == "tool":
             call_id = getattr(message, "tool_call_id", None)
-            name = message.name or self._names.get(call_id or "")
+            name = message.name or self.names.get(call_id or "")
             return [Message("tool", content, tool_name=name, tool_call_id=call_id)]
-        if self._results and not content:
-            return self._results
-        thinking = "\n".join(self._thoughts) or message.additional_kwargs.get("reasoning_content")
-        own = Message(role, content, thinking=thinking or None, tool_calls=tuple(self._calls))
-        return [*self._results, own]
+        if self.results and not content:
+            return self.results
+        thinking = "\n".join(self.thoughts) or message.additional_kwargs.get("reasoning_content")
+        own = Message(role, content, thinking=thinking or None, tool_calls=tuple(self.calls))
+        return [*self.results, own]
 
     def _take_calls(self, message: AIMessage) -> None:
         for bad in message.invalid_tool_calls:
-            where = f"{self._where}, {bad.get('name')!r}"
+            where = f"{self.where}, {bad.get('name')!r}"
             arguments = read_arguments(bad.get("args") or "no arguments", where)
-            self._calls.append(ToolCall(bad.get("name") or "", arguments, bad.get("id")))
-        self._calls += [ToolCall(call["name"], call["args"], call["id"]) for call in message.tool_calls]
+            self.calls.append(ToolCall(bad.get("name") or "", arguments, bad.get("id")))
+        self.calls += [ToolCall(call["name"], call["args"], call["id"]) for call in message.tool_calls]
 
     def _take(self, block: str | Mapping[str, Any], where: str) -> None:
         if isinstance(block, str):
-            self._contents.append(TextPart(block))
+            self.contents.append(TextPart(block))
             return
         kind = block.get("type")
         if kind in _TEXT_TYPES and isinstance(block.get("text"), str):
-            self._contents.append(TextPart(block["text"]))
+            self.contents.append(TextPart(block["text"]))
         elif (media := _media(block)) is not None:
-            self._contents.append(_loaded(block, media, self._settings, where))
+            self.contents.append(_loaded(block, media, self.settings, where))
         elif kind in ("reasoning", "thinking"):
-            self._thoughts += _thoughts(block)
+            self.thoughts += _thoughts(block)
         elif kind in _CALL_TYPES:
             self._take_call(block, where)
         elif kind == "tool_result":
-            self._results.append(self._result(block, where))
+            self.results.append(self._result(block, where))
         else:
             raise _refused(block, where)
 
     def _take_call(self, block: Mapping[str, Any], where: str) -> None:
         """A call among the content: LangChain usually names it in `tool_calls` too."""
         call_id = block.get("call_id") or block.get("id")
-        if any(call.id == call_id for call in self._calls):
+        if any(call.id == call_id for call in self.calls):
             return
         found = [block[key] for key in ("args", "input", "arguments") if key in block]
         arguments = read_arguments(found[0] if found else None, where)
-        self._calls.append(ToolCall(str(block.get("name") or ""), arguments, call_id))
+        self.calls.append(ToolCall(str(block.get("name") or ""), arguments, call_id))
 
     def _result(self, block: Mapping[str, Any], where: str) -> Message:
         call_id = block.get("tool_use_id")
         told = ToolMessage(content=block.get("content") or "", tool_call_id=str(call_id or ""))
-        (result,) = _Turn(told, where, self._names, self._settings).read()
+        (result,) = _Turn(told, where, self.names, self.settings).read()
         return result
 
 

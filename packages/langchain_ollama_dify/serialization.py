@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain_core.load.serializable import Serializable
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from ollama_dify import ChatSettings, ModelInfo
 from ollama_dify.adapter import ClientOwner
@@ -40,16 +42,11 @@ class LangChainSerializable(Serializable):
     def lc_attributes(self) -> dict[str, Any]:
         """Settings whose values JSON cannot hold as they are."""
         values = {name: getattr(self, name, None) for name in ("timeout", "allow_image_paths")}
-        return {name: plain(value) for name, value in values.items() if plain(value) is not value}
-
-
-def plain(value: Any) -> Any:
-    """A setting's value as JSON can hold it."""
-    if isinstance(value, BaseModel):
-        return value.model_dump()
-    if value is None or isinstance(value, (str, int, float, list, dict)):
-        return value
-    return str(value)
+        return {
+            name: to_jsonable_python(value)
+            for name, value in values.items()
+            if isinstance(value, (BaseModel, Path))
+        }
 
 
 class LangChainModel(LangChainSerializable):
@@ -61,7 +58,7 @@ class LangChainModel(LangChainSerializable):
     def _identifying_params(self) -> dict[str, Any]:
         """Every setting that has a value, without secrets: tells one model's answers from another's."""
         values = {
-            name: plain(getattr(self, name))
+            name: to_jsonable_python(getattr(self, name), fallback=str)
             for name, field in ChatSettings.model_fields.items()
             if not field.exclude and getattr(self, name) is not None
         }

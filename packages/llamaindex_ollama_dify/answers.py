@@ -21,13 +21,7 @@ from llama_index.core.llms.llm import ToolSelection
 from ollama_dify import ChatChunk, ChatResult, Finish, ToolCall
 from ollama_dify.adapter import quick_constructor, read_arguments
 
-__all__ = [
-    "GrowingAnswer",
-    "chat_response",
-    "completion_response",
-    "log_probs",
-    "tool_selections",
-]
+__all__ = ["GrowingAnswer", "chat_response", "completion_response", "log_probs", "tool_selections"]
 
 
 _R = TypeVar("_R", ChatResponse, CompletionResponse)

@@ -81,11 +81,8 @@ def _message(
             if block.content:
                 thoughts.append(block.content)
         elif isinstance(block, ToolCallBlock):
-            calls.append(
-                ToolCall(
-                    block.tool_name, read_arguments(block.tool_kwargs, where), block.tool_call_id or None
-                )
-            )
+            arguments = read_arguments(block.tool_kwargs, where)
+            calls.append(ToolCall(block.tool_name, arguments, block.tool_call_id or None))
         elif not isinstance(block, CachePoint):  # The server reuses a common beginning without being told.
             raise _unsupported(block, where)
     extra = message.additional_kwargs

@@ -26,12 +26,7 @@ from llama_index.core.tools.types import BaseTool
 from ollama_dify import AsyncChatStream, ChatChunk, ChatSettings, ChatStream, Message, Prompt, user
 from ollama_dify.adapter import ClientOwner, Request, as_prompt, read_tool_choice
 
-from .answers import (
-    GrowingAnswer,
-    chat_response,
-    completion_response,
-    tool_selections,
-)
+from .answers import GrowingAnswer, chat_response, completion_response, tool_selections
 from .convert import ROLES, to_messages, to_tool, tool_dict
 from .pickling import PickleMixin
 from .structured import StructuredPrediction

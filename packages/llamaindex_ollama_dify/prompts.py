@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llama_index.core.base.llms.base import BaseLLM
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.prompts import ChatPromptTemplate
 from pydantic import PrivateAttr
 
@@ -20,14 +20,8 @@ class _NodePrompt(ChatPromptTemplate):  # type: ignore[no-redef]  # the framewor
     _node: DifyNode = PrivateAttr()
 
     def __init__(self, node: DifyNode) -> None:
-        shown = [
-            ChatMessage(
-                message.text or "{history}",
-                role=MessageRole.USER if message.role == "history" else MessageRole(message.role),
-            )
-            for message in node.messages
-        ]
-        super().__init__(shown)
+        turns = [(m.text or "{history}", "user" if m.role == "history" else m.role) for m in node.messages]
+        super().__init__([ChatMessage(text, role=role) for text, role in turns])
         self.template_vars = list(node.variables)
         self._node = node
 
@@ -50,7 +44,7 @@ class _NodePrompt(ChatPromptTemplate):  # type: ignore[no-redef]  # the framewor
                 window = self._node.memory_window
                 messages += earlier if window is None else earlier[-2 * window :]
             else:
-                messages.append(ChatMessage(message.filled(values), role=MessageRole(message.role)))
+                messages.append(ChatMessage(message.filled(values), role=message.role))
         return messages if self.output_parser is None else self.output_parser.format_messages(messages)
 
 

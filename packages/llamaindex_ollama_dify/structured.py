@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # re-exported
 from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictEndEvent,
@@ -170,7 +170,7 @@ class StructuredPrediction(FunctionCallingLLM, ClientOwner):
         schema = output_cls.model_json_schema()
         words = self.format_in_words(schema) if _repairs(llm_kwargs) else None
         if words is not None:
-            messages = [*messages, ChatMessage(role=MessageRole.USER, content=words)]
+            messages = [*messages, ChatMessage(content=words)]
         return messages, {**call, "format": schema}
 
     def _corrected(

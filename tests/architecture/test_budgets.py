@@ -46,7 +46,7 @@ ADAPTERS = {"langchain_ollama_dify", "llamaindex_ollama_dify"}
 # Of ours: what a plain chat never needs comes when it is used.
 ON_DEMAND = {
     *("media.headers", "media.conversion", "tokens", "client.count", "client.embed", "client.prefixes"),
-    *("client.rerank", "client.split_text", "wire.vectors", "testing", "cli", "web"),
+    *("client.rerank", "wire.vectors", "testing", "cli", "web"),
 }
 # What advises comes with an error, but the transport may bring it along.
 ADVICE = {"advice", "container", "doctor"}
@@ -56,7 +56,7 @@ ADVICE = {"advice", "container", "doctor"}
 # is not needed by all.
 IMPORTS: dict[str, tuple[str, str, set[str], int]] = {
     "core": ("", "import ollama_dify", {*HEAVY, *FRAMEWORKS, *ADAPTERS, "httpx"}, 40),
-    "testing": ("", "import ollama_dify.testing", {*FRAMEWORKS, *ADAPTERS, "pytest"}, 69),
+    "testing": ("", "import ollama_dify.testing", {*FRAMEWORKS, *ADAPTERS, "pytest"}, 79),
     "langchain": (
         "from langchain_core.language_models import BaseChatModel",
         "import langchain_ollama_dify",

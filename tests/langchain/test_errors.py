@@ -102,15 +102,6 @@ async def test_a_failure_of_the_server(
     assert isinstance(caught.value, theirs)
 
 
-@ways
-async def test_the_error_of_an_overlong_prompt(server: SimulatedOllama, way: str) -> None:
-    with pytest.raises(ollama_dify.ContextOverflowError) as caught:
-        await ask(ChatOllamaDify(model="all-round", context_size=64), way, "word " * 500)
-
-    assert isinstance(caught.value, exceptions.ContextOverflowError)
-    assert caught.value.limit is not None
-
-
 @streams
 async def test_a_broken_stream_keeps_what_arrived(server: SimulatedOllama, way: str) -> None:
     server.reply(Reply(pieces=["one", " two", " three"]))
@@ -127,16 +118,6 @@ async def test_a_broken_stream_keeps_what_arrived(server: SimulatedOllama, way: 
 
     assert isinstance(caught.value, exceptions.ModelError)
     assert caught.value.partial.text == "".join(seen) == "one two"
-
-
-@ways
-async def test_an_unreachable_server(way: str) -> None:
-    model = ChatOllamaDify(model="m", base_url="http://127.0.0.1:9", max_retries=0)
-
-    with pytest.raises(ollama_dify.ConnectionFailedError, match=r"127\.0\.0\.1:9") as caught:
-        await ask(model, way, "Hello")
-
-    assert isinstance(caught.value, exceptions.ModelConnectionError)
 
 
 async def test_fallbacks_act_on_langchains_class(server: SimulatedOllama) -> None:

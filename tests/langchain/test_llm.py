@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -30,47 +29,6 @@ async def complete(model: Any, way: str, asked: Any, /, **call: Any) -> str:
     if way == "ainvoke":
         return str(await model.ainvoke(asked, **call))
     return "".join(await chunks(model, way, asked, **call))
-
-
-@ways
-async def test_the_request(server: SimulatedOllama, way: str) -> None:
-    server.reply(Reply(pieces=["Good", " day"]))
-
-    text = await complete(llm(temperature=0, mode="chat"), way, "Hello")
-
-    assert text == "Good day"
-    (request,) = server.requests
-    assert request.path == "/api/generate"
-    assert request.body == {
-        "model": "all-round",
-        "prompt": "Hello",
-        "stream": way in ("stream", "astream"),
-        "options": {"num_ctx": 4096, "num_predict": 4096, "temperature": 0},
-        "truncate": False,
-        "shift": False,
-    }
-
-
-CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "system": ({"system": "Be brief."}, {"system": "Be brief."}),
-    "raw": ({"raw": True}, {"raw": True}),
-    "template": ({"template": "{{ .Prompt }}"}, {"template": "{{ .Prompt }}"}),
-    "images": ({"images": [PNG]}, {"images": [base64.b64encode(PNG).decode()]}),
-    "format": ({"format": "json"}, {"format": "json"}),
-    "stop": ({"stop": ["x"]}, {"options": {"num_ctx": 4096, "num_predict": 4096, "stop": ["x"]}}),
-    "model": ({"model": "llama3.2"}, {"model": "llama3.2"}),
-}
-
-
-@ways
-@pytest.mark.parametrize(("call", "sent"), CALLS.values(), ids=CALLS)
-async def test_arguments_of_a_call(
-    server: SimulatedOllama, way: str, call: dict[str, Any], sent: dict[str, Any]
-) -> None:
-    await complete(llm(), way, "Hello", **call)
-
-    body = server.requests[-1].body
-    assert {key: body.get(key) for key in sent} == sent
 
 
 @ways

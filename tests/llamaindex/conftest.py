@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,13 +53,6 @@ def make_embedding(server: SimulatedOllama) -> Iterator[Callable[..., OllamaDify
     yield make
     for embedding in made:
         embedding.close()
-
-
-@pytest.fixture
-def image_file(tmp_path: Path) -> Path:
-    path = tmp_path / "pixel.png"
-    path.write_bytes(PIXEL)
-    return path
 
 
 @pytest.fixture

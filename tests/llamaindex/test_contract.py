@@ -13,7 +13,7 @@ from llama_index.core.llms import LLM
 
 import llamaindex_ollama_dify
 from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding, OllamaDifyRerank
-from ollama_dify import ChatSettings, ConfigurationError, EmbeddingSettings
+from ollama_dify import ConfigurationError
 
 CLASSES: list[Any] = [OllamaDify, OllamaDifyEmbedding, OllamaDifyRerank]
 both = pytest.mark.parametrize("cls", CLASSES, ids=["llm", "embedding", "rerank"])
@@ -60,24 +60,6 @@ def test_to_dict_and_back(cls: Any) -> None:
     assert again.api_key.get_secret_value() == SECRET
     assert cls.from_json(model.to_json()).to_dict() == data
     assert "class_name" in data
-
-
-def test_from_settings() -> None:
-    settings = ChatSettings(
-        model="llava", base_url="http://server.example", context_size=2048, api_key=SECRET
-    )
-    llm = OllamaDify.from_settings(settings, temperature=0)
-    assert (llm.model, llm.context_size, llm.temperature) == ("llava", 2048, 0)
-    assert llm.explicit(fields=ChatSettings) == {**settings.explicit(), "temperature": 0}
-    form = {"base_url": "http://server.example", "context_size": "512"}
-    embedding = OllamaDifyEmbedding.from_settings(
-        EmbeddingSettings.from_dify("nomic-embed-text", form), batch_size=8
-    )
-    assert (embedding.context_size, embedding.model_name, embedding.embed_batch_size) == (
-        512,
-        "nomic-embed-text",
-        8,
-    )
 
 
 @pytest.mark.parametrize(

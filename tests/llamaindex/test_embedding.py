@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -36,23 +35,6 @@ async def embed(embedding: OllamaDifyEmbedding, form: str, what: Any, **call: An
 
 def inputs(server: SimulatedOllama) -> list[list[str]]:
     return [body["input"] for body in sent(server, "/api/embed")]
-
-
-@one_by_one
-async def test_one_text(server: SimulatedOllama, make_embedding: MakeEmbedding, form: str) -> None:
-    embedding = make_embedding(context_size=2048, dimensions=64, keep_alive="5m")
-    vector = await embed(embedding, form, "A ship.")
-    assert len(vector) == 64
-    assert sent(server, "/api/embed") == [
-        {
-            "model": "nomic-embed-text",
-            "input": ["A ship."],
-            "truncate": False,
-            "dimensions": 64,
-            "options": {"num_ctx": 2048},
-            "keep_alive": "5m",
-        }
-    ]
 
 
 @batched
@@ -170,14 +152,6 @@ async def test_instructions(server: SimulatedOllama, make_embedding: MakeEmbeddi
     assert inputs(server) == [["query: ships"]] * 2 + [["passage: ships"]] * 4
 
 
-async def test_prefixes_of_the_model(server: SimulatedOllama, make_embedding: MakeEmbedding) -> None:
-    embedding = make_embedding(prefixes=True)
-    await embed(embedding, "get_query_embedding", "ships")
-    await embed(embedding, "aget_text_embedding", "ships")
-    await embed(embedding, "aget_text_embedding_batch", ["ships"])
-    assert inputs(server) == [["search_query: ships"], ["search_document: ships"], ["search_document: ships"]]
-
-
 @pytest.mark.parametrize(
     "apart", [{"prefixes": True}, {"query_instruction": "query: "}], ids=["prefixes", "own"]
 )
@@ -203,15 +177,3 @@ async def test_nodes_are_embedded(make_embedding: MakeEmbedding) -> None:
     await embedding.acall(nodes)
     await embedding.aclose()
     assert [node.embedding for node in nodes] == vectors
-
-
-def test_usable_from_several_loops(make_embedding: MakeEmbedding) -> None:
-    embedding = make_embedding()
-
-    async def once() -> Any:
-        try:
-            return await embedding.aget_query_embedding("A ship.")
-        finally:
-            await embedding.aclose()
-
-    assert asyncio.run(once()) == asyncio.run(once())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image as Pillow
@@ -17,36 +17,28 @@ from ollama_dify.media.image import Image
 
 FILES = Path(__file__).parent.parent / "data" / "images"
 PNG = (FILES / "png_rgb.png").read_bytes()
-CONVERTIBLE = [
-    "tiff.tiff",
-    "tiff_lzw.tiff",
-    "ico.ico",
-    "ico_bmp.ico",
-    "psd_like.icns",
-    "jp2.jp2",
-    "ppm.ppm",
-    "tga.tga",
-    "pcx.pcx",
-    "webp_animated.webp",
-]
+CONVERTIBLE = """
+tiff.tiff tiff_lzw.tiff ico.ico ico_bmp.ico psd_like.icns jp2.jp2 ppm.ppm tga.tga pcx.pcx webp_animated.webp
+"""
 
 
 def text_of(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-@pytest.mark.parametrize("name", CONVERTIBLE)
-@pytest.mark.parametrize("form", ["bytes", "base64", "data url", "base64 as bytes"])
+FORMS: dict[str, Callable[[bytes], bytes | str]] = {
+    "bytes": bytes,
+    "base64": text_of,
+    "data url": lambda data: "data:image/x;base64," + text_of(data),
+    "base64 as bytes": lambda data: text_of(data).encode(),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTIBLE.split())
+@pytest.mark.parametrize("form", FORMS)
 def test_unread_formats(name: str, form: str) -> None:
     data = (FILES / name).read_bytes()
-    text = text_of(data)
-    source: Any = {
-        "bytes": data,
-        "base64": text,
-        "data url": "data:image/x;base64," + text,
-        "base64 as bytes": text.encode(),
-    }[form]
-    image = convert_image(source, encoded=form == "base64 as bytes", max_edge=None)
+    image = convert_image(FORMS[form](data), encoded=form == "base64 as bytes")
     with Pillow.open(io.BytesIO(data)) as before, Pillow.open(io.BytesIO(image.data)) as after:
         assert image.media_type == "image/png"
         assert after.size == before.size

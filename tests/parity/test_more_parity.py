@@ -17,6 +17,7 @@ PROMPTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "raw": ({}, {"raw": True}),
     "suffix": ({"model": "coder"}, {"suffix": "The end."}),
     "system": ({}, {"system": "Be brief."}),
+    "template": ({}, {"template": "{{ .Prompt }}"}),
     "think": ({"model": "qwen3", "think": False}, {}),
     "json": ({"format": "json"}, {}),
 }
@@ -77,7 +78,8 @@ async def test_completion(
         said.append(text)
         body = simulated_ollama.requests[-1].body
         assert body["prompt"] == "Tell me of ships."
-        assert all(body[name] == value for name, value in call.items() if name in ("raw", "suffix", "system"))
+        for name in {"raw", "suffix", "system", "template"} & call.keys():
+            assert body[name] == call[name]
     assert len({tuple(bodies) for bodies in seen[:4]}) == 1
     assert len({tuple(bodies) for bodies in seen[4:]}) == 1
     assert len(seen[0]) == 1

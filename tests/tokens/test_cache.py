@@ -143,14 +143,12 @@ def test_the_least_recently_used_go_first_and_abandoned_ones_too(
     assert {one.name, ".writing-new"} < left
 
 
-def test_an_answer_beyond_the_bound_is_not_kept(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MAX_BYTES", 10)
-    assert not cache.store(*NAMES, SHOW)
-    assert not directory.exists()
-
-
 def in_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "ollama-dify").write_text("a file")
+
+
+def no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cache, "MAX_BYTES", 10)
 
 
 def no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -170,8 +168,8 @@ def refusing(error: int) -> Callable[[pytest.MonkeyPatch, Path], None]:
 
 @pytest.mark.parametrize(
     "obstacle",
-    [in_the_way, no_home, *map(refusing, (errno.ENOSPC, errno.EROFS, errno.EACCES))],
-    ids=["a file in the way", "no home", "full", "read-only", "forbidden"],
+    [in_the_way, no_room, no_home, *map(refusing, (errno.ENOSPC, errno.EROFS, errno.EACCES))],
+    ids=["a file in the way", "no room", "no home", "full", "read-only", "forbidden"],
 )
 def test_a_disk_that_refuses_is_a_warning_and_leaves_nothing_behind(
     obstacle: Callable[[pytest.MonkeyPatch, Path], None],

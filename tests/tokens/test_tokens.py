@@ -14,7 +14,6 @@ from ollama_dify.tokens.tokenizer import (
     ModelTokenizer,
     TokenEstimator,
     tokenizer_from_show,
-    tokenizer_part_of_show,
 )
 from ollama_dify.tokens.vocabulary.pretokenizers import PRE_TOKENIZERS
 from ollama_dify.tokens.vocabulary.vocabulary import byte_characters
@@ -35,18 +34,14 @@ def tokenizer(name: str) -> ModelTokenizer:
     return ModelTokenizer.from_show(recorded(name))
 
 
-def made(**settings: Any) -> ModelTokenizer:
+def made(architecture: str, **settings: Any) -> ModelTokenizer:
     info = {f"tokenizer.ggml.{name}": value for name, value in settings.items()}
-    return ModelTokenizer.from_show({"model_info": info})
-
-
-def test_the_recording_holds_what_the_product_promises() -> None:
-    assert len(NAMES) >= 29
-    assert len(TEXTS) == 139
+    return ModelTokenizer.from_show({"model_info": {"general.architecture": architecture, **info}})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ids_equal_the_servers(name: str) -> None:
+    assert (len(NAMES), len(TEXTS)) == (29, 139)
     own = tokenizer(name)
     assert [own.encode(text, special=False) for text in TEXTS] == recorded(name)["ids"]
     assert [own.encode(text) for text in TEXTS] == recorded(name)["special"]
@@ -66,19 +61,8 @@ def test_counts_equal_the_servers(name: str) -> None:
     assert own.exact
 
 
-@pytest.mark.parametrize(
-    "show",
-    [
-        pytest.param({}, id="no-info"),
-        pytest.param({"model_info": {"tokenizer.ggml.model": "rwkv"}}, id="kind"),
-        pytest.param(
-            {"model_info": {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": None}}, id="null"
-        ),
-        pytest.param(recorded("tok-bpe-unknownpre"), id="unknown-pre"),
-    ],
-)
-def test_what_cannot_be_counted_is_estimated_instead(show: Any) -> None:
-    assert isinstance(tokenizer_from_show(show), TokenEstimator)
+def test_a_pre_tokenizer_that_the_server_refuses_is_estimated() -> None:
+    assert isinstance(tokenizer_from_show(recorded("tok-bpe-unknownpre")), TokenEstimator)
 
 
 def test_the_estimator_is_never_below_a_real_count() -> None:
@@ -86,16 +70,6 @@ def test_the_estimator_is_never_below_a_real_count() -> None:
     for name in NAMES:
         for text, ids in zip(TEXTS, recorded(name)["special"], strict=True):
             assert not text or estimator.count(text) >= len(ids)
-
-
-def test_the_kept_part_of_an_answer_is_enough() -> None:
-    show = {**recorded("tok-bpe-llama3"), "modelfile": "x", "tensors": [1], "license": "y"}
-    part = tokenizer_part_of_show(show)
-    assert sorted(part) == ["model_info"]
-    assert ModelTokenizer.from_show(part).count("Hello") == 2
-
-
-# --- words
 
 
 def words(pre: str, text: str) -> list[str]:
@@ -151,7 +125,7 @@ def test_words(pre: str, text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize("pre", sorted(PRE_TOKENIZERS))
 def test_no_pre_tokenizer_loses_or_adds_text(pre: str) -> None:
     alphabet = list(byte_characters().values()) + [f"<0x{byte:02X}>" for byte in range(256)]
-    own = made(model="gpt2", pre=pre, tokens=alphabet, merges=[], add_bos_token=False)
+    own = made("llama", model="gpt2", pre=pre, tokens=alphabet, merges=[], add_bos_token=False)
     raw = not PRE_TOKENIZERS[pre].byte_level
     for text in TEXTS:
         text = text.replace("�", "").encode(errors="ignore").decode()
@@ -161,67 +135,51 @@ def test_no_pre_tokenizer_loses_or_adds_text(pre: str) -> None:
         assert own.count_text(text) == (expected if raw else len(text.encode())), text
 
 
-# --- vocabularies that no recording holds
+# Vocabularies that no recording holds: keys of the show answer, text, ids.
 
-
-def test_merges_into_texts_that_are_no_tokens_are_spelled_by_bytes() -> None:
-    own = made(
-        model="gpt2", pre="gpt-2", tokens=["a", "b", "c", "bc"], merges=["a b", "b c"], add_bos_token=False
-    )
+BYTE_PAIRS = {"model": "gpt2", "tokens": ["a", "b", "ab", "<|im_end|>"], "merges": [], "add_bos_token": False}
+GEMMA4 = {
+    "model": "gemma4",
+    "tokens": ["<bos>", "▁", "a", "▁a", "\n\n", "<0xC3>", "<0xA9>", "\n"],
+    "merges": ["▁ a"],
+    "bos_token_id": 0,
+    "add_bos_token": False,
+}
+SENTENCES = {"model": "llama", "tokens": ["<unk>", "<s>", "</s>", "a"], "add_space_prefix": False}
+MASKED = {
+    "model": "t5",
+    "tokens": ["<unk>", "</s>", "▁a", "<mask>", "▁"],
+    "scores": [0, 0, -1, 0, -2],
+    "token_type": [2, 3, 1, 4, 1],
+    "unknown_token_id": 0,
+    "add_eos_token": False,
+}
+MADE: dict[str, tuple[dict[str, Any], str, list[int]]] = {
     # "ab" wins over "bc", is no token, and falls apart into its bytes; the server does the same.
-    assert own.encode("abc") == [0, 1, 2]
+    "a merge into no token": (
+        {**BYTE_PAIRS, "tokens": ["a", "b", "c", "bc"], "merges": ["a b", "b c"]},
+        "abc",
+        [0, 1, 2],
+    ),
+    "a word that is a token, merges ignored": ({**BYTE_PAIRS, "pre": "llama-bpe"}, "ab", [2]),
+    "a word that is a token, merges needed": ({**BYTE_PAIRS, "pre": "qwen2"}, "ab", [0, 1]),
+    "an end of turn typed as normal": (BYTE_PAIRS, "a<|im_end|>a", [0, 3, 0]),
+    "gemma4: spaces, bytes, newlines": (GEMMA4, " a\n\n\né", [0, 3, 7, 7, 7, 5, 6]),
+    "gemma4: a run of newlines that is a token": (GEMMA4, " a\n\na", [0, 3, 4, 2]),
+    "defaults": (SENTENCES, "a", [1, 3]),
+    "no bos": ({**SENTENCES, "add_bos_token": False}, "a", [3]),
+    "eos": ({**SENTENCES, "add_eos_token": True}, "a", [1, 3, 2]),
+    "another bos": ({**SENTENCES, "bos_token_id": 0}, "a", [0, 3]),
+    "a bos out of range": ({**SENTENCES, "bos_token_id": 99}, "a", [1, 3]),
+    "a mask removes the spaces before it": (MASKED, "a  <mask>", [2, 3]),
+}
 
 
-def test_a_word_that_is_a_token_is_taken_whole_where_merges_are_ignored() -> None:
-    vocabulary = {"tokens": ["a", "b", "ab"], "merges": [], "add_bos_token": False, "model": "gpt2"}
-    assert made(**vocabulary, pre="llama-bpe").encode("ab") == [2]
-    assert made(**vocabulary, pre="qwen2").encode("ab") == [0, 1]
-
-
-def test_gemma4_escapes_spaces_spells_bytes_and_keeps_runs_of_newlines() -> None:
-    tokens = ["<bos>", "▁", "a", "▁a", "\n\n", "<0xC3>", "<0xA9>", "\n"]
-    own = made(model="gemma4", tokens=tokens, merges=["▁ a"], bos_token_id=0, add_bos_token=False)
-    assert own.encode(" a\n\n\né") == [0, 3, 7, 7, 7, 5, 6]
-    assert own.encode(" a\n\na", special=False) == [3, 4, 2]
-
-
-def test_tokens_typed_as_normal_but_ending_a_turn_are_special() -> None:
-    own = made(model="gpt2", pre="gpt-2", tokens=["a", "<|im_end|>"], merges=[], add_bos_token=False)
-    assert own.encode("a<|im_end|>a") == [0, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        pytest.param({}, [1, 3], id="defaults"),
-        pytest.param({"add_bos_token": False}, [3], id="no-bos"),
-        pytest.param({"add_eos_token": True}, [1, 3, 2], id="eos"),
-        pytest.param({"bos_token_id": 0}, [0, 3], id="bos-id"),
-        pytest.param({"bos_token_id": 99}, [1, 3], id="bos-id-out-of-range"),
-    ],
-)
-def test_tokens_around_a_sentencepiece_prompt(flags: dict[str, Any], expected: list[int]) -> None:
-    own = made(model="llama", tokens=["<unk>", "<s>", "</s>", "a"], add_space_prefix=False, **flags)
-    assert own.encode("a") == expected
-
-
-def test_mask_tokens_swallow_the_spaces_before_them() -> None:
-    info = {
-        "general.architecture": "nomic-bert-moe",
-        "tokenizer.ggml.model": "t5",
-        "tokenizer.ggml.tokens": ["<unk>", "</s>", "▁a", "<mask>", "▁"],
-        "tokenizer.ggml.scores": [0, 0, -1, 0, -2],
-        "tokenizer.ggml.token_type": [2, 3, 1, 4, 1],
-        "tokenizer.ggml.unknown_token_id": 0,
-        "tokenizer.ggml.add_eos_token": False,
-    }
-    assert ModelTokenizer.from_show({"model_info": info}).encode("a  <mask>") == [2, 3]
+@pytest.mark.parametrize("case", MADE)
+def test_ids_of_a_made_vocabulary(case: str) -> None:
+    settings, text, ids = MADE[case]
+    assert made("nomic-bert-moe", **settings).encode(text) == ids
 
 
 def test_phi3_is_not_called_exact() -> None:
-    info = {
-        "general.architecture": "phi3",
-        "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", "a"],
-    }
-    assert not ModelTokenizer.from_show({"model_info": info}).exact
+    assert not made("phi3", **SENTENCES).exact

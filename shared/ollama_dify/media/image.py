@@ -30,7 +30,7 @@ from .source import (
 
 __all__ = ["Audio", "Image", "ImageUrl", "MediaFile"]
 
-_PIECE_CHARS = 65_536
+_PIECE_CHARS = 65_536  # a multiple of 4, so that each piece is base64 by itself
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,18 +113,16 @@ class MediaFile(Source):
         """Length of the base64 text in characters."""
         return -(-self.size // 3) * 4
 
-    def base64_pieces(self, piece: int = _PIECE_CHARS) -> Iterator[bytes]:
-        """The base64 text as ASCII bytes, `piece` characters (a multiple of 4) at a time."""
-        if piece < 4 or piece % 4:
-            raise ValueError(f"piece must be a positive multiple of 4, not {piece}")
+    def base64_pieces(self) -> Iterator[bytes]:
+        """The base64 text as ASCII bytes, some 64 KiB at a time."""
         payload = self.payload
         if isinstance(payload, bytes) and not self.encoded:
-            step = piece // 4 * 3
+            step = _PIECE_CHARS // 4 * 3
             for begin in range(0, len(payload), step):
                 yield binascii.b2a_base64(memoryview(payload)[begin : begin + step], newline=False)
             return
-        for begin in range(self.start, len(payload), piece):
-            text = payload[begin : begin + piece]
+        for begin in range(self.start, len(payload), _PIECE_CHARS):
+            text = payload[begin : begin + _PIECE_CHARS]
             yield text.encode("ascii") if isinstance(text, str) else text
 
     def base64(self) -> str:
