@@ -38,7 +38,7 @@ from .errors import (
 from .language import language, set_language
 from .media.image import Audio, Image, ImageUrl
 from .media.source import ImageLimits
-from .settings.model import (
+from .settings import (
     ChatSettings,
     ConnectionSettings,
     EmbeddingSettings,

@@ -17,7 +17,7 @@ from .errors import (
     ServerBusyError,
     ServerError,
 )
-from .settings.model import EmbeddingSettings
+from .settings import EmbeddingSettings
 
 __all__ = ["Embedder"]
 

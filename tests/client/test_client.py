@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gc
-import pickle
 import signal
 import socket
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from ollama_dify import (
     AsyncOllamaClient,
     ChatChunk,
-    ChatResult,
     ChatSettings,
     ConfigurationError,
     ConnectionFailedError,
@@ -29,10 +24,8 @@ from ollama_dify import (
     EmbeddingSettings,
     ModelNotFoundError,
     OllamaClient,
-    OllamaError,
     Prompt,
     RequestTimeoutError,
-    ServerBusyError,
     Timeouts,
     Tool,
     system,
@@ -55,15 +48,9 @@ class Sync:
     def call(self, name: str, *args: Any, **values: Any) -> Any:
         return getattr(self.client, name)(*args, **values)
 
-    def stream(self, name: str, *args: Any, **values: Any) -> tuple[list[ChatChunk], Any, OllamaError | None]:
-        """All chunks, the stream, and the error that ended it."""
-        stream, chunks = getattr(self.client, name)(*args, **values), []
-        try:
-            for chunk in stream:
-                chunks.append(chunk)
-        except OllamaError as error:
-            return chunks, stream, error
-        return chunks, stream, None
+    def stream(self, name: str, *args: Any, **values: Any) -> tuple[list[ChatChunk], Any]:
+        stream = getattr(self.client, name)(*args, **values)
+        return list(stream), stream
 
     def leave(self, name: str, *args: Any, how: str) -> Any:
         """Take one chunk and leave; the stream stays alive."""
@@ -79,9 +66,6 @@ class Sync:
                 next(entered)
         return stream
 
-    def meanwhile(self) -> None:
-        """What a running program does anyway."""
-
     def close(self) -> None:
         self.client.close()
 
@@ -96,15 +80,10 @@ class Async:
     def call(self, name: str, *args: Any, **values: Any) -> Any:
         return self.loop.run_until_complete(getattr(self.client, name)(*args, **values))
 
-    def stream(self, name: str, *args: Any, **values: Any) -> tuple[list[ChatChunk], Any, OllamaError | None]:
-        async def run() -> tuple[list[ChatChunk], Any, OllamaError | None]:
-            stream, chunks = getattr(self.client, name)(*args, **values), []
-            try:
-                async for chunk in stream:
-                    chunks.append(chunk)
-            except OllamaError as error:
-                return chunks, stream, error
-            return chunks, stream, None
+    def stream(self, name: str, *args: Any, **values: Any) -> tuple[list[ChatChunk], Any]:
+        async def run() -> tuple[list[ChatChunk], Any]:
+            stream = getattr(self.client, name)(*args, **values)
+            return [chunk async for chunk in stream], stream
 
         return self.loop.run_until_complete(run())
 
@@ -123,9 +102,6 @@ class Async:
             return stream
 
         return self.loop.run_until_complete(run())
-
-    def meanwhile(self) -> None:
-        self.loop.run_until_complete(asyncio.sleep(0.01))
 
     def close(self) -> None:
         self.loop.run_until_complete(self.client.aclose())
@@ -172,8 +148,8 @@ def eventually(condition: Callable[[], bool], side: Side | None = None) -> None:
     end = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < end, "it never happened"
-        if side is not None:
-            side.meanwhile()
+        if isinstance(side, Async):
+            side.loop.run_until_complete(asyncio.sleep(0.01))
         time.sleep(0.005)
 
 
@@ -199,8 +175,7 @@ def test_chat(server: SimulatedOllama, connect: Connect) -> None:
 
 def test_chat_stream(server: SimulatedOllama, connect: Connect) -> None:
     server.reply(Reply(pieces=PIECES))
-    chunks, stream, error = connect().stream("chat_stream", HI)
-    assert error is None
+    chunks, stream = connect().stream("chat_stream", HI)
     assert [chunk.text for chunk in chunks if chunk.text] == PIECES
     assert [chunk.finish is None for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
     assert stream.result.text == "Hello there"
@@ -212,8 +187,8 @@ def test_generate(server: SimulatedOllama, connect: Connect) -> None:
     server.script([Reply("one"), Reply(pieces=PIECES)])
     side = connect()
     assert side.call("generate", "Hi").text == "one"
-    _, stream, error = side.stream("generate_stream", Prompt("Hi", system="Brief.", raw=False))
-    assert (stream.result.text, error) == ("Hello there", None)
+    _, stream = side.stream("generate_stream", Prompt("Hi", system="Brief.", raw=False))
+    assert stream.result.text == "Hello there"
     assert [request.path for request in server.requests] == ["/api/generate"] * 2
     assert [request.body["prompt"] for request in server.requests] == ["Hi", "Hi"]
 
@@ -222,19 +197,10 @@ def test_thinking_and_tools(server: SimulatedOllama, connect: Connect) -> None:
     server.reply(Reply("done", thinking="hm", tool_calls=[{"name": "f", "arguments": {"a": 1}}]), times=2)
     side = connect(model="qwen3", think=True)
     whole = side.call("chat", HI, tools=[Tool("f")])
-    _, stream, _ = side.stream("chat_stream", HI, tools=[Tool("f")])
+    _, stream = side.stream("chat_stream", HI, tools=[Tool("f")])
     for result in (whole, stream.result):
         assert result.thinking == "hm"
         assert [(call.name, call.arguments) for call in result.tool_calls] == [("f", {"a": 1})]
-
-
-def test_embed(server: SimulatedOllama, connect: Connect) -> None:
-    side = connect(EmbeddingSettings, batch_size=2)
-    texts = [f"text {number}" for number in range(7)]
-    result = side.call("embed", texts)
-    assert [len(vector) for vector in result.vectors] == [384] * 7
-    assert side.call("embed", [texts[3]]).vectors[0] == pytest.approx(result.vectors[3])
-    assert sorted(len(request.body["input"]) for request in server.requests) == [1, 1, 2, 2, 2]
 
 
 def test_what_the_server_knows(server: SimulatedOllama, connect: Connect) -> None:
@@ -320,19 +286,10 @@ def test_leaving_closes_the_connection(
     assert side.call("chat", HI).text == "again"
 
 
-def test_a_stream_that_is_never_read_sends_nothing(server: SimulatedOllama, connect: Connect) -> None:
-    side = connect()
-    stream = side.client.chat_stream(HI)
-    assert stream.result == ChatResult()
-    del stream
-    gc.collect()
-    assert server.requests == []
-
-
 def test_a_stream_read_twice_is_over(server: SimulatedOllama, connect: Connect) -> None:
     server.reply(Reply(pieces=PIECES))
     side = connect()
-    chunks, stream, _ = side.stream("chat_stream", HI)
+    chunks, stream = side.stream("chat_stream", HI)
     assert chunks
 
     async def again() -> list[ChatChunk]:
@@ -342,40 +299,7 @@ def test_a_stream_read_twice_is_over(server: SimulatedOllama, connect: Connect) 
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_cancelling_frees_connection_and_slot(server: SimulatedOllama, streamed: bool) -> None:
-    server.fault(Fault("stall", chunks=1 if streamed else None), times=1)
-
-    async def run() -> None:
-        settings = ChatSettings(model="llama3.2", base_url=server.base_url, max_connections=1, max_retries=0)
-        async with AsyncOllamaClient(settings) as client:
-
-            async def ask() -> None:
-                if not streamed:
-                    await client.chat(HI)
-                async for _ in client.chat_stream(HI):
-                    pass
-
-            task = asyncio.create_task(ask())
-            await asyncio.to_thread(eventually, lambda: bool(server.requests))
-            await asyncio.sleep(0.1)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert (await asyncio.wait_for(client.chat(HI), WAIT_S)).text
-
-    asyncio.run(run())
-    eventually(lambda: server.connections.open == 0)
-
-
-# Failing before anything arrived. What ends too early or is no answer of Ollama is in the fault table.
-
-
-def test_retries_end(server: SimulatedOllama, connect: Connect) -> None:
-    server.fault(Fault("status", status=503, data=b'{"error":"server busy"}'), times=None)
-    with pytest.raises(ServerBusyError, match="after 3 attempts") as caught:
-        connect(max_retries=2).call("chat", HI)
-    assert (caught.value.attempts, caught.value.status, len(server.requests)) == (3, 503, 3)
+# Failing before anything arrived. All else, cancelling and event loops too, is in the fault table.
 
 
 def test_a_call_may_retry_more(server: SimulatedOllama, connect: Connect) -> None:
@@ -387,30 +311,13 @@ def test_a_call_may_retry_more(server: SimulatedOllama, connect: Connect) -> Non
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_missing_model(server: SimulatedOllama, connect: Connect, streamed: bool) -> None:
     side = connect(model="lava")
-    if streamed:
-        error = side.stream("chat_stream", HI)[2]
-    else:
-        with pytest.raises(ModelNotFoundError) as caught:
-            side.call("chat", HI)
-        error = caught.value
-    assert type(error) is ModelNotFoundError
+    with pytest.raises(ModelNotFoundError) as caught:
+        side.stream("chat_stream", HI) if streamed else side.call("chat", HI)
+    error = caught.value
     assert (error.status, error.model) == (404, "lava")
     assert "Closest of the server's" in str(error)
     assert "llava" in str(error)
     assert "ollama pull lava" not in str(error), "a misspelt name is not one to pull"
-
-
-def test_nobody_listens(connect: Connect) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    side = connect(base_url=f"http://127.0.0.1:{port}", max_retries=1)
-    with pytest.raises(ConnectionFailedError, match="connection refused") as caught:
-        side.call("chat", HI)
-    assert type(caught.value) is ConnectionFailedError
-    assert (caught.value.attempts, caught.value.retryable) == (2, True)
-    assert pickle.loads(pickle.dumps(caught.value)).message == caught.value.message
-    assert type(side.stream("chat_stream", HI)[2]) is ConnectionFailedError
 
 
 def test_a_host_that_does_not_exist(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,41 +359,6 @@ def test_a_wait_for_a_connection_without_a_limit_ends_when_one_is_free(
 
 
 # Loops, threads, processes.
-
-
-def test_two_event_loops_in_a_row(server: SimulatedOllama) -> None:
-    client = AsyncOllamaClient(ChatSettings(model="llama3.2", base_url=server.base_url))
-    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
-
-    async def ask() -> str:
-        loops.append(weakref.ref(asyncio.get_running_loop()))
-        async for _ in client.chat_stream(HI):
-            break
-        return (await client.chat(HI)).text
-
-    for _ in range(3):
-        assert asyncio.run(ask())
-    gc.collect()  # an unclosed socket would warn here
-    eventually(lambda: server.connections.open == 0)
-    assert sum(loop() is not None for loop in loops) <= 1
-
-
-def test_threads_share_a_client(server: SimulatedOllama) -> None:
-    server_answers: list[str] = []
-    with OllamaClient(ChatSettings(model="llama3.2", base_url=server.base_url, max_connections=3)) as client:
-
-        def ask() -> None:
-            for _ in range(5):
-                server_answers.append(client.chat(HI).text)
-
-        threads = [threading.Thread(target=ask) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    assert len(server_answers) == 30
-    assert len(set(server_answers)) == 1
-    assert server.connections.total <= 3
 
 
 def test_settings_that_change_connect_anew(server: SimulatedOllama, connect: Connect) -> None:
@@ -546,11 +418,6 @@ def test_headers(server: SimulatedOllama, connect: Connect) -> None:
     assert told["content-type"] == "application/json"
 
 
-def test_userinfo_is_sent_as_a_header(server: SimulatedOllama, connect: Connect) -> None:
-    connect(base_url=server.base_url.replace("://", "://me:secret@")).call("version")
-    assert server.requests[0].header("authorization") == "Basic bWU6c2VjcmV0"
-
-
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_loopback_bypasses_proxy_variables(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, variable: str
@@ -566,52 +433,3 @@ def test_a_proxy_that_cannot_be_used(connect: Connect, proxy: str) -> None:
     with pytest.raises(ConfigurationError, match=r"(?i)proxy") as caught:
         connect(proxy=proxy).call("version")
     assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("proxy", ["::::", "http://[", "http://x:99999", "http://x:0", "ftp://x"])
-def test_a_bad_proxy_variable(connect: Connect, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HTTP_PROXY", proxy)
-    monkeypatch.setenv("http_proxy", proxy)
-    with pytest.raises(ConfigurationError, match=r"(?i)proxy"):
-        connect(base_url="http://ollama.example.com:1", timeout=0.5).call("version")
-
-
-# A client of the user's own.
-
-
-def test_an_own_sync_client(server: SimulatedOllama) -> None:
-    with httpx.Client(headers={"X-Own": "1", "User-Agent": "own"}) as own:
-        settings = ChatSettings(
-            model="llama3.2", base_url=server.base_url, http_client=own, headers={"x-team": "a"}
-        )
-        with OllamaClient(settings) as client:
-            assert client.chat(HI).text
-            assert [chunk.text for chunk in client.chat_stream(HI)]
-        assert not own.is_closed
-    check_own(server)
-
-
-def test_an_own_async_client(server: SimulatedOllama) -> None:
-    async def run() -> None:
-        async with httpx.AsyncClient(headers={"X-Own": "1", "User-Agent": "own"}) as own:
-            settings = ChatSettings(
-                model="llama3.2", base_url=server.base_url, http_async_client=own, headers={"x-team": "a"}
-            )
-            async with AsyncOllamaClient(settings) as client:
-                assert (await client.chat(HI)).text
-                assert [chunk.text async for chunk in client.chat_stream(HI)]
-            assert not own.is_closed
-
-    asyncio.run(run())
-    check_own(server)
-
-
-def check_own(server: SimulatedOllama) -> None:
-    for request in server.requests:
-        names = [name for name, _ in request.headers]
-        assert len(names) == len(set(names))
-        assert request.header("x-own") == "1"
-        assert request.header("x-team") == "a"
-        assert request.header("accept-encoding") == "identity"

@@ -14,11 +14,9 @@ from hypothesis import strategies as st
 
 from ollama_dify import (
     CapabilityError,
-    ConfigurationError,
     ConnectionFailedError,
     EmbeddingError,
     EmbeddingSettings,
-    EmbedResult,
     ModelNotFoundError,
     OllamaError,
     ServerBusyError,
@@ -102,15 +100,6 @@ def test_a_bad_text_is_named_with_its_reason_and_the_rest_kept(kind: str) -> Non
     assert pickle.loads(pickle.dumps(error)).indexes == (7, 16)
 
 
-@pytest.mark.parametrize("kind", POISONS)
-def test_skip_failed_leaves_a_hole_and_says_why(kind: str) -> None:
-    server = poisoned(kind, {"b"})
-    result = server.embed(["a", "b", "c"], skip_failed=True)
-    assert result.vectors == [vector_of("a"), None, vector_of("c")]
-    assert result.failed == (1,)
-    assert POISONS[kind][1] in result.reasons[1]
-
-
 def test_each_text_has_its_own_reason() -> None:
     def handle(texts: list[str], body: Body) -> Any:
         if "long" in texts:
@@ -150,36 +139,6 @@ def test_any_poison_any_batch_size(
     assert result.failed == tuple(sorted(bad))
     assert sum(done) == count
     assert set(result.reasons) == bad
-
-
-TRANSIENT: dict[str, Callable[[list[str]], Any]] = {
-    "busy": lambda texts: refused(503, "server busy, please try again.  maximum pending requests exceeded"),
-    "EOF": lambda texts: refused(400, END_OF_FILE),
-    "unexpected status": lambda texts: refused(400, "unexpected server status: llm server loading model"),
-    "stopped": lambda texts: refused(500, STOPPED),
-    "connection": lambda texts: ConnectionFailedError("It broke.", retryable=True),
-    "one vector short": lambda texts: good(texts[:-1]),
-    "no vectors": lambda texts: good([]),
-    "zeros": lambda texts: {"embeddings": [[0.0, 0.0, 0.0] for _ in texts]},
-    "null": lambda texts: {"embeddings": [[1.0, 0.0, None] for _ in texts]},
-    "ragged": lambda texts: {"embeddings": [vector_of(text)[:n] for n, text in enumerate(texts, 1)]},
-}
-
-
-@pytest.mark.parametrize("fault", TRANSIENT)
-def test_a_passing_fault_is_retried_whole(fault: str) -> None:
-    def handle(texts: list[str], body: Body) -> Any:
-        if len(server.asked) > 1:
-            return good(texts)
-        answer = TRANSIENT[fault](texts)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    server = Server(handle)
-    texts = ["a", "b", "c"]
-    assert server.embed(texts).vectors == [vector_of(text) for text in texts]
-    assert server.asked == [texts, texts]
 
 
 DEAD: dict[str, tuple[Callable[[list[str]], Any], type[OllamaError], int]] = {
@@ -344,37 +303,6 @@ def test_what_cannot_be_embedded_is_named_before_sending(
     assert result.failed == indexes
     assert result.vectors == [None if n in indexes else vector_of(text) for n, text in enumerate(texts)]
     assert sum(done) == len(texts)
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        pytest.param("one text", "not str; for one text pass", id="a text"),
-        pytest.param(b"bytes", "not bytes", id="bytes"),
-        pytest.param(None, "not NoneType", id="none"),
-        pytest.param(["a", 5], "Text 1 is of type int", id="a number among texts"),
-        pytest.param(["a", None], "Text 1 is of type NoneType", id="none among texts"),
-        pytest.param([["a"]], "Text 0 is of type list", id="a list among texts"),
-    ],
-)
-def test_what_is_no_list_of_texts(texts: Any, message: str) -> None:
-    server = Server(lambda texts, body: good(texts))
-    with pytest.raises(ConfigurationError, match=message):
-        server.embed(texts, skip_failed=True)
-    assert server.asked == []
-
-
-def test_empty_texts_are_sent_as_the_server_has_a_vector_for_them() -> None:
-    server = Server(lambda texts, body: good(texts))
-    server.embed([" ", "\n", ""])
-    server.embed([""])
-    assert server.asked == [[" ", "\n", ""], [""]]
-
-
-def test_no_texts_ask_nothing() -> None:
-    server = Server(lambda texts, body: good(texts))
-    assert server.embed([]) == EmbedResult([], "m", total_duration=0, load_duration=0)
-    assert server.asked == []
 
 
 @pytest.mark.parametrize("got", [2, 4], ids=["fewer", "more"])

@@ -17,7 +17,6 @@ from ollama_dify import (
     EmbeddingError,
     EmbeddingSettings,
     EmbedResult,
-    ModelNotFoundError,
     OllamaClient,
     Timeouts,
 )
@@ -122,12 +121,6 @@ def test_overflow_over_the_wire(run: Run, server: SimulatedOllama) -> None:
 @pytest.mark.parametrize("asked", [None, 64], ids=["whole", "shortened"])
 def test_dimensions(run: Run, asked: int | None) -> None:
     assert run(["a"], dimensions=asked).dimension == (384 if asked is None else asked)
-
-
-def test_a_missing_model_is_not_asked_for_each_batch(run: Run, server: SimulatedOllama) -> None:
-    with pytest.raises(ModelNotFoundError):
-        run([f"text {n}" for n in range(640)], model="no-such", batch_size=4, max_concurrency=2)
-    assert len([request for request in server.requests if request.path == "/api/embed"]) <= 4
 
 
 def test_an_error_of_progress_reaches_the_caller(run: Run) -> None:

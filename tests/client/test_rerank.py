@@ -20,11 +20,10 @@ from ollama_dify import (
     ProtocolError,
     RerankResult,
     RerankSettings,
-    ServerBusyError,
     UnsupportedContentError,
 )
 from ollama_dify.client.rerank import yes_share
-from ollama_dify.testing import Fault, Reply, SimulatedModel, SimulatedOllama
+from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama
 from tests.testing.recordings import VERSIONS, recordings
 
 QUERY = "How many of three piers has the harbour?"
@@ -199,12 +198,6 @@ async def test_scores_order_and_usage(rerank: Rerank, simulated_ollama: Simulate
     assert [judged(simulated_ollama)[5 + at]["prompt"].count(RELEVANT) for at in range(5)] == [0, 1, 0, 0, 1]
 
 
-@pytest.mark.parametrize("model", ["llama3.2", "qwen3"])
-async def test_a_chat_model_reranks_without_thinking(rerank: Rerank, model: str) -> None:
-    result = await rerank(QUERY, [OTHER, RELEVANT], model=model)
-    assert (result.order, result.failed) == ((1, 0), ())
-
-
 async def test_neither_yes_nor_no_is_told(
     rerank: Rerank, simulated_ollama: SimulatedOllama, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -228,20 +221,6 @@ async def test_a_server_without_log_probabilities(rerank: Rerank, simulated_olla
     simulated_ollama.reply(Reply(raw=json.dumps(answer).encode()), path="/api/generate")
     with pytest.raises(CapabilityError, match=r"0\.12\.11"):
         await rerank(QUERY, [RELEVANT])
-
-
-async def test_a_busy_server_is_asked_again(rerank: Rerank, simulated_ollama: SimulatedOllama) -> None:
-    busy = Fault("status", status=503, data=b'{"error":"busy"}', headers={"Retry-After": "0"})
-    simulated_ollama.fault(busy, times=2, path="/api/generate")
-    assert (await rerank(QUERY, [OTHER, RELEVANT], max_concurrency=1)).order == (1, 0)
-    simulated_ollama.fault(busy, times=None, path="/api/generate")
-    with pytest.raises(ServerBusyError):
-        await rerank(QUERY, [OTHER, RELEVANT], max_retries=0)
-
-
-async def test_concurrency_is_bounded(rerank: Rerank, simulated_ollama: SimulatedOllama) -> None:
-    await rerank(QUERY, [RELEVANT] * 8, max_concurrency=2)
-    assert simulated_ollama.connections.total <= 2
 
 
 LONG = "Tea and cats and dogs. " * 120 + RELEVANT

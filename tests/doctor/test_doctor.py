@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from ollama_dify import ChatSettings, ConnectionSettings, EmbeddingSettings, adiagnose, diagnose
-from ollama_dify.doctor import Report
 from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama, default_models
 
 from .worlds import DOCKER, WSL, MadeUp, answering, response
 
 HOST = ("172.18.0.1", 11434)
 LAN = ("192.168.1.100", 11434)
-PUBLIC = "http://gpu.example.com:11434"
+LAN_AT = "192.168.1.100:11434"
+PUBLIC = "gpu.example.com:11434"
 OLLAMA = "OLLAMA"
 """Stands for the port of the simulated server."""
 
@@ -27,240 +27,157 @@ NAMES = ("ollama", "gpu.example.com")
 VERSION = response("200 OK", b'{"version":"0.33.0"}')
 
 
+LOCAL = {("127.0.0.1", 11434): OLLAMA}
+TOO_LITTLE = "model requires more system memory (9.2 GiB) than is available (4.1 GiB)"
+
+
 @dataclass
 class Row:
     """A made-up world and what is found there: check, cause, words of the first remedy, none of others."""
 
-    base_url: str | None
     cause: str
     remedy: tuple[str, ...]
-    world: Mapping[str, Any] = field(default_factory=dict)
+    base_url: str | None
+    world: Mapping[str, Any]
+    settings: Mapping[str, Any]
     check: str = "server"
     state: str = "fail"
-    settings: Mapping[str, Any] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     load: bool = False
     answer: bytes | None = None
     error: str | None = None
 
 
+def row(
+    cause: str,
+    *remedy: str,
+    at: str | None = "localhost:11434",
+    settings: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Row:
+    """at: the address without http://, None for the default. What is no field of `Row` is about the world."""
+    world = {name: more.pop(name) for name in ("names", "ports", "files", "environ") if name in more}
+    url = at if at is None or "://" in at else f"http://{at}"
+    return Row(cause, remedy, url, world, settings or {}, **more)
+
+
+def model(cause: str, *remedy: str, check: str, **more: Any) -> Row:
+    """The server is there; what is wrong is about a model."""
+    own = ("load", "error", "state", "absent")
+    options = {name: more.pop(name) for name in own if name in more}
+    return row(cause, *remedy, check=check, ports=LOCAL, settings=more, **options)
+
+
 ROWS = {
-    "1 localhost in a container, Ollama on its host": Row(
-        "http://localhost:11434",
-        "container-loopback",
-        ("base_url=http://172.18.0.1:11434",),
-        {"files": DOCKER, "ports": {HOST: OLLAMA}},
+    "1 localhost in a container, Ollama on its host": row(
+        "container-loopback", "base_url=http://172.18.0.1:11434",
+        files=DOCKER, ports={HOST: OLLAMA}, absent=("systemctl",),
+    ),
+    "1 without a port": row(
+        "container-loopback", "base_url=http://172.18.0.1:11434",
+        at="127.0.0.1", files=DOCKER, ports={HOST: OLLAMA},
+    ),
+    "1 the address comes from OLLAMA_HOST": row(
+        "container-loopback", "OLLAMA_HOST=http://host.docker.internal:11434", at=None, files=DOCKER,
+        names={"host.docker.internal": ["192.168.65.254"]}, ports={("192.168.65.254", 11434): OLLAMA},
+    ),
+    "1 a Kubernetes pod": row(
+        "pod-loopback", "base_url=http://ollama:11434", environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+        names={"ollama": ["10.0.0.7"]}, ports={("10.0.0.7", 11434): OLLAMA},
+    ),
+    "2 Ollama on the host listens on 127.0.0.1 only": row(
+        "listens-on-loopback", 'launchctl setenv OLLAMA_HOST "0.0.0.0"', "systemctl edit ollama.service",
+        'Environment="OLLAMA_HOST=0.0.0.0"', "systemctl daemon-reload && sudo systemctl restart ollama",
+        "setx OLLAMA_HOST 0.0.0.0", at="host.docker.internal:11434", files=DOCKER,
+        names={"host.docker.internal": ["172.18.0.1"]},
+    ),
+    "2 a machine in the LAN": row(
+        "listens-on-loopback", "launchctl setenv", "systemctl", "setx", at=LAN_AT, absent=("docker",)
+    ),
+    "3 host.docker.internal is unknown": row(
+        "docker-host-unknown", "--add-host=host.docker.internal:host-gateway", "extra_hosts",
+        at="host.docker.internal:11434", files=DOCKER,
+    ),
+    "3 host.docker.internal outside a container": row(
+        "no-container", "localhost", at="host.docker.internal:11434", absent=("--add-host",)
+    ),
+    "4 a firewall": row(
+        "firewall", "ufw allow 11434/tcp", "192.168.1.100", at=LAN_AT, ports={LAN: TimeoutError("timed out")},
         absent=("systemctl",),
     ),
-    "1 without a port": Row(
-        "http://127.0.0.1",
-        "container-loopback",
-        ("base_url=http://172.18.0.1:11434",),
-        {"files": DOCKER, "ports": {HOST: OLLAMA}},
+    "5 the name of a service in another network": row(
+        "service-unknown", "Compose", "ollama", at="ollama:11434", files=DOCKER
     ),
-    "1 the address comes from OLLAMA_HOST": Row(
-        None,
-        "container-loopback",
-        ("OLLAMA_HOST=http://host.docker.internal:11434",),
-        {
-            "files": DOCKER,
-            "names": {"host.docker.internal": ["192.168.65.254"]},
-            "ports": {("192.168.65.254", 11434): OLLAMA},
-        },
+    "6 the model is not there": model(
+        "model-missing", "ollama pull command-r", check="model", model="command-r"
     ),
-    "1 a Kubernetes pod": Row(
-        "http://localhost:11434",
-        "pod-loopback",
-        ("base_url=http://ollama:11434",),
-        {
-            "environ": {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
-            "names": {"ollama": ["10.0.0.7"]},
-            "ports": {("10.0.0.7", 11434): OLLAMA},
-        },
-    ),
-    "2 Ollama on the host listens on 127.0.0.1 only": Row(
-        "http://host.docker.internal:11434",
-        "listens-on-loopback",
-        (
-            'launchctl setenv OLLAMA_HOST "0.0.0.0"',
-            "systemctl edit ollama.service",
-            'Environment="OLLAMA_HOST=0.0.0.0"',
-            "systemctl daemon-reload && sudo systemctl restart ollama",
-            "setx OLLAMA_HOST 0.0.0.0",
-        ),
-        {"files": DOCKER, "names": {"host.docker.internal": ["172.18.0.1"]}},
-    ),
-    "2 a machine in the LAN": Row(
-        "http://192.168.1.100:11434",
-        "listens-on-loopback",
-        ("launchctl setenv", "systemctl", "setx"),
-        absent=("docker",),
-    ),
-    "3 host.docker.internal is unknown": Row(
-        "http://host.docker.internal:11434",
-        "docker-host-unknown",
-        ("--add-host=host.docker.internal:host-gateway", "extra_hosts"),
-        {"files": DOCKER},
-    ),
-    "3 host.docker.internal outside a container": Row(
-        "http://host.docker.internal:11434", "no-container", ("localhost",), absent=("--add-host",)
-    ),
-    "4 a firewall": Row(
-        "http://192.168.1.100:11434",
-        "firewall",
-        ("ufw allow 11434/tcp", "192.168.1.100"),
-        {"ports": {LAN: TimeoutError("timed out")}},
-        absent=("systemctl",),
-    ),
-    "5 the name of a service in another network": Row(
-        "http://ollama:11434", "service-unknown", ("Compose", "ollama"), {"files": DOCKER}
-    ),
-    "6 the model is not there": Row(
-        "http://localhost:11434",
-        "model-missing",
-        ("ollama pull command-r",),
-        {"ports": {("127.0.0.1", 11434): OLLAMA}},
-        check="model",
-        settings={"model": "command-r"},
-    ),
-    "6 its name is misspelt": Row(
-        "http://localhost:11434",
-        "model-missing",
-        ("llava:latest", "https://ollama.com/library"),
-        {"ports": {("127.0.0.1", 11434): OLLAMA}},
-        check="model",
-        settings={"model": "lava"},
+    "6 its name is misspelt": model(
+        "model-missing", "llava:latest", "https://ollama.com/library", check="model", model="lava",
         absent=("ollama pull lava",),
     ),
-    "7 a path of another service": Row(
-        "http://localhost:11434/openai",
-        "wrong-path",
-        ("base_url=http://localhost:11434",),
-        {"ports": {("127.0.0.1", 11434): OLLAMA}},
+    "7 a path of another service": row(
+        "wrong-path", "base_url=http://localhost:11434", at="localhost:11434/openai", ports=LOCAL
     ),
-    "7 another program answers": Row(
-        "http://localhost:8080",
-        "not-ollama",
-        ("11434",),
+    "7 another program answers": row(
+        "not-ollama", "11434", at="localhost:8080", ports={("127.0.0.1", 8080): "ANSWER"},
         answer=response("404 Not Found", b"nothing here", kind="text/plain"),
-        world={"ports": {("127.0.0.1", 8080): "ANSWER"}},
     ),
-    "8 a proxy refuses connections": Row(
-        PUBLIC,
-        "proxy",
-        ("NO_PROXY=gpu.example.com",),
-        {
-            "environ": {"HTTP_PROXY": "http://proxy.example.com:3128"},
-            "names": {"gpu.example.com": ["203.0.113.5"], "proxy.example.com": ["203.0.113.6"]},
-            "ports": {("203.0.113.5", 11434): OLLAMA},
-        },
-        check="proxy",
+    "8 a proxy refuses connections": row(
+        "proxy", "NO_PROXY=gpu.example.com", at=PUBLIC, check="proxy",
+        environ={"HTTP_PROXY": "http://proxy.example.com:3128"},
+        names={"gpu.example.com": ["203.0.113.5"], "proxy.example.com": ["203.0.113.6"]},
+        ports={("203.0.113.5", 11434): OLLAMA},
     ),
-    "8 a proxy answers for itself": Row(
-        PUBLIC,
-        "proxy",
-        ("proxy.example.com:3128", "NO_PROXY"),
-        {
-            "environ": {"http_proxy": "http://user:secret@proxy.example.com:3128"},
-            "names": {"proxy.example.com": ["203.0.113.6"]},
-            "ports": {("203.0.113.6", 3128): "ANSWER"},
-        },
-        check="proxy",
+    "8 a proxy answers for itself": row(
+        "proxy", "proxy.example.com:3128", "NO_PROXY", at=PUBLIC, check="proxy",
+        environ={"http_proxy": "http://user:secret@proxy.example.com:3128"},
+        names={"proxy.example.com": ["203.0.113.6"]}, ports={("203.0.113.6", 3128): "ANSWER"},
         answer=response("403 Forbidden", b"<html>", headers="Server: squid\r\n", kind="text/html"),
         absent=("secret",),
     ),
-    "9 WSL, Ollama on Windows": Row(
-        "http://localhost:11434",
-        "listens-on-loopback",
-        ("base_url=http://172.18.0.1:11434",),
-        {"files": WSL, "ports": {HOST: OLLAMA}},
+    "9 WSL, Ollama on Windows": row(
+        "listens-on-loopback", "base_url=http://172.18.0.1:11434", files=WSL, ports={HOST: OLLAMA}
     ),
-    "9 Podman": Row(
-        "http://localhost:11434",
-        "container-loopback",
-        ("base_url=http://host.containers.internal:11434",),
-        {
-            "files": {"/run/.containerenv": ""},
-            "names": {"host.containers.internal": ["10.0.2.2"]},
-            "ports": {("10.0.2.2", 11434): OLLAMA},
-        },
+    "9 Podman": row(
+        "container-loopback", "base_url=http://host.containers.internal:11434",
+        files={"/run/.containerenv": ""}, names={"host.containers.internal": ["10.0.2.2"]},
+        ports={("10.0.2.2", 11434): OLLAMA},
     ),
-    "10 Ollama refuses the Host header": Row(
-        "http://192.168.1.100:11434",
-        "host-refused",
-        ("OLLAMA_HOST=0.0.0.0", "OLLAMA_ORIGINS"),
-        {"ports": {LAN: "ANSWER"}},
+    "10 Ollama refuses the Host header": row(
+        "host-refused", "OLLAMA_HOST=0.0.0.0", "OLLAMA_ORIGINS", at=LAN_AT, ports={LAN: "ANSWER"},
         answer=REFUSED_HOST,
     ),
-    "10 a proxy in front wants a key": Row(
-        "http://192.168.1.100:11434",
-        "credentials",
-        ("api_key",),
-        {"ports": {LAN: "ANSWER"}},
-        answer=response("401 Unauthorized"),
+    "10 a proxy in front wants a key": row(
+        "credentials", "api_key", at=LAN_AT, ports={LAN: "ANSWER"}, answer=response("401 Unauthorized")
     ),
-    "10 the key's variable is not set": Row(
-        "http://192.168.1.100:11434", "credentials", ("NO_SUCH_KEY",), settings={"api_key_env": "NO_SUCH_KEY"}
+    "10 the key's variable is not set": row(
+        "credentials", "NO_SUCH_KEY", at=LAN_AT, settings={"api_key_env": "NO_SUCH_KEY"}
     ),
-    "11 context over the model's maximum": Row(
-        "http://localhost:11434",
-        "context-too-large",
-        ("context_size", "32768"),
-        {"ports": {("127.0.0.1", 11434): OLLAMA}},
-        check="context",
-        settings={"model": "llava", "context_size": 100_000},
+    "11 context over the model's maximum": model(
+        "context-too-large", "context_size", "32768", check="context", model="llava", context_size=100_000
     ),
-    "11 loaded with another context": Row(
-        "http://localhost:11434",
-        "reload",
-        ("context_size",),
-        {"ports": {("127.0.0.1", 11434): OLLAMA}},
-        check="context",
-        state="warn",
-        settings={"model": "qwen3", "context_size": 8192},
+    "11 loaded with another context": model(
+        "reload", "context_size", check="context", state="warn", model="qwen3", context_size=8192
     ),
-    "11 vision claimed and denied": Row(
-        "http://localhost:11434",
-        "no-vision",
-        ("qwen3-vl", "mistral-small3.2"),
-        {"ports": {("127.0.0.1", 11434): OLLAMA}},
-        check="capabilities",
-        settings={"model": "llama3.2", "vision_support": True},
+    "11 vision claimed and denied": model(
+        "no-vision", "qwen3-vl", "mistral-small3.2", check="capabilities", model="llama3.2",
+        vision_support=True,
     ),
-    "11 too many dimensions": Row(
-        "http://localhost:11434",
-        "dimensions",
-        ("dimensions", "768"),
-        {"ports": {("127.0.0.1", 11434): OLLAMA}},
-        check="capabilities",
-        settings={"model": "nomic-embed-text", "dimensions": 4096},
+    "11 too many dimensions": model(
+        "dimensions", "dimensions", "768", check="capabilities", model="nomic-embed-text", dimensions=4096
     ),
-    "12 too little memory": Row(
-        "http://localhost:11434",
-        "load",
-        ("context_size", "ollama stop"),
-        {"ports": {("127.0.0.1", 11434): OLLAMA}},
-        check="load",
-        settings={"model": "llava"},
-        load=True,
-        error="model requires more system memory (9.2 GiB) than is available (4.1 GiB)",
+    "12 too little memory": model(
+        "load", "context_size", "ollama stop", check="load", model="llava", load=True, error=TOO_LITTLE
     ),
-    "12 https on a plain port": Row(
-        "https://192.168.1.100:11434",
-        "https-on-plain-port",
-        ("base_url=http://192.168.1.100:11434",),
-        {"ports": {LAN: OLLAMA}},
+    "12 https on a plain port": row(
+        "https-on-plain-port", f"base_url=http://{LAN_AT}", at=f"https://{LAN_AT}", ports={LAN: OLLAMA}
     ),
-    "12 an old version": Row(
-        "http://localhost:11434",
-        "old-version",
-        ("https://ollama.com/download",),
-        {"ports": {("127.0.0.1", 11434): "ANSWER"}},
-        state="warn",
+    "12 an old version": row(
+        "old-version", "https://ollama.com/download", ports={("127.0.0.1", 11434): "ANSWER"}, state="warn",
         answer=response("200 OK", b'{"version":"0.5.1"}'),
     ),
-    "nothing runs": Row("http://localhost:11434", "not-running", ("ollama serve",), absent=("docker",)),
-}
+    "nothing runs": row("not-running", "ollama serve", absent=("docker",)),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -330,27 +247,6 @@ def test_the_async_twin_says_the_same_of_a_server_that_is_well(server: Simulated
         (check.name, check.state) for check in report.checks
     ]
     assert json.loads(json.dumps(report.to_dict()))["ok"] is True
-
-
-def text_of(base_url: str, world: MadeUp, **options: Any) -> str:
-    report: Report = diagnose(ConnectionSettings(base_url=base_url), world=world.world(), **options)
-    return "\n".join(line.rstrip() for line in str(report).splitlines())
-
-
-def test_the_text(server: SimulatedOllama) -> None:
-    world = MadeUp(files=DOCKER, ports={HOST: port_of(server), ("127.0.0.1", 11434): TimeoutError()})
-    lines = text_of("http://[::1]:11434", world).splitlines()
-    assert lines[0] == "[✓] Here    Docker container, gateway 172.18.0.1"
-    assert lines[2].startswith("[✗] Server  http://[::1]:11434 (from the setting base_url): refused, ")
-    assert lines[3:] == [
-        "      · host.docker.internal:11434  the name is unknown",
-        "      ✓ 172.18.0.1:11434            Ollama 0.33.0",
-        "      · 172.17.0.1:11434            refused",
-        "      · ollama:11434                the name is unknown",
-        "    → Use: base_url=http://172.18.0.1:11434",
-        "[–] Model   not checked",
-        "Problems: 1.",
-    ]
 
 
 def test_probes_carry_no_credentials_and_can_be_left_out(server: SimulatedOllama) -> None:

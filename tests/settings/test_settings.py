@@ -28,7 +28,7 @@ from ollama_dify import (
     Timeouts,
 )
 from ollama_dify.adapter import ClientOwner
-from ollama_dify.settings.model import SAMPLING_OPTIONS
+from ollama_dify.settings import SAMPLING_OPTIONS
 from ollama_dify.settings.names import FOREIGN_NAMES
 
 CANARY = "sk-CANARY-9f3b"
@@ -681,9 +681,7 @@ def test_for_embedding_keeps_the_server_and_nothing_else() -> None:
     [
         pytest.param(EmbeddingSettings, chat(), "for_embedding", id="chat for embedding"),
         pytest.param(ChatSettings, embedding(), "ChatSettings\\(model=", id="embedding for chat"),
-        pytest.param(
-            ChatSettings, {"model": "m"}, "ChatSettings.from_settings takes ChatSettings, not dict", id="dict"
-        ),
+        pytest.param(ChatSettings, {"model": "m"}, "from_settings takes ChatSettings, not dict", id="dict"),
         pytest.param(ConnectionSettings, None, "not NoneType", id="None"),
     ],
 )

@@ -9,16 +9,15 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import pytest
 
 from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama
 from tests.browser import ENTER, RIGHT, TAB, Browser, needs_chromium, started_browser
+from tests.doctor.worlds import answering, response
 from tests.media.test_audio import wav
 
 IMAGES = Path(__file__).parents[1] / "data" / "images"
@@ -76,19 +75,19 @@ def post(address: str, call: str, body: Any, **changed: str | None) -> httpx.Res
 FORM = {"model": "llava", "model_type": "llm", "lang": "en"}
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        pytest.param({"host": "localhost:{port}"}, id="another Host"),
-        pytest.param({"host": "evil.example"}, id="a name bound to this machine"),
-        pytest.param({"origin": "http://evil.example"}, id="another Origin"),
-        pytest.param({"origin": "null"}, id="Origin null"),
-        pytest.param({"origin": None}, id="no Origin"),
-        pytest.param({"x_ollama_dify_token": "guessed"}, id="another token"),
-        pytest.param({"x_ollama_dify_token": None}, id="no token"),
-        pytest.param({"content_type": "text/plain"}, id="what a foreign form can send"),
-    ],
-)
+CHANGED: dict[str, dict[str, str | None]] = {
+    "another Host": {"host": "localhost:{port}"},
+    "a name bound to this machine": {"host": "evil.example"},
+    "another Origin": {"origin": "http://evil.example"},
+    "Origin null": {"origin": "null"},
+    "no Origin": {"origin": None},
+    "another token": {"x_ollama_dify_token": "guessed"},
+    "no token": {"x_ollama_dify_token": None},
+    "what a foreign form can send": {"content_type": "text/plain"},
+}
+
+
+@pytest.mark.parametrize("changed", CHANGED.values(), ids=list(CHANGED))
 @pytest.mark.parametrize("call", ["models", "model", "save", "chat", "embed"])
 def test_a_foreign_request_is_refused(
     address: str, server: SimulatedOllama, call: str, changed: dict[str, str | None]
@@ -151,31 +150,11 @@ def test_a_key_goes_to_the_server_and_nowhere_else(address: str, server: Simulat
     assert {request.header("authorization") for request in server.requests} == {None}
 
 
-class Moved(BaseHTTPRequestHandler):
-    """Sends every request on to where nothing may be asked."""
-
-    asked: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        self.send_response(307)
-        self.send_header("location", "/elsewhere")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None: ...
-
-
-def test_a_redirect_is_not_followed(address: str) -> None:
-    with HTTPServer(("127.0.0.1", 0), Moved) as http:
-        thread = Thread(target=http.serve_forever)
-        thread.start()
-        url = f"http://127.0.0.1:{http.server_port}"
-        try:
-            assert "problem" in post(address, "models", {**FORM, "base_url": url}).json()
-        finally:
-            http.shutdown()
-            thread.join()
-    assert Moved.asked == ["/api/tags"]
+def test_a_redirect_is_not_followed(address: str, server: SimulatedOllama) -> None:
+    moved = response("307 Temporary Redirect", headers=f"Location: {server.base_url}/api/tags\r\n")
+    with answering(moved) as port:
+        assert "problem" in post(address, "models", {**FORM, "base_url": f"http://127.0.0.1:{port}"}).json()
+    assert server.requests == []
 
 
 # ---- people ---------------------------------------------------------------------------------------------
@@ -195,6 +174,11 @@ def page(browser: Browser, address: str) -> Iterator[Browser]:
     assert browser.console() == []
 
 
+def choose(page: Browser, model: str) -> None:
+    page.type("[name=model]", model + TAB)
+    page.wait(lambda: page.text("#hint-model"), "the model's capabilities")
+
+
 @needs_chromium
 def test_fill_and_save(page: Browser, server: SimulatedOllama) -> None:
     page.type("[name=model]", "llava:latest" + TAB)
@@ -210,9 +194,7 @@ def test_fill_and_save(page: Browser, server: SimulatedOllama) -> None:
 @needs_chromium
 @pytest.mark.parametrize("kind", ["chat", "completion", "embedding"])
 def test_the_code_says_what_the_form_says(page: Browser, server: SimulatedOllama, kind: str) -> None:
-    name = "nomic-embed-text" if kind == "embedding" else "llava"
-    page.type("[name=model]", name + TAB)
-    page.wait(lambda: page.text("#hint-model"), "the model's capabilities")
+    choose(page, "nomic-embed-text" if kind == "embedding" else "llava")
     page.type("[name=context_size]", "2048", clear=True)
     if kind == "completion":
         page.run("document.querySelector('[name=mode]').value = 'completion'; show()")
@@ -308,8 +290,7 @@ PNG = (IMAGES / "png_1024x768.png").read_bytes()
 def test_a_file_is_answered(
     page: Browser, server: SimulatedOllama, kind: str, data: bytes, is_dropped: bool, tmp_path: Path
 ) -> None:
-    page.type("[name=model]", "llava" + TAB)
-    page.wait(lambda: page.text("#hint-model"), "the model's capabilities")
+    choose(page, "llava")
     page.type("#prompt", "What is in this file?", clear=True)
     encoded = base64.b64encode(data).decode()
     if is_dropped:
@@ -330,7 +311,7 @@ def test_a_file_is_answered(
 def test_an_answer_is_stopped(page: Browser, server: SimulatedOllama) -> None:
     server.reply(Reply("word " * 500))
     server.latency.chunk_s = 0.1
-    page.type("[name=model]", "llava" + TAB)
+    choose(page, "llava")
     page.click("#send")
     page.wait_for("#answer", "word")
     page.click("#stop")
@@ -341,8 +322,7 @@ def test_an_answer_is_stopped(page: Browser, server: SimulatedOllama) -> None:
 
 @needs_chromium
 def test_an_embedding_is_measured(page: Browser) -> None:
-    page.type("[name=model]", "nomic-embed-text" + TAB)
-    page.wait_for("#hint-model", "embedding")
+    choose(page, "nomic-embed-text")
     assert page.text("#drop") == ""
     page.click("#send")
     page.wait_for("#figures", "A vector of 768 numbers")

@@ -27,7 +27,7 @@ from ollama_dify import (
     user,
 )
 from ollama_dify.media.image import MediaFile
-from ollama_dify.settings.model import LOAD_OPTIONS
+from ollama_dify.settings import LOAD_OPTIONS
 from ollama_dify.wire.requests import (
     WireRequest,
     chat_request,

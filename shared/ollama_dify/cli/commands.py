@@ -16,8 +16,8 @@ from ..doctor.model import fill_form
 from ..errors import ConfigurationError, OllamaError
 from ..language import _, current_language
 from ..media.image import Audio, Image
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..settings.dify_form import FORM_FIELDS
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..terminal import Terminal, size_text
 from ..wire.messages import Content, Message, assistant, system, user
 
@@ -27,11 +27,10 @@ def doctor(args: Namespace, terminal: Terminal, world: World | None = None) -> i
     reports = {url or "": _examined(args, url, world) for url in args.base_url or [None]}
     is_ok = all(report.ok for report in reports.values())
     if args.json:
-        checks = [
-            {**check, **({"base_url": url} if url else {})}
-            for url, report in reports.items()
-            for check in report.to_dict()["checks"]
-        ]
+        checks: list[dict[str, Any]] = []
+        for url, report in reports.items():
+            more = {"base_url": url} if url else {}
+            checks += [{**check, **more} for check in report.to_dict()["checks"]]
         terminal.say_json({"ok": is_ok, "checks": checks})
         return 0 if is_ok else 1
     for url, report in reports.items():
@@ -55,8 +54,8 @@ def _examined(args: Namespace, base_url: str | None, world: World | None) -> Rep
             settings.append(EmbeddingSettings(model=args.embedding_model, **changes))
         settings = settings or [ConnectionSettings(**changes)]
     except ConfigurationError as error:
-        problem, _line, remedy = str(error).partition("\n")
-        return Report((Check("server", "fail", problem, remedy or None, "address"),), current_language())
+        problem = Check("server", "fail", error.message, error.hint, "address")
+        return Report((problem,), current_language())
     return diagnose(settings, probe=not args.no_probe, load=args.load, world=world)
 
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError, OllamaError
-from ..settings.model import ConnectionSettings
+from ..settings import ConnectionSettings
 from ..wire.responses import ChatChunk
 from .blocking import ChatStream, OllamaClient
 from .operations import CommonClient, CommonStream, PullProgress, mark_begun
 from .request import Request
-
-if TYPE_CHECKING:
-    from ..transport.transports import AsyncTransport
-
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,14 +100,12 @@ def streamed(
     return cast(Any, method)  # type: ignore[no-any-return]  # the stream is of the twin's class
 
 
-class AsyncOllamaClient(CommonClient["AsyncTransport"]):
+class AsyncOllamaClient(CommonClient):
     """The async twin of `OllamaClient`; usable from several event loops, each with its own connections."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
         super().__init__(settings)
-        self._transports: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[tuple[int, tuple[Any, ...]], AsyncTransport]
-        ] = WeakKeyDictionary()
+        self._transports = WeakKeyDictionary()
 
     chat = awaited(OllamaClient.chat)
     generate = awaited(OllamaClient.generate)
@@ -154,7 +148,7 @@ class AsyncOllamaClient(CommonClient["AsyncTransport"]):
     def _run(self, logic: T) -> T:
         return logic
 
-    def _transports_here(self) -> dict[tuple[int, tuple[Any, ...]], AsyncTransport]:
+    def _transports_here(self) -> dict[Any, Any]:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError as error:
@@ -163,16 +157,13 @@ class AsyncOllamaClient(CommonClient["AsyncTransport"]):
                 hint="asyncio and uvloop are supported, trio is not: call OllamaClient in a thread there "
                 "(trio.to_thread.run_sync).",
             ) from error
-        here = self._transports.get(loop)
-        if here is None:
-            # What a transport holds may hold its loop, so those of finished loops are let go here.
-            for other in list(self._transports):
-                if other.is_closed():
-                    self._transports.pop(other, None)
-            here = self._transports.setdefault(loop, {})
+        # What a transport holds may hold its loop, so those of finished loops are let go here.
+        for other in [it for it in list(self._transports) if it.is_closed()]:
+            self._transports.pop(other, None)
+        here: dict[Any, Any] = self._transports.setdefault(loop, {})
         return here
 
-    def _connect(self) -> AsyncTransport:
+    def _connect(self) -> Any:
         from ..transport.transports import AsyncTransport
 
         return AsyncTransport(self.settings)

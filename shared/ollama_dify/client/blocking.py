@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import OllamaError
-from ..settings.model import ConnectionSettings
+from ..settings import ChatSettings
 from ..transport.network import run
 from ..wire.messages import Message, Tool
 from ..wire.models import LocalModel, ModelInfo, RunningModel
@@ -16,12 +16,11 @@ from ..wire.responses import ChatChunk, ChatResult, EmbedResult, RerankResult
 from .chat import ask
 from .operations import CommonClient, CommonStream, PullProgress, mark_begun, warmup
 from .request import Request
-from .session import chat_settings
+from .session import settings_of
 
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
     from ..tokens.tokenizer import TokenCount
-    from ..transport.transports import Transport
     from .embed import Progress
     from .prefixes import Kind
 else:
@@ -92,17 +91,13 @@ def _chunks(opening: Callable[[], Coroutine[Any, Any, Any]], begun: list[Any]) -
         stream.close()
 
 
-class OllamaClient(CommonClient["Transport"]):
+class OllamaClient(CommonClient):
     """A client for one server: `with OllamaClient(ChatSettings(model="llava")) as client: …`.
 
     settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, `RerankSettings` for
     rerank, any of them for the rest.
     Safe to share between threads and to use after a fork. Raises the errors of `ollama_dify.errors`.
     """
-
-    def __init__(self, settings: ConnectionSettings) -> None:
-        super().__init__(settings)
-        self._transports: dict[tuple[int, tuple[Any, ...]], Transport] = {}
 
     def chat(
         self,
@@ -230,7 +225,7 @@ class OllamaClient(CommonClient["Transport"]):
 
         settings = self.settings
         if not isinstance(counted, str):
-            settings = check_call(chat_settings(settings), call)
+            settings = check_call(settings_of(settings, ChatSettings), call)
         return self._run(count_tokens(self._session(settings), counted, tools))
 
     def counter(self) -> TokenCounter:
@@ -263,10 +258,7 @@ class OllamaClient(CommonClient["Transport"]):
         """The result of logic over this client's network; of the async twin the logic, to be awaited."""
         return run(logic)
 
-    def _transports_here(self) -> dict[tuple[int, tuple[Any, ...]], Transport]:
-        return self._transports
-
-    def _connect(self) -> Transport:
+    def _connect(self) -> Any:
         from ..transport.transports import Transport
 
         return Transport(self.settings)

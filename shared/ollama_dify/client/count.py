@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import InvalidRequestError, ProtocolError, ServerError
 from ..media.image import ImageUrl
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings
 from ..tokens import cache
 from ..tokens.counter import TokenCounter
 from ..tokens.probes import PROBES, PROBES_NAME
@@ -21,7 +21,7 @@ from ..wire.messages import Message, Tool
 from ..wire.models import ModelInfo
 from ..wire.requests import WireRequest, chat_request
 from ..wire.responses import load_json
-from .session import Session, chat_settings, think_name
+from .session import Session, settings_of, think_name
 
 _MAX_SHOW_BYTES = 32 * 1024 * 1024
 _MAX_SHOW_VALUES = 3_000_000
@@ -43,7 +43,6 @@ async def load_counter(
         show = await _kept(session, info, "show", fresh, partial(_vocabulary, session, model))
         # Building takes up to a second or two for large vocabularies: not on an event loop.
         known[key, ""] = await compute(partial(TokenCounter.from_show, show))
-        session.cache.counter_names[model] = key
     if not probed or not isinstance(settings, ChatSettings):
         return known[key, ""]
     name = think_name(settings)
@@ -140,7 +139,7 @@ async def count_tokens(
     """Tokens of a text, or of a conversation's whole prompt."""
     settings = session.settings
     if not isinstance(counted, str):
-        return await count_conversation(session, chat_settings(settings), counted, tools)
+        return await count_conversation(session, settings_of(settings, ChatSettings), counted, tools)
     counter = await load_counter(session, settings, probed=False)
     return (counter.embedding if isinstance(settings, EmbeddingSettings) else counter.text)(counted)
 

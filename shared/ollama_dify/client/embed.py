@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 
 from ..errors import (
     CapabilityError,
-    ConfigurationError,
     ContextOverflowError,
     EmbeddingError,
     InvalidRequestError,
@@ -24,12 +24,12 @@ from ..errors import (
     ServerError,
 )
 from ..language import _
-from ..settings.model import EmbeddingSettings
+from ..settings import EmbeddingSettings
 from ..wire.requests import embed_request
 from ..wire.responses import EmbedResult
 from ..wire.vectors import mean_vector, read_vectors
 from .prefixes import Kind, fingerprint, prefix_of, prefixes_of
-from .session import Session
+from .session import Session, settings_of
 from .trim import checked_texts, split_text
 
 # Called with how many more texts are done, after each batch; one call at a time, but from any thread.
@@ -67,33 +67,31 @@ async def embed(
     progress: Progress | None = None,
     skip_failed: bool = False,
 ) -> EmbedResult:
-    """The vectors of all texts, in order.
+    """The vectors of all texts, in order; see `OllamaClient.embed`.
 
-    Raises EmbeddingError naming the positions of texts without a usable vector and why, with the others'
-    vectors in its `partial` (or gives None for them with `skip_failed=True`). What is no text's fault ends
-    the call, with what is done in `partial`.
+    What is no text's fault ends the call, with the vectors so far in the error's `partial`.
     """
-    settings, texts = _checked(session.settings), checked_texts("embed", "text", texts)
+    settings = settings_of(session.settings, EmbeddingSettings)
+    texts = checked_texts("embed", "text", texts)
     call = _Call(session, settings, texts, prefix_of(settings, kind), progress)
-    reasons = call.unsendable()
-    if reasons and not skip_failed:
-        raise call.failure(reasons)
-    sent = [index for index in range(len(texts)) if index not in reasons]
+    call.find_unsendable()
+    if call.outcomes and not skip_failed:
+        return call.result(skip_failed=False)
+    call.advance(len(call.outcomes))
+    sent = [index for index in range(len(texts)) if index not in call.outcomes]
     size = settings.batch_size
     jobs = [partial(call.batch, sent[start : start + size]) for start in range(0, len(sent), size)]
     try:
-        call.advance(len(reasons))
         await session.network.gather(jobs, settings.max_concurrency)
     except OllamaError as error:
-        if error.partial is None and any(call.vectors()):
-            error.partial = call.vectors()
+        error.partial = error.partial or call.vectors()
         raise
-    return call.result(reasons, skip_failed=skip_failed)
+    return call.result(skip_failed=skip_failed)
 
 
 async def embedding_fingerprint(session: Session) -> str:
     """The `fingerprint` of the model as the server has it now; embeds one short text for the dimension."""
-    settings = _checked(session.settings)
+    settings = settings_of(session.settings, EmbeddingSettings)
     prefixes_of(settings)  # raises where they are not known
     session.cache.digests.clear()  # the model may have been pulled anew
     info = await session.model_info(settings.model)
@@ -107,14 +105,6 @@ async def embedding_fingerprint(session: Session) -> str:
     if isinstance(vector, OllamaError):
         raise vector
     return fingerprint(settings, info.digest, len(vector))
-
-
-def _checked(settings: object) -> EmbeddingSettings:
-    if not isinstance(settings, EmbeddingSettings):
-        raise ConfigurationError(
-            "embed() needs EmbeddingSettings; make the client from settings.for_embedding(model)."
-        )
-    return settings
 
 
 def _trouble_of(outcome: object) -> str | None:
@@ -154,15 +144,13 @@ class _Call:
             with self.lock:
                 self.progress(done)
 
-    def unsendable(self) -> dict[int, str]:
-        """Positions of texts that are not worth sending, and why."""
-        reasons = {}
+    def find_unsendable(self) -> None:
+        """Give the texts that are not worth sending their outcome."""
         for index, text in enumerate(self.texts):
             if self.settings.on_empty == "error" and not text.strip():
-                reasons[index] = "empty"
+                self.outcomes[index] = EmbeddingError("empty")
             elif not text.isascii() and _SURROGATE.search(text):
-                reasons[index] = "a lone surrogate, which is not valid Unicode"
-        return reasons
+                self.outcomes[index] = EmbeddingError("a lone surrogate, which is not valid Unicode")
 
     async def batch(self, positions: Sequence[int]) -> None:
         """Embed these texts. Raises what is no text's fault.
@@ -303,24 +291,23 @@ class _Call:
                 found += deeper
         return found
 
-    def vectors(self) -> list[list[float] | None]:
-        """The vectors so far."""
+    def vectors(self) -> list[list[float] | None] | None:
+        """The vectors so far; None for not even one."""
         found = map(self.outcomes.get, range(len(self.texts)))
-        return [None if isinstance(outcome, OllamaError) else outcome for outcome in found]
+        vectors = [None if isinstance(outcome, OllamaError) else outcome for outcome in found]
+        return vectors if any(vectors) else None
 
-    def result(self, reasons: dict[int, str], *, skip_failed: bool) -> EmbedResult:
-        """What the batches gave. reasons: why texts were not sent. Raises what is wrong with texts."""
-        vectors = self.vectors()
-        errors = {
-            index: outcome
-            for index, outcome in sorted(self.outcomes.items())
-            if isinstance(outcome, OllamaError)
-        }
-        reasons = {**reasons, **{index: _reason(error) for index, error in errors.items()}, **_odd(vectors)}
+    def result(self, *, skip_failed: bool) -> EmbedResult:
+        """What the batches gave. Raises what is wrong with texts."""
+        vectors = self.vectors() or [None for _ in self.texts]
+        found = sorted(self.outcomes.items(), key=itemgetter(0))
+        errors = {index: outcome for index, outcome in found if isinstance(outcome, OllamaError)}
+        reasons = {**{index: _reason(error) for index, error in errors.items()}, **_odd(vectors)}
         for index in reasons:
             vectors[index] = None
         if reasons and not skip_failed:
-            raise self.failure(reasons, vectors, list(errors.values())) from next(iter(errors.values()), None)
+            failure = _failure(self.settings, reasons, vectors, list(errors.values()))
+            raise failure from next(iter(errors.values()), None)
         tokens, total, loading = map(sum, zip((0, 0, 0), *self.costs, strict=True))
         shortened = tuple(sorted(self.shortened))
         return EmbedResult(
@@ -335,41 +322,40 @@ class _Call:
             reasons=dict(sorted(reasons.items())),
         )
 
-    def failure(
-        self,
-        reasons: Mapping[int, str],
-        vectors: list[list[float] | None] | None = None,
-        errors: Sequence[OllamaError] = (),
-    ) -> EmbeddingError:
-        """The error for texts without a vector: every position, and why, those of one reason together."""
-        indexes = tuple(sorted(reasons))
-        by_reason: dict[str, list[int]] = {}
-        for index in indexes:
-            by_reason.setdefault(reasons[index], []).append(index)
-        lines = []
-        for reason, positions in by_reason.items():
-            more = f" and {len(positions) - _SHOWN} more" if len(positions) > _SHOWN else ""
-            listed = ", ".join(map(str, positions[:_SHOWN]))
-            lines.append(f"{'text' if len(positions) == 1 else 'texts'} {listed}{more}: {reason}")
-        hint = (
-            "Leave these texts out (their positions are in the error's `indexes`), or call "
-            "embed(texts, skip_failed=True), which gives None in their place."
-        )
-        if vectors is not None:
-            hint = f"The other vectors are in the error's `partial`. {hint}"
-        if any(_trouble_of(error) == "limit" for error in errors):
-            hint = f'Shorten what is too long, or set overflow="split" (averaged) or "truncate". {hint}'
-        message = f"No usable vector for {len(indexes)} of {len(self.texts)} texts ({'; '.join(lines)})."
-        return EmbeddingError(
-            message.replace("\n", " "),
-            indexes=indexes,
-            partial=vectors,
-            model=self.settings.model,
-            status=errors[0].status if errors else None,
-            url=errors[0].url if errors else None,
-            attempts=max((error.attempts for error in errors), default=0),
-            hint=hint,
-        )
+
+def _failure(
+    settings: EmbeddingSettings,
+    reasons: Mapping[int, str],
+    vectors: list[list[float] | None],
+    errors: Sequence[OllamaError],
+) -> EmbeddingError:
+    """The error for texts without a vector: every position, and why, those of one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for index in sorted(reasons):
+        by_reason.setdefault(reasons[index], []).append(str(index))
+    lines = []
+    for reason, found in by_reason.items():
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        lines.append(f"{'text' if len(found) == 1 else 'texts'} {', '.join(found[:_SHOWN])}{more}: {reason}")
+    hint = (
+        "Leave these texts out (their positions are in the error's `indexes`), or call "
+        "embed(texts, skip_failed=True), which gives None in their place."
+    )
+    if any(vectors):
+        hint = f"The other vectors are in the error's `partial`. {hint}"
+    if any(_trouble_of(error) == "limit" for error in errors):
+        hint = f'Shorten what is too long, or set overflow="split" (averaged) or "truncate". {hint}'
+    message = f"No usable vector for {len(reasons)} of {len(vectors)} texts ({'; '.join(lines)})."
+    return EmbeddingError(
+        message.replace("\n", " "),
+        indexes=tuple(sorted(reasons)),
+        partial=vectors,
+        model=settings.model,
+        status=errors[0].status if errors else None,
+        url=errors[0].url if errors else None,
+        attempts=max((error.attempts for error in errors), default=0),
+        hint=hint,
+    )
 
 
 def _odd(vectors: Sequence[list[float] | None]) -> dict[int, str]:

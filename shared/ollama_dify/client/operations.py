@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import ConfigurationError, IncompleteResponseError, ModelNotFoundError, OllamaError
 from ..language import _
-from ..settings.model import ConnectionSettings, EmbeddingSettings, ModelSettings
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings, ModelSettings
 from ..transport.network import CancelToken
 from ..wire.messages import Message
 from ..wire.models import ModelInfo
@@ -22,21 +22,15 @@ from ..wire.streaming import ChatDecoder, LineSplitter
 from .chat import ask
 from .request import Asked, Request
 from .retry import budget_for
-from .session import ModelCache, Opened, Session, chat_settings
+from .session import ModelCache, Opened, Session, settings_of
 
 G = TypeVar("G")
-T = TypeVar("T")
 
 
 class CommonStream(Generic[G]):
     """A streamed answer. generator: makes the one that sends the request and gives the answer's chunks."""
 
-    def __init__(
-        self,
-        client: CommonClient[Any],
-        request: Request,
-        generator: Callable[[Callable[[], Coroutine[Any, Any, Any]], list[Any]], G],
-    ) -> None:
+    def __init__(self, client: CommonClient, request: Request, generator: Callable[..., G]) -> None:
         self._begun: list[ChatDecoder] = []
         self._token = CancelToken()
         chunks = generator(partial(client._opened, request, self._token), self._begun)
@@ -66,11 +60,12 @@ def mark_begun(error: OllamaError, decoder: ChatDecoder | PullDecoder) -> None:
     error.attempts = max(error.attempts, 1)
 
 
-class CommonClient(Generic[T]):
-    """The settings of a client, its transports, and what was looked up. T: the transport."""
+class CommonClient:
+    """The settings of a client, its transports, and what was looked up."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
+        self._transports: Any = {}
         self._caches: dict[str, ModelCache] = {}
 
     @property
@@ -89,7 +84,7 @@ class CommonClient(Generic[T]):
                 "chat() takes a list of messages made by user(), system() and assistant().",
                 hint='For one question: chat([user("…")]).',
             )
-        return Request.of_call(chat_settings(self.settings), lambda _: asked, call, **how)
+        return Request.of_call(settings_of(self.settings, ChatSettings), lambda _: asked, call, **how)
 
     def _session(
         self, settings: ConnectionSettings | None = None, token: CancelToken | None = None
@@ -98,8 +93,7 @@ class CommonClient(Generic[T]):
         settings = self.settings if settings is None else settings
         token = CancelToken() if token is None else token
         token.start(settings.timeouts.total)
-        transport: Any = self._transport()
-        network = transport.network(settings.timeouts, token)
+        network = self._transport().network(settings.timeouts, token)
         return Session(settings, network, self.cache, budget_for(settings.address.url))
 
     async def _opened(self, request: Request, token: CancelToken) -> Opened:
@@ -122,7 +116,7 @@ class CommonClient(Generic[T]):
             await stream.aclose()
             raise
 
-    def _transport(self) -> T:
+    def _transport(self) -> Any:
         """This process's transport: what a fork inherited is left alone, what an assignment made stale is
         replaced."""
         here = self._transports_here()
@@ -135,11 +129,12 @@ class CommonClient(Generic[T]):
                 here.pop(stale, None)
         return transport
 
-    def _transports_here(self) -> dict[tuple[int, tuple[Any, ...]], T]:
+    def _transports_here(self) -> dict[Any, Any]:
         """The transports by process and connection values."""
-        raise NotImplementedError
+        found: dict[Any, Any] = self._transports
+        return found
 
-    def _connect(self) -> T:
+    def _connect(self) -> Any:
         """A new transport; importing it costs more than all the rest, so only who asks a server pays it."""
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, PrivateAttr
 
-from ..settings.model import ConnectionSettings, ModelSettings
+from ..settings import ConnectionSettings, ModelSettings
 from ..wire.models import ModelInfo
 from ..wire.repair import correction, schema_request
 from .asynchronous import AsyncOllamaClient

@@ -8,7 +8,7 @@ import re
 from typing import Literal
 
 from ..errors import ConfigurationError
-from ..settings.model import EmbeddingSettings
+from ..settings import EmbeddingSettings
 
 Kind = Literal["query", "document"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CapabilityError, ConfigurationError, ContextOverflowError, IncompleteResponseError
 from ..media.image import Image, ImageUrl
 from ..media.load import check_fetching_allowed
-from ..settings.model import ChatSettings
+from ..settings import ChatSettings
 from ..wire.messages import Content, Message, TextPart, Tool
 from ..wire.requests import Prompt, WireRequest, chat_request, check_call, generate_request
 from ..wire.responses import ChatChunk, ChatResult

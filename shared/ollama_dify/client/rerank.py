@@ -15,13 +15,13 @@ from functools import partial
 from typing import Any
 
 from ..errors import CapabilityError, ConfigurationError, ContextOverflowError
-from ..settings.model import ChatSettings, ModelSettings, RerankSettings
+from ..settings import ChatSettings, ModelSettings, RerankSettings
 from ..wire.messages import system, user
 from ..wire.requests import Prompt, encode, rerank_request
 from ..wire.responses import RerankResult, Usage, objects, wrong
 from ..wire.streaming import ChatDecoder
 from .prefixes import name_to_search
-from .session import Session
+from .session import Session, settings_of
 from .trim import check_uncut, checked_texts, split_text
 
 logger = logging.getLogger("ollama_dify")
@@ -36,11 +36,7 @@ async def rerank(session: Session, query: str, documents: Sequence[str]) -> Rera
     Every document is sent whole. Those that the server refuses as too long are cut or split as `overflow`
     says, so that nothing is counted for the others.
     """
-    settings = session.settings
-    if not isinstance(settings, RerankSettings):
-        raise ConfigurationError(
-            "rerank() needs RerankSettings; make the client from settings.for_rerank(model)."
-        )
+    settings = settings_of(session.settings, RerankSettings)
     if not isinstance(query, str) or not query.strip():
         raise ConfigurationError("rerank() needs a query that is a text and not empty.")
     texts = checked_texts("rerank", "document", documents)

@@ -14,7 +14,7 @@ from ..errors import (
     OllamaError,
     RequestTimeoutError,
 )
-from ..settings.model import ChatSettings, ConnectionSettings
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..transport.network import ANSWER_LIMIT, Network
 from ..wire.models import (
     LocalModel,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
 
 
+S = TypeVar("S", bound=ConnectionSettings)
 T = TypeVar("T")
 PULL_S = 6 * 3600.0
 Decoding = Callable[[], ChatDecoder]
@@ -48,7 +49,6 @@ class ModelCache:
         self.digests: dict[str, str] = {}
         self.models: dict[str, ModelInfo] = {}
         self.counters: dict[tuple[str, str], TokenCounter] = {}
-        self.counter_names: dict[str, str] = {}
         self.warned: set[tuple[str, str]] = set()
         # Digests, or names, of models whose server does not hold answers to `format`.
         self.ignoring_format: set[str] = set()
@@ -59,7 +59,7 @@ class ModelCache:
 
     def counter(self, settings: ConnectionSettings, name: str) -> TokenCounter | None:
         """A model's counter, with the probes for the settings' `think` if these were rendered; no network."""
-        key = self.counter_names.get(name, "")
+        key = self.digests.get(full_name(name), name)
         return self.counters.get((key, think_name(settings))) or self.counters.get((key, ""))
 
 
@@ -209,9 +209,17 @@ def think_name(settings: ConnectionSettings) -> str:
     return f"think {settings.think!r}" if isinstance(settings, ChatSettings) else ""
 
 
-def chat_settings(settings: ConnectionSettings) -> ChatSettings:
-    if not isinstance(settings, ChatSettings):
-        raise ConfigurationError(f"chat() and generate() need ChatSettings, not {type(settings).__name__}.")
+_NEEDS: dict[type[ConnectionSettings], str] = {
+    ChatSettings: "chat() and generate() need ChatSettings.",
+    EmbeddingSettings: "embed() needs EmbeddingSettings; make the client from settings.for_embedding(model).",
+    RerankSettings: "rerank() needs RerankSettings; make the client from settings.for_rerank(model).",
+}
+
+
+def settings_of(settings: ConnectionSettings, kind: type[S]) -> S:
+    """The settings, of the kind that a call needs."""
+    if not isinstance(settings, kind):
+        raise ConfigurationError(_NEEDS[kind])
     return settings
 
 

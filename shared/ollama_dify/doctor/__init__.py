@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..language import _, current_language
 from ..language import language as in_language
-from ..settings.model import ConnectionSettings, ModelSettings
+from ..settings import ConnectionSettings, ModelSettings
 from .model import check_model
 from .report import Check, Report, State, Trial
 from .server import Scene, check_here, check_way
@@ -44,11 +44,8 @@ def diagnose(
         is_reached = all(check.state in ("ok", "warn") for check in checks)
         for one in every:
             model = one if isinstance(one, ModelSettings) else None
-            if is_reached:
-                checks += check_model(scene, model, load=load)
-            else:
-                name = None if model is None else model.model
-                checks.append(Check("model", "skip", _("not checked"), model=name))
+            skipped = Check("model", "skip", _("not checked"), model=getattr(model, "model", None))
+            checks += check_model(scene, model, load=load) if is_reached else [skipped]
         return Report(tuple(checks), current_language())
 
 

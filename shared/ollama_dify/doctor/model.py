@@ -11,7 +11,7 @@ from ..advice import DOCKER_HOST, capability_advice, model_missing_advice
 from ..client.session import full_name
 from ..errors import OllamaError
 from ..language import _
-from ..settings.model import ChatSettings, EmbeddingSettings, ModelSettings
+from ..settings import ChatSettings, EmbeddingSettings, ModelSettings
 from ..wire.models import ModelInfo, RunningModel, read_local_models, read_model_info, read_running_models
 from ..wire.server_errors import error_from_response
 from .report import Check

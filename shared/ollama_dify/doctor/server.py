@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +23,7 @@ from ..advice import (
 from ..container import Container, container_kind, text_of
 from ..errors import ConfigurationError
 from ..language import N_, _
-from ..settings.model import ConnectionSettings
+from ..settings import ConnectionSettings
 from ..wire.responses import printable
 from .report import Check, Trial
 from .world import PROBE_S, Answer, World, ask, proxy_for, together
@@ -93,14 +94,8 @@ def check_here(scene: Scene) -> Check:
 
 
 def _gateway(routes: str) -> str | None:
-    for line in routes.splitlines():
-        fields = line.split()
-        if len(fields) > 2 and fields[1] == "00000000" and fields[2] != "00000000":
-            try:
-                return str(ipaddress.IPv4Address(bytes.fromhex(fields[2])[::-1]))
-            except ValueError:
-                continue
-    return None
+    found = re.search(r"^\S+\s+0{8}\s+(?!0{8})([0-9A-Fa-f]{8})\s", routes, re.MULTILINE)
+    return None if found is None else str(ipaddress.IPv4Address(bytes.fromhex(found[1])[::-1]))
 
 
 def check_way(scene: Scene) -> list[Check]:

@@ -95,21 +95,16 @@ class ConnectionSettings(BaseModel):
     )
 
     base_url: str | None = Field(
-        default=None,
-        title="Base URL",
-        description="Address of the Ollama server. Unset: `OLLAMA_HOST` as Ollama's own client reads it, "
-        "else http://localhost:11434.",
+        default=None, description="The server. Unset: `OLLAMA_HOST`, else http://localhost:11434."
     )
     api_key: Secret | None = Field(
         default=None,
-        title="API Key",
         description="Sent as a Bearer token. Unset: for https://ollama.com `OLLAMA_API_KEY`.",
         exclude=True,
         repr=False,
     )
     api_key_env: str | None = Field(
-        default=None,
-        description="Environment variable that holds the key; read at the first request, never stored.",
+        default=None, description="Environment variable that holds the key; read when needed, never stored."
     )
     headers: dict[str, str] = Field(
         default_factory=BoundHeaders, description="Sent with every request.", exclude=True, repr=False
@@ -117,16 +112,10 @@ class ConnectionSettings(BaseModel):
     timeout: Annotated[float, Field(gt=0)] | Timeouts | None = Field(
         default=None, description="Seconds for a whole exchange, or a `Timeouts` to set each phase."
     )
-    max_retries: int = Field(
-        default=2, ge=0, le=100, description="How often a transient failure is tried again."
-    )
-    max_connections: int = Field(
-        default=100, ge=1, description="Connections of one object to its server at once."
-    )
+    max_retries: int = Field(default=2, ge=0, le=100, description="Tries more after a transient failure.")
+    max_connections: int = Field(default=100, ge=1, description="Connections of one object at once.")
     verify: Any = Field(
-        default=True,
-        description="TLS: True, False (loud), a path to a CA bundle, or an ssl.SSLContext.",
-        repr=False,
+        default=True, description="TLS: True, False (loud), a CA bundle's path, an SSLContext.", repr=False
     )
     proxy: Secret | None = Field(default=None, description="URL of a proxy to use.", exclude=True, repr=False)
     trust_env: bool = Field(
@@ -134,13 +123,10 @@ class ConnectionSettings(BaseModel):
     )
     follow_redirects: bool = Field(default=False, description="Follow 307 and 308 within the same origin.")
     http_client: Any = Field(
-        default=None, description="An httpx.Client to use instead of an own one.", exclude=True, repr=False
+        default=None, description="An httpx.Client to use instead.", exclude=True, repr=False
     )
     http_async_client: Any = Field(
-        default=None,
-        description="An httpx.AsyncClient to use instead of an own one.",
-        exclude=True,
-        repr=False,
+        default=None, description="An httpx.AsyncClient to use instead.", exclude=True, repr=False
     )
 
     # What `OLLAMA_HOST` named when it was needed first: copies and pickles ask the same server.
@@ -157,40 +143,32 @@ class ConnectionSettings(BaseModel):
         self._built = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in type(self).model_fields:
-            private = self.__pydantic_private__
-            if (private and private["_built"]) or name in self._settings_part().model_fields:
-                self._take_over(self._changed({name: value}))
-            else:
-                # A framework's validator completes a field of its own while the object is made.
-                self.__dict__[name] = value
-            return
-        try:
+        private = self.__pydantic_private__
+        if name not in type(self).model_fields:
+            if not name.startswith("_") and not hasattr(type(self), name):
+                told = unknown_name(name, type(self).model_fields)
+                raise ConfigurationError(f"{type(self).__name__}: {told}")
             super().__setattr__(name, value)
-        except ValueError:
-            if hasattr(type(self), name):
-                raise
-            raise ConfigurationError(
-                f"{type(self).__name__}: {unknown_name(name, type(self).model_fields)}"
-            ) from None
+        elif (private and private["_built"]) or name in self._settings_part().model_fields:
+            self._take_over(self._changed({name: value}))
+        else:
+            # A framework's validator completes a field of its own while the object is made.
+            self.__dict__[name] = value
 
     def _changed(self, update: Mapping[str, Any]) -> Self:
-        """A shallow copy with other values, all checked together; self stays as it is."""
-        made = BaseModel.__copy__(self)
-        validator, fields = type(self).__pydantic_validator__, type(self).model_fields
+        """A copy with other values, all checked together; self stays as it is."""
+        kind = type(self)
+        made = kind.__new__(kind)
         # What is in `__dict__` beside fields, such as a cached property, was made from the old values.
-        values = {name: value for name, value in self.__dict__.items() if name in fields}
-        object.__setattr__(made, "__dict__", values)
+        values = {name: value for name, value in self.__dict__.items() if name in kind.model_fields}
         # Private attributes do not take part in validation.
         context = {"environment": self._environment}
         try:
-            name, *more = update
-            if not more and name in fields:
-                validator.validate_assignment(made, name, update[name], context=context)
-            else:
-                validator.validate_python({**values, **update}, self_instance=made, context=context)
+            kind.__pydantic_validator__.validate_python(
+                {**values, **update}, self_instance=made, context=context
+            )
         except ValidationError as error:
-            raise configuration_error(type(self), error) from None
+            raise configuration_error(kind, error) from None
         object.__setattr__(made, "__pydantic_fields_set__", self.model_fields_set | set(update))
         return made
 
@@ -233,9 +211,7 @@ class ConnectionSettings(BaseModel):
     @property
     def timeouts(self) -> Timeouts:
         """Each phase's timeout; a plain number is the total."""
-        if isinstance(self.timeout, Timeouts):
-            return self.timeout
-        return _with_total(self.timeout)
+        return self.timeout if isinstance(self.timeout, Timeouts) else _with_total(self.timeout)
 
     def secret(self, name: Literal["api_key", "proxy"]) -> str | None:
         """The text of a secret."""
@@ -258,19 +234,10 @@ class ConnectionSettings(BaseModel):
 
     def connection_values(self) -> tuple[Any, ...]:
         """What a connection depends on, hashable: while it is equal, a client keeps its connections."""
-        return (
-            self.address,
-            self.api_key,
-            self.api_key_env,
-            SecretStr(repr(self.headers)),
-            self.timeout,
-            self.max_connections,
-            getattr(self, "max_concurrency", None),
-            self.proxy,
-            self.trust_env,
-            self.follow_redirects,
-            *(id(own) for own in (self.verify, self.http_client, self.http_async_client)),
-        )
+        plain = ("api_key", "api_key_env", "timeout", "max_connections", "max_concurrency", "proxy")
+        values = (getattr(self, name, None) for name in (*plain, "trust_env", "follow_redirects"))
+        own = (self.verify, self.http_client, self.http_async_client)
+        return (self.address, SecretStr(repr(self.headers)), *values, *map(id, own))
 
     def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
         """The values that were set, secrets included, as keyword arguments for a settings class.
@@ -287,30 +254,23 @@ class ConnectionSettings(BaseModel):
         Raises ConfigurationError for settings of another type of model.
         """
         part = cls._settings_part()
-        if not isinstance(settings, ConnectionSettings):
-            raise ConfigurationError(
-                f"{cls.__name__}.from_settings takes {part.__name__}, not {type(settings).__name__}.",
-                hint=f"Make them first: {part.__name__}(**values).",
-            )
-        given = settings._settings_part()
-        if not issubclass(given, part) and not issubclass(part, given):
-            raise ConfigurationError(
-                f"{cls.__name__} takes {part.__name__}, not {given.__name__}.", hint=part._instead_of_others
-            )
-        return cls(**{**settings.explicit(fields=part), **changes})
+        is_ours = isinstance(settings, ConnectionSettings)
+        given = settings._settings_part() if is_ours else type(settings)
+        if is_ours and (issubclass(given, part) or issubclass(part, given)):
+            return cls(**{**settings.explicit(fields=part), **changes})
+        hint = part._hint if is_ours else f"Make them first: {part.__name__}(**values)."
+        raise ConfigurationError(
+            f"{cls.__name__}.from_settings takes {part.__name__}, not {given.__name__}.", hint=hint
+        )
 
     # What to do with settings of another type of model.
-    _instead_of_others: ClassVar[str | None] = None
+    _hint: ClassVar[str | None] = None
 
     @classmethod
     def _settings_part(cls) -> type[ConnectionSettings]:
         """The settings class an adapter inherits from: the first of its bases that is ours."""
-        ours = __name__.partition(".")[0]
-        return next(
-            base
-            for base in cls.__mro__
-            if base.__module__.partition(".")[0] == ours and issubclass(base, ConnectionSettings)
-        )
+        ours = (base for base in cls.__mro__ if base.__module__.startswith("ollama_dify."))
+        return next(base for base in ours if issubclass(base, ConnectionSettings))
 
     @field_validator("base_url", mode="wrap")
     @classmethod

@@ -17,25 +17,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from typing_extensions import Self
 
 from .answer_format import answer_format
-from .connection import ConnectionSettings, Timeouts
+from .connection import ConnectionSettings
 from .dify_form import ModelType, form_from_values, values_from_form
 
-__all__ = [
-    "ChatSettings",
-    "ConnectionSettings",
-    "EmbeddingSettings",
-    "ModelSettings",
-    "RerankSettings",
-    "Timeouts",
-]
+__all__ = ["ChatSettings", "EmbeddingSettings", "ModelSettings", "RerankSettings"]
 
 # The server reloads the model when one of these changes, so they belong to the object, not to a call.
 LOAD_OPTIONS = ("num_gpu", "num_thread", "num_batch", "main_gpu", "use_mmap")
 
 SAMPLING_OPTIONS = (
-    *("temperature", "top_p", "top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n"),
+    *("temperature", "top_p", "top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", "tfs_z"),
     *("presence_penalty", "frequency_penalty", "seed", "stop", "num_keep"),
-    *("mirostat", "mirostat_eta", "mirostat_tau", "tfs_z"),
+    *("mirostat", "mirostat_eta", "mirostat_tau"),
 )
 
 # Options that have a field of their own under another name.
@@ -47,7 +40,7 @@ _GO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|
 
 
 def _one_line(value: str) -> str:
-    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+    if re.search(r"[\x00-\x1f\x7f]", value):
         raise ValueError("holds a control character (a line break, for example)")
     if not value.strip():
         raise ValueError("is empty")
@@ -76,12 +69,9 @@ else:
 class ModelSettings(ConnectionSettings):
     """Which model, and how the server loads it."""
 
-    model: Name = Field(title="Model Name", description="Name as `ollama list` shows it, e.g. `llava`.")
+    model: Name = Field(description="Name as `ollama list` shows it, e.g. `llava`.")
     context_size: int | None = Field(
-        default=4096,
-        gt=0,
-        title="Model context size",
-        description="Tokens of context; sent as `num_ctx` with every request. None: the server decides.",
+        default=4096, gt=0, description="Tokens of context, sent as `num_ctx`. None: the server decides."
     )
     keep_alive: KeepAlive | None = Field(
         default=None, description='How long the model stays loaded: seconds, or a duration such as "10m".'
@@ -161,23 +151,16 @@ class ChatSettings(ModelSettings):
     """
 
     mode: Literal["chat", "completion"] = Field(
-        default="chat",
-        title="Completion mode",
-        description="`chat` uses /api/chat, `completion` /api/generate.",
+        default="chat", description="`chat` uses /api/chat, `completion` /api/generate."
     )
     max_tokens: int | None = Field(
-        default=None,
-        gt=0,
-        title="Upper bound for max tokens",
-        description="Most tokens an answer may have; sent as `num_predict`. Unset: the context size.",
+        default=None, gt=0, description="Upper bound of an answer's tokens. Unset: the context size."
     )
     vision_support: bool | None = Field(
-        default=None, title="Vision support", description="Unset: the server is asked when an image comes up."
+        default=None, description="Unset: the server is asked when an image comes up."
     )
     function_call_support: bool | None = Field(
-        default=None,
-        title="Function call support",
-        description="Unset: the server is asked when a tool comes up.",
+        default=None, description="Unset: the server is asked when a tool comes up."
     )
     context_overflow: Literal["error", "trim", "truncate"] = Field(
         default="error",
@@ -185,8 +168,7 @@ class ChatSettings(ModelSettings):
     )
     on_length: Literal["return", "warn", "error"] = Field(
         default="warn",
-        description="An answer that ended at a limit: given as it is, with one log warning per object, or an "
-        "IncompleteResponseError that holds it.",
+        description="An answer cut at a limit: given as it is, with one log warning per object, or an error.",
     )
     num_predict: int | None = Field(
         default=None, ge=-2, description="Fewer tokens than the upper bound; 0, -1 and -2 mean the bound."
@@ -208,8 +190,7 @@ class ChatSettings(ModelSettings):
     mirostat_tau: float | None = Field(default=None)
     tfs_z: float | None = Field(default=None)
     think: bool | Literal["low", "medium", "high", "max"] | None = Field(
-        default=None,
-        description="Reasoning of thinking models: on, off, or a level. Unset: on where the model can.",
+        default=None, description="Reasoning: on, off, or a level. Unset: on where the model can."
     )
     format: Annotated[Literal["json"] | dict[str, Any] | None, BeforeValidator(answer_format)] = Field(
         default=None, description='"json", or a JSON schema that the answer must satisfy.'
@@ -232,9 +213,7 @@ class ChatSettings(ModelSettings):
 
     option_fields: ClassVar[tuple[str, ...]] = LOAD_OPTIONS + SAMPLING_OPTIONS
     _model_type: ClassVar[ModelType] = "llm"
-    _instead_of_others: ClassVar[str | None] = (
-        "Make ChatSettings for the chat model: ChatSettings(model=…, base_url=…)."
-    )
+    _hint: ClassVar[str | None] = "Make ChatSettings for the chat model: ChatSettings(model=…, base_url=…)."
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -245,10 +224,8 @@ class ChatSettings(ModelSettings):
                 "ask for less, or raise max_tokens"
             )
         if self.max_image_edge is not None and not self.convert_images:
-            raise ValueError(
-                f"max_image_edge={self.max_image_edge} needs convert_images=True: images that are not "
-                "converted are sent as they are"
-            )
+            edge = f"max_image_edge={self.max_image_edge}"
+            raise ValueError(f"{edge} needs convert_images=True: other images are sent as they are")
         return self
 
     @property
@@ -259,9 +236,7 @@ class ChatSettings(ModelSettings):
     @property
     def answer_limit(self) -> int | None:
         """What is sent as `num_predict`."""
-        if self.num_predict is not None and self.num_predict > 0:
-            return self.num_predict
-        return self.token_bound
+        return self.num_predict if (self.num_predict or 0) > 0 else self.token_bound
 
     @property
     def answer_reserve(self) -> int | None:
@@ -274,13 +249,9 @@ class ChatSettings(ModelSettings):
 class EmbeddingSettings(ModelSettings):
     """The form for a model of type Text Embedding."""
 
-    dimensions: int | None = Field(
-        default=None, gt=0, description="Length of the vectors, for models that can."
-    )
+    dimensions: int | None = Field(default=None, gt=0, description="Length of vectors, for models that can.")
     batch_size: int = Field(default=64, ge=1, le=2048, description="Texts per request.")
-    max_concurrency: int = Field(
-        default=4, ge=1, le=256, description="Requests of this object under way at once, in all its calls."
-    )
+    max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests of all calls at once.")
     overflow: Literal["error", "truncate", "split"] = Field(
         default="error",
         description="A text over the limit: an error naming it, cut by the server, or split and averaged.",
@@ -299,31 +270,22 @@ class EmbeddingSettings(ModelSettings):
     )
 
     _model_type: ClassVar[ModelType] = "text-embedding"
-    _instead_of_others: ClassVar[str | None] = (
-        'Use settings.for_embedding("nomic-embed-text"): the same server, an embedding model.'
-    )
+    _hint: ClassVar[str | None] = 'Use settings.for_embedding("nomic-embed-text"): an embedding model.'
 
 
 class RerankSettings(ModelSettings):
     """The form for a model of type Rerank: a model that says yes or no of a query and a document."""
 
-    instruction: str | None = Field(
-        default=None, description="What makes a document relevant; unset: as the model's card says."
-    )
-    top_n: int | None = Field(
-        default=None, gt=0, description="Most documents in the order; unset: all of them."
-    )
+    instruction: str | None = Field(default=None, description="What is relevant; unset: as its card says.")
+    top_n: int | None = Field(default=None, gt=0, description="Most documents in the order; unset: all.")
     max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests under way at once.")
     overflow: Literal["error", "truncate", "split"] = Field(
         default="error",
-        description="A document that does not fit: an error naming it, cut at its end, or split; then its "
-        "best piece counts.",
+        description="A document over the limit: an error, cut at its end, or split; the best piece counts.",
     )
 
     _model_type: ClassVar[ModelType] = "rerank"
-    _instead_of_others: ClassVar[str | None] = (
-        'Use settings.for_rerank("qwen3-reranker"): the same server, a model that reranks.'
-    )
+    _hint: ClassVar[str | None] = 'Use settings.for_rerank("qwen3-reranker"): a model that reranks.'
 
     @field_validator("options")
     @classmethod

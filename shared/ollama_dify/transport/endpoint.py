@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from ..address import is_loopback, is_private
 from ..errors import ConfigurationError
 from ..media.image import MediaFile
-from ..settings.model import ConnectionSettings, Timeouts
+from ..settings import ConnectionSettings, Timeouts
 from ..wire.requests import WireRequest, encode
 from .pool import STATE, Pool, RequestState, Target
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import httpx
 
 from ..errors import OllamaError
-from ..settings.model import Timeouts
+from ..settings import Timeouts
 from ..wire.requests import WireRequest
 from .addresses import Resolver
 from .endpoint import Endpoint, system_tls

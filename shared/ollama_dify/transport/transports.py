@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from ..errors import ConnectionFailedError
-from ..settings.model import ConnectionSettings, Timeouts
+from ..settings import ConnectionSettings, Timeouts
 from .addresses import resolve, resolve_async, within
 from .endpoint import Endpoint
 from .http_stream import HttpNetwork

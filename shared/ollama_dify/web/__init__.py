@@ -40,8 +40,8 @@ from ..language import LANGUAGES, N_, _, current_language
 from ..language import language as in_language
 from ..media.image import Audio
 from ..media.load import load_image
+from ..settings import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..settings.dify_form import FORM_FIELDS
-from ..settings.model import ChatSettings, ConnectionSettings, EmbeddingSettings, RerankSettings
 from ..terminal import Terminal
 from ..wire.messages import Content, user
 

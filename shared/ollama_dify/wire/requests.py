@@ -15,7 +15,7 @@ import orjson
 from ..errors import CapabilityError, ConfigurationError, UnsupportedContentError
 from ..media.image import Audio, Image, ImageUrl, MediaFile
 from ..media.source import DEFAULT_LIMITS, refusal
-from ..settings.model import (
+from ..settings import (
     LOAD_OPTIONS,
     ChatSettings,
     ConnectionSettings,
