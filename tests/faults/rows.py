@@ -29,7 +29,7 @@ from .server import (
 from .targets import KEY, PROMPT, Target
 
 E = TypeVar("E", bound=BaseException)
-Check = Callable[[Target, FaultServer], str]
+Check = Callable[[Target, FaultServer], None]
 
 PNG = (
     b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"

@@ -8,10 +8,9 @@ import gc
 import json
 import os
 import pickle
-import threading
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -36,7 +35,7 @@ from .targets import PROMPT, AsyncTarget, Target
 
 
 @row(15, "silence in each phase; drips", "the phase's timeout, never retried")
-def silence_in_each_phase(target: Target, server: FaultServer) -> str:
+def silence_in_each_phase(target: Target, server: FaultServer) -> None:
     def timeouts(**limits: float) -> dict[str, Any]:
         return {"timeout": od.Timeouts(**limits), "max_retries": 2}
 
@@ -64,11 +63,10 @@ def silence_in_each_phase(target: Target, server: FaultServer) -> str:
         call = target.stream if streaming else target.chat
         fails(od.RequestTimeoutError, partial(call, model), phase=phase)
         equal(len(server.generations) - before, 1, f"requests ({phase})")
-    return "first_byte, idle, total: named, not retried"
 
 
 @row(16, "a reused idle connection turns out closed", "one free replay")
-def an_idle_connection_that_was_closed(target: Target, server: FaultServer) -> str:
+def an_idle_connection_that_was_closed(target: Target, server: FaultServer) -> None:
     model = target.chat_model(server.url, max_retries=0)
     served = list(answer(Request("POST", "/api/chat", {}, b'{"stream":false}', 0, 0)))
     server.script(in_turn([*served, End.FIN_LATER]))
@@ -82,11 +80,10 @@ def an_idle_connection_that_was_closed(target: Target, server: FaultServer) -> s
         equal(target.chat(other), "Hello")
         fresh.script(in_turn([b"HTTP/1.1 2", End.FIN]))
         fails(od.ConnectionFailedError, lambda: target.chat(other))
-    return "replayed on a new connection, max_retries=0"
 
 
 @row(17, "context overflow, plain and nested; done reasons", "ContextOverflowError; reasons mapped")
-def a_context_overflow_and_every_done_reason(target: Target, server: FaultServer) -> str:
+def a_context_overflow_and_every_done_reason(target: Target, server: FaultServer) -> None:
     model = target.chat_model(server.url)
     nested = json.dumps(
         {
@@ -102,8 +99,6 @@ def a_context_overflow_and_every_done_reason(target: Target, server: FaultServer
     )
     server.script(always(error_reply(400, nested)))
     fails(od.ContextOverflowError, lambda: target.chat(model), prompt_tokens=9000, limit=4095)
-    text = "the prompt is longer than the context length. Please shorten it"
-    server.script(always(error_reply(400, text.replace("the prompt", "prompt", 1))))
     server.script(always(error_reply(400, "the input length exceeds the context length")))
     fails(od.ContextOverflowError, lambda: target.chat(model))
     sent = server.generations[-1].json
@@ -118,32 +113,17 @@ def a_context_overflow_and_every_done_reason(target: Target, server: FaultServer
     for reason in ("load", "unload"):
         server.script(in_turn(then=streamed(last_line(done_reason=reason))))
         fails(od.EmptyResponseError, lambda: target.stream(model))
-    return "numbers unwrapped; 6 reasons"
 
 
 @row(18, "one object, several event loops", "connections per loop")
-def one_object_in_several_event_loops(target: Target, server: FaultServer) -> str:
+def one_object_in_several_event_loops(target: Target, server: FaultServer) -> None:
     model = target.chat_model(server.url)
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            for _ in range(3):
-                equal(_elsewhere(target, model), "Hello")
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert not errors, repr(errors[0])
-    equal(sum(thread.is_alive() for thread in threads), 0, "hung")
+    with ThreadPoolExecutor(4) as threads:
+        said = threads.map(lambda _: [_elsewhere(target, model) for _ in range(3)], range(4), timeout=30)
+        equal(list(said), [["Hello"] * 3] * 4)
     equal(target.chat(model), "Hello")
     equal(target.chat(model), "Hello")
     assert server.wait(lambda counts: counts.open <= 4), f"{server.counts.open} connections left open"
-    return "4 threads x 3 loops"
 
 
 def _elsewhere(target: Target, model: Any) -> str:
@@ -158,9 +138,9 @@ def _elsewhere(target: Target, model: Any) -> str:
 
 
 @row(19, "fork", "inherited sockets are left alone")
-def a_fork(target: Target, server: FaultServer) -> str:
+def a_fork(target: Target, server: FaultServer) -> None:
     if not hasattr(os, "fork"):
-        return "no fork here"
+        return
     server.script(lambda request: answer(request, *_asked(request)))
     model = target.chat_model(server.url)
     equal(target.chat(model, "parent"), "parent")
@@ -187,7 +167,6 @@ def a_fork(target: Target, server: FaultServer) -> str:
     equal([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children], [0] * 4, "children")
     equal(target.chat(model, "parent"), "parent")
     equal(server.requests[0].path, server.requests[-1].path)
-    return "4 children x 5 calls, none mismatched"
 
 
 def _asked(request: Request) -> tuple[str, ...]:
@@ -207,19 +186,16 @@ def endless(request: Request) -> Iterator[Step]:
 
 
 @row(20, "streams that are not read to their end", "the server sees it; a named error when none is left")
-def streams_not_read_to_their_end(target: Target, server: FaultServer) -> str:
+def streams_not_read_to_their_end(target: Target, server: FaultServer) -> None:
     model = target.chat_model(server.url, max_connections=2)
     server.script(endless)
     for _ in range(5):
-        start = time.monotonic()
         equal(target.stream(model, most=3), ["x"] * 3)
         if isinstance(target, AsyncTarget):
             target.run(asyncio.sleep(0.05))
         assert server.wait(lambda counts: counts.open == 0, 1.0), "the server saw no disconnect within 1 s"
-        took = time.monotonic() - start
     crowded = target.chat_model(server.url, max_connections=1, timeout=od.Timeouts(pool=0.2))
     server.script(in_turn(lambda request: [1.0, *answer(request)]))
-    occupied = threading.Thread(target=lambda: _elsewhere(target, crowded))
     if isinstance(target, AsyncTarget):
 
         async def both() -> Any:
@@ -228,13 +204,12 @@ def streams_not_read_to_their_end(target: Target, server: FaultServer) -> str:
         _, error = target.run(both())
         assert isinstance(error, od.RequestTimeoutError), repr(error)
     else:
-        occupied.start()
-        assert server.wait(lambda counts: counts.open == 1), "no connection"
-        error = fails(od.RequestTimeoutError, lambda: target.chat(crowded))
-        occupied.join(10)
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(target.chat, crowded)
+            assert server.wait(lambda counts: counts.open == 1), "no connection"
+            error = fails(od.RequestTimeoutError, lambda: target.chat(crowded))
     equal(error.phase, "pool")
     assert "max_connections" in str(error), str(error)
-    return f"seen within {took:.2f} s; RequestTimeoutError(pool)"
 
 
 async def _ask(model: Any) -> Any:
@@ -247,7 +222,7 @@ async def _ask(model: Any) -> Any:
 
 
 @row(21, "lifecycle", "close, reuse, pickle, deepcopy; no ResourceWarning")
-def closing_copying_and_dropping(target: Target, server: FaultServer) -> str:
+def closing_copying_and_dropping(target: Target, server: FaultServer) -> None:
     model = target.chat_model(server.url)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -273,7 +248,6 @@ def closing_copying_and_dropping(target: Target, server: FaultServer) -> str:
         )
     left = [str(it.message) for it in caught if issubclass(it.category, ResourceWarning)]
     equal(left, [], "ResourceWarnings")
-    return "closed, reused, pickled, copied, dropped"
 
 
 def _close(target: Target, model: Any) -> None:
@@ -281,28 +255,27 @@ def _close(target: Target, model: Any) -> None:
 
 
 @row(22, "a slow server and an event loop", "the loop goes on while the server thinks")
-def a_slow_server_and_an_event_loop(target: Target, server: FaultServer) -> str:
+def a_slow_server_and_an_event_loop(target: Target, server: FaultServer) -> None:
     if not isinstance(target, AsyncTarget):
-        return "sync: no loop"
-    big = json.dumps({"model": "m", "embeddings": [[0.1234567890123456] * 1024] * 64}).encode()
+        return
 
     def slow(request: Request) -> Iterable[Step]:
         # Answers only when the loop has gone on; for one that stands still, never within the limit.
+        before = beats
         for _ in range(1000):
-            if beats - seen.setdefault(id(request), beats) >= 3:
+            if beats - before >= 3:
                 break
             yield 0.01
         else:
             yield 30.0
-        yield from [whole(big)] if request.path == "/api/embed" else answer(request, *["x" * 50] * 200)
+        yield from answer(request, *["x" * 50] * 200)
 
     server.script(slow)
     model = target.chat_model(server.url.replace("127.0.0.1", "localhost"))
-    embedder = target.embedder(server.url)
     secure = target.chat_model(
         server.url.replace("http:", "https:"), max_retries=0, timeout=od.Timeouts(connect=0.2)
     )
-    beats, seen = 0, dict[int, int]()
+    beats = 0
 
     async def beat() -> None:
         nonlocal beats
@@ -313,38 +286,27 @@ def a_slow_server_and_an_event_loop(target: Target, server: FaultServer) -> str:
     async def work() -> None:
         heart = asyncio.ensure_future(beat())
         await asyncio.sleep(0.01)
-        *answers, handshake, vectors = await asyncio.gather(
-            *(_ask(model) for _ in range(4)), _ask(secure), _embed(embedder), return_exceptions=True
+        *answers, handshake = await asyncio.gather(
+            *(_ask(model) for _ in range(4)), _ask(secure), return_exceptions=True
         )
         heart.cancel()
-        assert not [it for it in (*answers, vectors) if isinstance(it, BaseException)], (answers, vectors)
+        assert not [it for it in answers if isinstance(it, BaseException)], answers
         assert isinstance(handshake, od.OllamaError), handshake
 
     target.run(work())
-    return "the loop went on during each request"
-
-
-async def _embed(embedder: Any) -> Any:
-    texts = [f"text {number}" for number in range(64)]
-    if hasattr(embedder, "aembed_documents"):
-        return await embedder.aembed_documents(texts)
-    if hasattr(embedder, "aget_text_embedding_batch"):
-        return await embedder.aget_text_embedding_batch(texts)
-    return await embedder.embed(texts)
 
 
 @row(23, "bad base_url", "ConfigurationError at construction; a bare host is completed")
-def a_bad_base_url(target: Target, server: FaultServer) -> str:
+def a_bad_base_url(target: Target, server: FaultServer) -> None:
     for url in ("gpu-box:70000", "ftp://x", "http://", "http://[::1", "http://a b", "http://x:y"):
         fails(od.ConfigurationError, partial(target._chat_model, {"model": "m", "base_url": url}))
     made = target._chat_model({"model": "m", "base_url": "gpu-box"})
     settings = made.settings if hasattr(made, "settings") else made
     equal(settings.address.url, "http://gpu-box:11434")
-    return "6 refused; gpu-box → http://gpu-box:11434"
 
 
 @row(24, "tool arguments that look like JSON, 3,000 brackets", "passed through untouched")
-def tool_arguments_that_look_like_json(target: Target, server: FaultServer) -> str:
+def tool_arguments_that_look_like_json(target: Target, server: FaultServer) -> None:
     for odd in ('{"a": [1, 2]}', "[" * 3000, '"quoted"', "null", "01", "{'at': 1}"):
         call = {"function": {"name": "look", "arguments": {"at": odd}}}
         body = json.loads(last_line())
@@ -369,11 +331,10 @@ def tool_arguments_that_look_like_json(target: Target, server: FaultServer) -> s
         equal(
             target.calls(target.chat_model(server.url, function_call_support=True)), [{"at": odd}], odd[:20]
         )
-    return "6 kinds unchanged"
 
 
 @row(25, "does not support …; bad image; unknown option", "capability, image and setting errors")
-def capability_image_and_setting_errors(target: Target, server: FaultServer) -> str:
+def capability_image_and_setting_errors(target: Target, server: FaultServer) -> None:
     model = target.chat_model(server.url)
     for what in ("thinking", "tools", "chat"):
         server.script(always(error_reply(400, f'"m" does not support {what}')))
@@ -386,4 +347,3 @@ def capability_image_and_setting_errors(target: Target, server: FaultServer) -> 
     fails(od.ConfigurationError, lambda: target._chat_model({"model": "m", "options": {"num_kepe": 1}}))
     before = [request.path for request in server.requests]
     assert "/api/version" not in before, "the version was read without need"
-    return "CapabilityError x3, UnsupportedContentError, ConfigurationError"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import socket
+import socketserver
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -29,42 +30,25 @@ def proxied(request: Request) -> Iterable[Step]:
     return answer(replace(request, path=path))
 
 
-class Tunnel:
-    """A proxy that connects every CONNECT to one place; heads: what it was sent."""
+@contextlib.contextmanager
+def tunnel(port: int) -> Iterator[tuple[int, list[bytes]]]:
+    """A proxy that connects every CONNECT to one place → its port, and the heads that it was sent."""
+    heads: list[bytes] = []
 
-    def __init__(self, port: int, reply: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> None:
-        self._port, self._reply = port, reply
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        self.heads: list[bytes] = []
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            heads.append(b"".join(iter(self.rfile.readline, b"\r\n")))
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=_pump, args=(server, self.connection))
+                back.start()
+                _pump(self.connection, server)
+                back.join()
 
-    def __enter__(self) -> Tunnel:
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-        self._thread.join(5)
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=self._serve, args=(self._server.accept()[0],)).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += client.recv(1)
-        self.heads.append(head)
-        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
-            client.sendall(self._reply)
-            back = threading.Thread(target=_pump, args=(server, client))
-            back.start()
-            _pump(client, server)
-            back.join()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
+        threading.Thread(target=proxy.serve_forever, args=(0.01,)).start()
+        yield proxy.server_address[1], heads
+        proxy.shutdown()
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
@@ -77,20 +61,20 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 @MODES
 @pytest.mark.parametrize("userinfo", ["", "me:p%40ss@"])
 def test_https_goes_through_a_tunnel(mode: str, userinfo: str) -> None:
-    with FaultServer(tls=serving_tls()) as secure, Tunnel(secure.port) as proxy:
+    with FaultServer(tls=serving_tls()) as secure, tunnel(secure.port) as (port, heads):
         settings = chat(
             f"https://localhost:{secure.port}",
-            proxy=f"http://{userinfo}127.0.0.1:{proxy.port}",
+            proxy=f"http://{userinfo}127.0.0.1:{port}",
             verify=str(TLS / "ca.pem"),
             api_key="k",
         )
         assert ask(mode, settings, times=2) == ["Hello"] * 4
         assert secure.wait(lambda counts: counts.open == 0, 1.0)
-    (head,) = proxy.heads
+    (head,) = heads
     place = f"localhost:{secure.port}"
     sent = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
     sent += [f"Proxy-Authorization: {BASIC}"] if userinfo else []
-    assert head.decode().removesuffix("\r\n\r\n").split("\r\n") == sent
+    assert head.decode().splitlines() == sent
     # The proxy's credentials are its own, the server's stay inside the tunnel.
     assert {request.headers["authorization"] for request in secure.requests} == {"Bearer k"}
     assert not any("proxy-authorization" in request.headers for request in secure.requests)

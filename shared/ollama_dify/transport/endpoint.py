@@ -1,7 +1,4 @@
-"""What a request needs of the settings, computed once: address, headers, TLS, proxy, timeouts; and the queue.
-
-No I/O except reading the environment and certificates.
-"""
+"""What a request needs of the settings, computed once: address, headers, TLS, proxy, limits; the queue."""
 
 from __future__ import annotations
 
@@ -37,12 +34,9 @@ _GOOD_PROXY = (
 
 
 class Endpoint:
-    """A server as the settings describe it, and the queue in front of its connections.
+    """A server as the settings describe it, and the queue in front of its connections."""
 
-    connected: gives the pool, where there is no client of the caller's.
-    """
-
-    connected: Callable[[], Awaitable[Pool]]
+    connected: Callable[[], Awaitable[Pool]]  # where there is no client of the caller's
 
     def __init__(self, settings: ConnectionSettings, client: httpx.Client | httpx.AsyncClient | None) -> None:
         """client: the caller's own, whose headers are sent too."""
@@ -142,10 +136,8 @@ class Slots:
     """Places in order of arrival; the first `count` of them are slots, whose owners may have a connection.
 
     owner: has `place`, its number, and `wake()`: it may be its turn (called from any thread, also when it
-    waits no more). Taking a place is one operation, done before anything is waited for, and so is leaving
-    it. A place whose owner is gone without leaving (an interrupt may fall between any two lines) goes with
-    it: its weak reference calls the dictionary's own `pop`. No lock: garbage collection may close a stream
-    anywhere.
+    waits no more). An interrupt may fall between any two lines: a place is taken and left by one operation,
+    and goes with its owner. No lock: garbage collection may close a stream anywhere.
     """
 
     def __init__(self, count: int) -> None:
@@ -224,10 +216,7 @@ system_tls = cache(partial(_tls, True))
 
 
 def _proxy_of(settings: ConnectionSettings) -> httpx.Proxy | None:
-    """The proxy given, else the environment's unless the address is private.
-
-    Raises ConfigurationError, without showing the address: it may hold a password.
-    """
+    """The proxy given, else the environment's unless the address is private. Errors show no password."""
     given, host = settings.secret("proxy"), settings.address.host
     if given is None and settings.trust_env and not is_private(host):
         given = None if urllib.request.proxy_bypass(host) else _from_environment(settings.address.url)

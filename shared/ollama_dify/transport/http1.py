@@ -31,8 +31,7 @@ class Body:
     """Takes bytes off the wire, gives those of the body.
 
     length: as announced, None for a body that ends with the connection. finished: the body is complete.
-    clean: nothing came after it, so that the connection can serve again. error: the framing broke; what came
-    before was given.
+    clean: nothing came after it. error: the framing broke; what came before was given.
     """
 
     def __init__(self, length: int | None) -> None:

@@ -205,10 +205,9 @@ class HttpStream:
 
 
 def _begin_span(sent: httpx.Request) -> Any:
-    """Begin a client span of OpenTelemetry, and put its `traceparent` into the request's headers.
+    """Begin a client span of OpenTelemetry, put its `traceparent` into the headers; None without a provider.
 
-    None where no tracer provider is set. Nothing is imported for it: a program that has set one has imported
-    OpenTelemetry, and without it a call costs a look into a dictionary.
+    A program that has set a provider has imported OpenTelemetry, so nothing is imported for one that has not.
     """
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
@@ -232,10 +231,7 @@ def _begin_span(sent: httpx.Request) -> Any:
 
 
 def _end_span(span: Any, response: httpx.Response | None, failed: str) -> None:
-    """The exchange is over; the first call counts.
-
-    failed: the class of what ended it, "" for nothing; an error's text may quote the server.
-    """
+    """The first call counts. failed: the class of what ended the exchange; its text may quote the server."""
     if span is None or not span.is_recording():
         return
     if response is not None:

@@ -29,11 +29,7 @@ FETCH_S = 10.0
 async def download(
     url: str, limit: int, where: str, token: CancelToken, resolve: Resolver, new_socket: type[AnySocket]
 ) -> bytes:
-    """The bytes of an image.
-
-    Every address of the host must be public, the connection goes to the one that was checked, each redirect
-    is checked anew, and no credentials are sent.
-    """
+    """The bytes of an image. Every address of its host must be public, and of each that it redirects to."""
     state = RequestState(token.deadline, token)
     state.hurry(FETCH_S)
     for _ in range(REDIRECTS + 1):

@@ -1,8 +1,4 @@
-"""The network as the client's logic uses it: coroutines, which never suspend on the blocking network.
-
-The logic is written once, as plain `async def` over `Network`: `AsyncOllamaClient` awaits it, `OllamaClient`
-passes it to `run`.
-"""
+"""The network as the client's logic uses it: awaited, or passed to `run` where nothing suspends."""
 
 from __future__ import annotations
 
@@ -55,10 +51,7 @@ class ResponseStream(Protocol):
 
 
 class Network(Protocol):
-    """The network as one public call sees it: everything happens under the call's deadline and CancelToken.
-
-    What fails raises an OllamaError.
-    """
+    """The network of one public call, under its deadline and CancelToken. Raises OllamaError."""
 
     async def send(self, request: WireRequest, limit: int = ANSWER_LIMIT) -> bytes:
         """Send a request and read the whole response, of at most `limit` bytes."""
@@ -76,10 +69,7 @@ class Network(Protocol):
         """Call a function that takes long or reads a file, off the event loop."""
 
     async def gather(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]], limit: int) -> list[T]:
-        """Run jobs, at most `limit` at once → their results, in order.
-
-        The first error of a job, or an interrupt, ends the call: the others are cancelled, not waited for.
-        """
+        """Run jobs, at most `limit` at once → results, in order. An error cancels the others at once."""
 
 
 def countdown(limit_s: float | None) -> Callable[..., float | None]:

@@ -1,7 +1,4 @@
-"""Connections to one server, kept for reuse: the newest idle one first, else a new one.
-
-Nothing here limits how many there are: the queue in front does.
-"""
+"""Connections to one server, kept for reuse; how many there may be is decided by the queue in front."""
 
 from __future__ import annotations
 
@@ -193,10 +190,9 @@ class Connection:
 
 
 class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Connections to one server; idle ones are held here, those in use by who uses them.
+    """Called from any thread with `BlockingSocket`, awaited in one event loop with `AsyncSocket`.
 
-    new_socket: `BlockingSocket` for a pool that is called, from any thread; `AsyncSocket` for one that is
-    awaited, in one event loop.
+    Idle connections are held here, the newest is used first; those in use are held by who uses them.
     """
 
     def __init__(self, target: Target, new_socket: Callable[[], AnySocket]) -> None:
@@ -253,7 +249,6 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return None
 
     def give_back(self, connection: Connection) -> None:
-        """To be called once by who used it."""
         if connection.is_idle:
             self._idle.append(connection)
         else:
@@ -282,15 +277,14 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A response's body as it comes, which gives its connection back when it is closed.
+    """A response's body; closing it gives the connection back. No async generator: `break` leaves it open.
 
-    No async generator, which would outlive a loop that was left.
+    phases: the request's timeouts, of which the caller changes "read" once the head is there.
     """
 
     def __init__(
         self, pool: Pool, connection: Connection, http: Http1, state: RequestState, phases: Any
     ) -> None:
-        """phases: the request's timeouts, of which the caller changes "read" once the head is there."""
         self._pool = pool
         self._connection: Connection | None = connection
         self._http = http

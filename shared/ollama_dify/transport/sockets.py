@@ -72,7 +72,7 @@ class BlockingSocket:
             left = None if until is None else max(until - time.monotonic(), 0.0)
 
     def _read_early(self) -> bool:
-        """Whether something came; with TLS, what made the socket readable may be no data."""
+        """Whether something came; with TLS it may be no data."""
         try:
             self._early = self._sock.recv(READ_SIZE)
         except _NOT_NOW:
