@@ -16,6 +16,8 @@ DATA = Path(__file__).parent.parent / "data" / "captures"
 UNKNOWN = ("/v1", "/api/embeddings", "/api/blobs", "/api/copy", "/api/create", "/api/delete", "/api/status")
 VERSIONS = ("0.24.0", "0.32.15", "0.33.0-rc2")
 BETA = re.compile(r'\[|\n+|"(?=\])| ?"(?=b)|b|e|t|a|","|",| ')
+OWN_WEIGHTS = ("all-minilm", "tiny-random", "tiny-native", "tiny-random-native")
+TEMPLATES: dict[str, Any] = {"all-minilm": "prompt", "tiny-fim": "fim", "tiny-plain": "plain"}
 STOPS = {"seed": 1, "stop": ["<|im_start|>", "<|im_end|>"], "temperature": 0}
 
 
@@ -62,19 +64,14 @@ def _model(entry: dict[str, Any], show: dict[str, Any] | None) -> SimulatedModel
     details = entry["details"]
     embeds = name == "all-minilm"
     capabilities = _capabilities(name, entry, show)
-    template = (
-        "prompt" if embeds else "native" if "native" in name else "fim" if name == "tiny-fim" else "chatml"
-    )
-    info = (
-        None
-        if show is None
-        else {k: v for k, v in show["model_info"].items() if embeds or "tokenizer" not in k}
-    )
+    info = None
+    if show is not None:
+        info = {k: v for k, v in show["model_info"].items() if embeds or "tokenizer" not in k}
     parameters: dict[str, Any] = {} if embeds else {"num_ctx": 2048, **STOPS} if name == "tiny-sys" else STOPS
     return SimulatedModel(
         name,
         capabilities,
-        template="plain" if name == "tiny-plain" else template,
+        template=TEMPLATES.get(name, "native" if "native" in name else "chatml"),
         context_length=512 if embeds else 32768,
         dimensions=384 if embeds else 128,
         family=details["family"],
@@ -85,7 +82,8 @@ def _model(entry: dict[str, Any], show: dict[str, Any] | None) -> SimulatedModel
         digest=entry["digest"],
         modified_at=entry["modified_at"],
         parent=details["parent_model"],
-        weights=_weights(name),
+        # The recorded models share one file of weights, some of them excepted.
+        weights=name if name in OWN_WEIGHTS else "tiny",
         system="You are a pirate." if name == "tiny-sys" else None,
         parameters=parameters,
         counting="words" if embeds else "bpe",
@@ -93,11 +91,6 @@ def _model(entry: dict[str, Any], show: dict[str, Any] | None) -> SimulatedModel
         listed=entry.get("capabilities"),
         model_info=info,
     )
-
-
-def _weights(name: str) -> str:
-    """The recorded models share one file of weights, three of them excepted."""
-    return name if name in ("all-minilm", "tiny-random", "tiny-native", "tiny-random-native") else "tiny"
 
 
 def _capabilities(name: str, entry: dict[str, Any], show: dict[str, Any] | None) -> list[Any]:
@@ -110,23 +103,20 @@ def _capabilities(name: str, entry: dict[str, Any], show: dict[str, Any] | None)
 
 
 # Whole answers of exchanges that were cut short: the simulator has to do the cutting itself.
+TO_FORTY = ("num_predict-limit-nostream", "num_predict-limit-stream", "native-num_predict")
+GREETED = ("option-float-for-int", "logprobs-top3-nostream", "logprobs-top3-stream", "native-logprobs-stream")
+OVERLONG = ("overlong-shift-false", "overlong-truncate-true-shift-false")
 WHOLE = {
-    "num_predict-limit-nostream": Reply(" ".join(map(str, range(1, 41)))),
-    "num_predict-limit-stream": Reply(" ".join(map(str, range(1, 41)))),
+    **dict.fromkeys(TO_FORTY, Reply(" ".join(map(str, range(1, 41))))),
+    **dict.fromkeys(GREETED, Reply("Hello! How can I help you today?")),
+    **dict.fromkeys(OVERLONG, Reply("The image is red.")),
     "native-prefill": Reply(" France is Paris."),
-    "native-num_predict": Reply(" ".join(map(str, range(1, 41)))),
     "stop-option": Reply(" ".join(map(str, range(1, 11)))),
     "num_predict-in-think": Reply("Paris.", thinking="The user asks for the capital of France.\n"),
-    "option-float-for-int": Reply("Hello! How can I help you today?"),
-    "logprobs-top3-nostream": Reply("Hello! How can I help you today?"),
-    "logprobs-top3-stream": Reply("Hello! How can I help you today?"),
-    "native-logprobs-stream": Reply("Hello! How can I help you today?"),
     "generate-template-override": Reply("Your name is Heidiuser and more"),
     "tools-num_predict-cuts-call": Reply(
         tool_calls=[{"name": "get_weather", "arguments": {"city": "Paris"}}]
     ),
-    "overlong-shift-false": Reply("The image is red."),
-    "overlong-truncate-true-shift-false": Reply("The image is red."),
 }
 
 

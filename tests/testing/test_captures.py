@@ -22,11 +22,7 @@ NOT_REPLAYED = {
     "ps-before-kill": "which of four equal models was unloaded hangs on the names of files",
     "client-disconnect": "the recording ends where the client left; test_behaviour has the disconnects",
     "queue-busy-first": "needs requests at the same time; test_behaviour has the queue",
-    "queue-second-0": "part of the same scene",
-    "queue-second-1": "part of the same scene",
-    "queue-second-2": "part of the same scene",
-    "queue-second-3": "part of the same scene",
-    "queue-second-4": "part of the same scene",
+    **{f"queue-second-{number}": "part of the same scene" for number in range(5)},
 }
 TOP = r'"top_logprobs":\[(?:\{[^{}]*\},?)*\]'
 # Whole fields that the simulator invents.

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from ollama_dify import (
     ChatChunk,
     ChatResult,
-    EmptyResponseError,
     Finish,
     LocalModel,
     OllamaError,
@@ -44,54 +43,32 @@ def said(done: bool = False, **message: Any) -> dict[str, Any]:
     return {"model": "m", "message": {"role": "assistant", **message}, "done": done}
 
 
-@pytest.mark.parametrize(
-    ("data", "chunk"),
-    [
-        pytest.param(said(content="Hi"), ChatChunk("Hi"), id="text"),
-        pytest.param(said(content="", thinking="hm"), ChatChunk(thinking="hm"), id="thinking"),
-        pytest.param(said(content="a", thinking=None), ChatChunk("a"), id="null thinking"),
-        pytest.param(
-            {**said(content="a"), "logprobs": [{"token": "a", "logprob": -0.1}]},
-            ChatChunk("a", logprobs=[{"token": "a", "logprob": -0.1}]),
-            id="logprobs",
-        ),
-        pytest.param(
-            {
-                "message": {"content": "", "tool_calls": [{"id": "1", "function": {"name": "f"}}]},
-                "done": False,
-            },
-            ChatChunk(tool_calls=(ToolCall("f", {}, "1"),)),
-            id="a call without a role",
-        ),
-        pytest.param(
-            {"message": {"content": "a", "thinking": "hm"}, "done": False},
-            ChatChunk("a", "hm"),
-            id="thinking without a role",
-        ),
-        pytest.param({**FINAL, "message": {"content": ""}}, ChatChunk(finish=FINISH), id="final"),
-        pytest.param(
-            {"message": {"content": ""}, "done": True},
-            ChatChunk(finish=Finish("", "")),
-            id="final with nothing known",
-        ),
-    ],
-)
-def test_chat_chunks(data: dict[str, Any], chunk: ChatChunk) -> None:
-    assert read_chunk(data) == chunk
+CHUNKS = {
+    "text": (said(content="Hi"), ChatChunk("Hi")),
+    "thinking": (said(content="", thinking="hm"), ChatChunk(thinking="hm")),
+    "null thinking": (said(content="a", thinking=None), ChatChunk("a")),
+    "logprobs": (
+        {**said(content="a"), "logprobs": [{"token": "a"}]},
+        ChatChunk("a", logprobs=[{"token": "a"}]),
+    ),
+    "thinking without a role": (
+        {"message": {"content": "a", "thinking": "hm"}, "done": False},
+        ChatChunk("a", "hm"),
+    ),
+    "final": ({**FINAL, "message": {"content": ""}}, ChatChunk(finish=FINISH)),
+    "final with nothing known": (
+        {"message": {"content": ""}, "done": True},
+        ChatChunk(finish=Finish("", "")),
+    ),
+    "generated text": ({"response": "Hi", "done": False}, ChatChunk("Hi")),
+    "generated thinking": ({"response": "", "thinking": "hm", "done": False}, ChatChunk(thinking="hm")),
+    "generated final": ({**FINAL, "response": "", "context": [1, 2]}, ChatChunk(finish=FINISH)),
+}
 
 
-@pytest.mark.parametrize(
-    ("data", "chunk"),
-    [
-        pytest.param({"response": "Hi", "done": False}, ChatChunk("Hi"), id="text"),
-        pytest.param(
-            {"response": "", "thinking": "hm", "done": False}, ChatChunk(thinking="hm"), id="thinking"
-        ),
-        pytest.param({**FINAL, "response": "", "context": [1, 2]}, ChatChunk(finish=FINISH), id="final"),
-    ],
-)
-def test_generate_chunks(data: dict[str, Any], chunk: ChatChunk) -> None:
-    assert read_chunk(data, generated=True) == chunk
+@pytest.mark.parametrize(("data", "chunk"), CHUNKS.values(), ids=CHUNKS)
+def test_chunks(data: dict[str, Any], chunk: ChatChunk) -> None:
+    assert read_chunk(data, generated="response" in data) == chunk
 
 
 def call(**function: Any) -> dict[str, Any]:
@@ -102,16 +79,10 @@ STRANGE = {"text": '{"a": "[1, 2"}', "brackets": "[" * 3000, "nested": {"json": 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "read"),
-    [
-        pytest.param({"city": "Oslo"}, {"city": "Oslo"}, id="object"),
-        pytest.param({}, {}, id="empty"),
-        pytest.param(None, {}, id="null"),
-        pytest.param(STRANGE, STRANGE, id="strings that look like JSON"),
-    ],
+    "arguments", [{"city": "Oslo"}, {}, None, STRANGE], ids=lambda given: str(given)[:20]
 )
-def test_arguments_are_never_parsed_again(arguments: Any, read: dict[str, Any]) -> None:
-    assert read_chunk(call(arguments=arguments)).tool_calls == (ToolCall("f", read, "c1"),)
+def test_arguments_are_never_parsed_again(arguments: Any) -> None:
+    assert read_chunk(call(arguments=arguments)).tool_calls == (ToolCall("f", arguments or {}, "c1"),)
 
 
 @pytest.mark.parametrize("call_id", [None, "", 7])
@@ -166,28 +137,13 @@ def test_what_ollama_never_sends(data: Any) -> None:
         read_chunk(data)
 
 
-KEYS = [
-    "message",
-    "content",
-    "done",
-    "response",
-    "thinking",
-    "tool_calls",
-    "function",
-    "name",
-    "models",
-    "details",
-]
-KEYS += ["family", "model_info", "capabilities", "embeddings", "version", "logprobs", "role"]
+KEYS = "message content done response thinking tool_calls function name models details family model_info"
+MORE_KEYS = ("capabilities", "embeddings", "version", "logprobs", "role")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(KEYS),
-            inner,
-            max_size=4,
-        )
+        | st.dictionaries(st.sampled_from([*KEYS.split(), *MORE_KEYS]), inner, max_size=4)
     ),
     max_leaves=12,
 )
@@ -208,12 +164,6 @@ def test_no_json_at_all_escapes_the_error_tree(data: Any) -> None:
             reader(data)
         except OllamaError:
             continue
-
-
-@pytest.mark.parametrize("text", [b"", b" ", b"\r\n"])
-def test_an_empty_answer(text: bytes) -> None:
-    with pytest.raises(EmptyResponseError):
-        load_json(text)
 
 
 def test_duplicate_keys_take_the_last() -> None:
@@ -282,13 +232,8 @@ def test_model_info() -> None:
 )
 def test_a_model_that_tells_nothing(show: dict[str, Any]) -> None:
     info = read_model_info(show, "m")
-    assert (info.capabilities, info.context_length, info.embedding_length, info.family) == (
-        None,
-        None,
-        None,
-        "",
-    )
-    assert info.can("vision") is None
+    assert (info.capabilities, info.context_length, info.embedding_length) == (None, None, None)
+    assert (info.family, info.can("vision")) == ("", None)
 
 
 @pytest.mark.parametrize("length", [0, -1, 1.5, "4096", True, None])

@@ -15,99 +15,61 @@ from ollama_dify.errors import UnsupportedContentError
 CITY = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 
-@pytest.mark.parametrize(
-    ("schema", "inlined"),
-    [
-        pytest.param({"type": "object"}, {"type": "object"}, id="nothing to do"),
-        pytest.param(
-            {"properties": {"c": {"$ref": "#/$defs/City"}}, "$defs": {"City": CITY}},
-            {"properties": {"c": CITY}},
-            id="$defs",
-        ),
-        pytest.param(
-            {"properties": {"c": {"$ref": "#/definitions/City"}}, "definitions": {"City": CITY}},
-            {"properties": {"c": CITY}},
-            id="definitions",
-        ),
-        pytest.param({"$ref": "#/$defs/City", "$defs": {"City": CITY}}, CITY, id="at the top"),
-        pytest.param(
-            {"items": {"$ref": "#/$defs/A"}, "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"type": "null"}}},
-            {"items": {"type": "null"}},
-            id="reference to a reference",
-        ),
-        pytest.param(
-            {
-                "items": {"$ref": "#/$defs/A", "description": "mine"},
-                "$defs": {"A": {"description": "its", "a": 1}},
-            },
-            {"items": {"description": "mine", "a": 1}},
-            id="keywords beside it win",
-        ),
-        pytest.param(
-            {"anyOf": [{"$ref": "#/$defs/A"}, {"type": "null"}], "$defs": {"A": {"a": 1}}},
-            {"anyOf": [{"a": 1}, {"type": "null"}]},
-            id="in a list",
-        ),
-        pytest.param(
-            {"a": {"$ref": "#/b/1"}, "b": [{"x": 1}, {"y": 2}]},
-            {"a": {"y": 2}, "b": [{"x": 1}, {"y": 2}]},
-            id="by position",
-        ),
-        pytest.param(
-            {"a": {"$ref": "#/$defs/x~1y~0z"}, "$defs": {"x/y~z": {"b": 1}}},
-            {"a": {"b": 1}},
-            id="escaped pointer",
-        ),
-        pytest.param(
-            {"properties": {"$ref": {"type": "string"}}},
-            {"properties": {"$ref": {"type": "string"}}},
-            id="a property called $ref",
-        ),
-        pytest.param(
-            {"properties": {"definitions": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"a": 1}}},
-            {"properties": {"definitions": {"a": 1}}},
-            id="a property called definitions",
-        ),
-        pytest.param(
-            {"properties": {"enum": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"a": 1}}},
-            {"properties": {"enum": {"a": 1}}},
-            id="a property called enum",
-        ),
-        pytest.param(
-            {"default": {"$ref": "#/nowhere"}, "enum": [{"$ref": "x"}], "const": {"$ref": "y"}},
-            {"default": {"$ref": "#/nowhere"}, "enum": [{"$ref": "x"}], "const": {"$ref": "y"}},
-            id="data is no schema",
-        ),
-        pytest.param(
-            {"items": {"$ref": "#/$defs/A"}, "$defs": {"A": True}}, {"items": True}, id="true schema"
-        ),
-    ],
-)
+A = {"A": {"a": 1}}
+OF_A = {"$ref": "#/$defs/A"}
+DATA = {"default": {"$ref": "#/nowhere"}, "enum": [{"$ref": "x"}], "const": {"$ref": "y"}}
+CALLED_REF = {"properties": {"$ref": {"type": "string"}}}
+INLINED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nothing to do": ({"type": "object"}, {"type": "object"}),
+    "$defs": ({"properties": {"c": OF_A}, "$defs": A}, {"properties": {"c": {"a": 1}}}),
+    "definitions": ({"items": {"$ref": "#/definitions/A"}, "definitions": A}, {"items": {"a": 1}}),
+    "at the top": ({"$ref": "#/$defs/City", "$defs": {"City": CITY}}, CITY),
+    "reference to a reference": (
+        {"items": {"$ref": "#/$defs/B"}, "$defs": {**A, "B": OF_A}},
+        {"items": {"a": 1}},
+    ),
+    "keywords beside it win": (
+        {"items": {**OF_A, "description": "mine"}, "$defs": {"A": {"description": "its", "a": 1}}},
+        {"items": {"description": "mine", "a": 1}},
+    ),
+    "in a list": ({"anyOf": [OF_A, {"type": "null"}], "$defs": A}, {"anyOf": [{"a": 1}, {"type": "null"}]}),
+    "by position": (
+        {"a": {"$ref": "#/b/1"}, "b": [{"x": 1}, {"y": 2}]},
+        {"a": {"y": 2}, "b": [{"x": 1}, {"y": 2}]},
+    ),
+    "escaped pointer": ({"a": {"$ref": "#/$defs/x~1y~0z"}, "$defs": {"x/y~z": {"b": 1}}}, {"a": {"b": 1}}),
+    "a property called $ref": (CALLED_REF, CALLED_REF),
+    **{
+        f"a property called {name}": (
+            {"properties": {name: OF_A}, "$defs": A},
+            {"properties": {name: {"a": 1}}},
+        )
+        for name in ("definitions", "enum")
+    },
+    "data is no schema": (DATA, DATA),
+    "true schema": ({"items": OF_A, "$defs": {"A": True}}, {"items": True}),
+}
+
+
+@pytest.mark.parametrize(("schema", "inlined"), INLINED.values(), ids=INLINED)
 def test_inlined(schema: dict[str, Any], inlined: dict[str, Any]) -> None:
     before = copy.deepcopy(schema)
     assert inline_refs(schema) == inlined
     assert schema == before
 
 
-@pytest.mark.parametrize(
-    ("schema", "named"),
-    [
-        pytest.param({"items": {"$ref": "#"}}, "'#'", id="the root itself"),
-        pytest.param(
-            {"$ref": "#/$defs/A", "$defs": {"A": {"items": {"$ref": "#/$defs/A"}}}}, "#/$defs/A", id="a loop"
-        ),
-        pytest.param(
-            {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}},
-            "#/$defs/",
-            id="a loop of two",
-        ),
-        pytest.param({"items": {"$ref": "#/$defs/None"}}, "#/$defs/None", id="missing"),
-        pytest.param({"items": {"$ref": "#/a/7"}, "a": [1]}, "#/a/7", id="past the end"),
-        pytest.param(
-            {"items": {"$ref": "https://example.com/s.json"}}, "https://example.com", id="elsewhere"
-        ),
-    ],
-)
+OF_B = {"$ref": "#/$defs/B"}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "the root itself": ({"items": {"$ref": "#"}}, "'#'"),
+    "a loop": ({**OF_A, "$defs": {"A": {"items": OF_A}}}, "#/$defs/A"),
+    "a loop of two": ({**OF_A, "$defs": {"A": OF_B, "B": OF_A}}, "#/$defs/"),
+    "missing": ({"items": OF_A}, "#/$defs/A"),
+    "past the end": ({"items": {"$ref": "#/a/7"}, "a": [1]}, "#/a/7"),
+    "elsewhere": ({"items": {"$ref": "https://example.com/s.json"}}, "https://example.com"),
+}
+
+
+@pytest.mark.parametrize(("schema", "named"), REFUSED.values(), ids=REFUSED)
 def test_refused(schema: dict[str, Any], named: str) -> None:
     with pytest.raises(UnsupportedContentError) as caught:
         inline_refs(schema)

@@ -105,15 +105,6 @@ def test_the_text_spells_the_call_at_the_end(size: int) -> None:
     assert reading.result().text == ""
 
 
-def test_two_answers_have_two_ids() -> None:
-    ids = set()
-    for _ in range(2):
-        reading = decoder()
-        reading.feed(answer(SPELT))
-        ids |= {call.id for call in reading.result().tool_calls}
-    assert len(ids) == 2
-
-
 def test_a_call_of_the_servers_own_is_kept() -> None:
     reading = decoder("add")
     reading.feed(answer(call="add"))
@@ -148,15 +139,8 @@ def test_an_answer_without_the_call(body: bytes, kind: type[OllamaError], said: 
     assert type(caught.value) is kind
     assert said in caught.value.message
     assert len(caught.value.message) < 300
-
-
-def test_what_had_been_said_is_in_the_error() -> None:
-    reading = decoder()
-    with pytest.raises(IncompleteResponseError) as caught:
-        reading.feed(answer('{"add": {"a"', reason="length"))
-        reading.close()
-    assert caught.value.partial.text == '{"add": {"a"'
-    assert caught.value.partial.finish.reason == "length"
+    if kind is IncompleteResponseError:
+        assert caught.value.partial.finish.reason == "length"
 
 
 def test_the_filter_passes_logprobs_on() -> None:
