@@ -223,6 +223,7 @@ async def test_a_web_address_is_the_same_body(
 @four_ways
 async def test_where_images_may_stand(server: SimulatedOllama, way: str) -> None:
     """Two in a message, in a tool's result, and among Anthropic's results."""
+    tool: Any
     image: Any = from_openai(URL) if way.startswith("langchain") else ImageBlock(image=PNG)
     if way.startswith("langchain"):
         seen = [{"type": "text", "text": "seen"}, image]
