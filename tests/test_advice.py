@@ -66,24 +66,21 @@ def test_connection(case: tuple[str, Container | None, str, str, str], name: str
     assert absent not in "\n".join(rest)
 
 
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        ("base_url", "the setting base_url"),
-        ("OLLAMA_HOST", "the environment variable OLLAMA_HOST"),
-        ("default", "neither base_url nor OLLAMA_HOST"),
-        ("a Dify form", "a Dify form"),
-    ],
-)
+SOURCES = {
+    "base_url": "setting base_url",
+    "OLLAMA_HOST": "variable OLLAMA_HOST",
+    "default": "neither base_url",
+}
+SYSTEMS = {"darwin": "macOS", "win32": "Windows", "linux": "Linux", "freebsd14": "Linux"}
+
+
+@pytest.mark.parametrize(("source", "words"), SOURCES.items())
 def test_where_the_address_came_from(source: str, words: str) -> None:
     advice = connection_advice(LOCAL, source=source, container=None, platform="linux", reason="refused")
     assert words in advice.split("\n")[0]
 
 
-@pytest.mark.parametrize(
-    ("platform", "first"),
-    [("darwin", "macOS"), ("win32", "Windows"), ("linux", "Linux"), ("freebsd14", "Linux")],
-)
+@pytest.mark.parametrize(("platform", "first"), SYSTEMS.items())
 def test_this_machines_system_comes_first(platform: str, first: str) -> None:
     advice = connection_advice(LAN, source="base_url", container=None, platform=platform, reason="refused")
     assert advice.split("\n")[2].strip().startswith(first)

@@ -11,10 +11,9 @@ from string import Formatter
 
 import pytest
 
-from ollama_dify import ConnectionSettings, OllamaClient, OllamaError, language, set_language
+from ollama_dify import language, set_language
 from ollama_dify.advice import model_missing_advice
 from ollama_dify.language import current_language, locale_language
-from ollama_dify.testing import SimulatedOllama
 
 from .catalogues import LANGUAGES, extracted, folder, translated
 
@@ -95,13 +94,3 @@ def test_an_unknown_language_is_refused(name: str | None) -> None:
 )
 def test_the_language_of_a_command(environ: Mapping[str, str], expected: str) -> None:
     assert locale_language(environ) == expected
-
-
-def test_an_errors_sentence_stays_english_and_its_hint_speaks() -> None:
-    with SimulatedOllama() as server:
-        client = OllamaClient(ConnectionSettings(base_url=server.base_url))
-        with client, language("ja"), pytest.raises(OllamaError) as caught:
-            client.show("lava")
-    # The hint was written when the error was made.
-    assert str(caught.value).startswith("The server has no such model")
-    assert "名前が近いもの: llava:latest" in str(caught.value)

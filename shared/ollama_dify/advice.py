@@ -230,7 +230,7 @@ def connection_remedy(cause: str, url: str, platform: str) -> str:
 
 def source_text(source: str) -> str:
     """Where an address came from, in words."""
-    return _(_SOURCES.get(source, source))
+    return _(_SOURCES[source])
 
 
 def platform_name(platform: str) -> str:

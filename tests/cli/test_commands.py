@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -44,50 +45,47 @@ DEAD = "http://127.0.0.1:9"
 
 # arguments ({url}: the server's address), exit code, words of the output, words of the errors. What each
 # command prints when all is well stands in docs/commands.md, which a test compares.
-ROWS: dict[str, tuple[Sequence[str], int, Sequence[str], Sequence[str]]] = {
-    "help in Chinese": (["doctor", "--help", "--lang", "zh"], 0, ["用法：", "选项:", "服务器地址"], []),
-    "no command": ([], 2, [], ["wrong use", "--help"]),
-    "an unknown command, in Japanese": (["--lang=ja", "nothing"], 2, [], ["使い方"]),
-    "an address that cannot be": (["models", "--base-url", "http://"], 2, [], ["base_url"]),
-    "nothing answers": (["models", "--base-url", DEAD], 1, [], ["refused", "ollama-dify doctor"]),
+ROWS: dict[str, tuple[str, int, Sequence[str], Sequence[str]]] = {
+    "help in Chinese": ("doctor --help --lang zh", 0, ["用法：", "选项:", "显示此帮助", "服务器地址"], []),
+    "no command": ("", 2, [], ["wrong use", "are required: COMMAND", "--help"]),
+    "an unknown command": ("--lang=ja nothing", 2, [], ["使い方", "'nothing' は選択できません"]),
+    "no model": ("pull --lang=zh", 2, [], ["用法错误：缺少以下必需参数：MODEL"]),
+    "no number": ("chat --lang=ja m --context-size x", 2, [], ["引数 --context-size", "int の値として"]),
+    "no value": ("models --lang ja --base-url", 2, [], ["引数 --base-url", "値が 1 つ必要です"]),
+    "a value too many": ("doctor --lang zh --load=3", 2, [], ["参数 --load", "不接受值 '3'"]),
+    "an unknown option": ("models --lang zh --size", 2, [], ["无法识别的参数：--size"]),
+    "an address that cannot be": ("models --base-url http://", 2, [], ["base_url"]),
+    "nothing answers": (f"models --base-url {DEAD}", 1, [], ["refused", "ollama-dify doctor"]),
     "doctor compares": (
-        ["doctor", "--base-url", "{url}", "--base-url", "{url}/api", "--embedding-model", "nomic-embed-text"],
+        "doctor --base-url {url} --base-url {url}/api --embedding-model nomic-embed-text",
         0, ["Digest", "embedding"], [],
     ),
     "doctor, a placeholder of the guide": (
-        ["doctor", "--lang", "ja", "--base-url", "http://<your-ollama-endpoint-domain>:11434"],
+        "doctor --lang ja --base-url 'http://<your-ollama-endpoint-domain>:11434'",
         1, ["置き換えてください", "http://192.168.1.100:11434"], [],
     ),
-    "form of a model that is not there": (
-        ["form", "lava", "--base-url", "{url}"], 1, [], ["no such model", "llava:latest"],
-    ),
-    "embed with a chat model": (["embed", "llava", "a", "--base-url", "{url}"], 1, [], ["nomic-embed-text"]),
-    "chat with an image": (
-        ["chat", "llava", "What is this?", "--image", "{image}", "--base-url", "{url}"], 0, ["PNG"], [],
-    ),
-    "chat with no image": (
-        ["chat", "llava", "?", "--image", "/nowhere.png", "--base-url", "{url}"], 1, [], ["/nowhere.png"],
-    ),
-    "pull what no registry has": (["pull", "nope", "--base-url", "{url}"], 1, [], ["ollama.com/library"]),
-    "simulate, a busy port": (["simulate", "--port", "{port}"], 1, [], ["--port"]),
-    "simulate, an impossible port": (["simulate", "--port", "99999"], 1, [], ["--port"]),
-    "simulate, an unknown capability": (["simulate", "--model", "a=flying"], 2, [], ["flying"]),
+    "form of a missing model": ("form lava --base-url {url}", 1, [], ["no such model", "llava:latest"]),
+    "embed with a chat model": ("embed llava a --base-url {url}", 1, [], ["nomic-embed-text"]),
+    "chat with an image": ("chat llava 'What is this?' --image {image} --base-url {url}", 0, ["PNG"], []),
+    "chat with no image": ("chat llava ? --image /none.png --base-url {url}", 1, [], ["/none.png"]),
+    "pull what no registry has": ("pull nope --base-url {url}", 1, [], ["ollama.com/library"]),
+    "simulate, a busy port": ("simulate --port {port}", 1, [], ["--port"]),
+    "simulate, an impossible port": ("simulate --port 99999", 1, [], ["--port"]),
+    "simulate, an unknown capability": ("simulate --model a=flying", 2, [], ["flying"]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "code", "said", "complained"), ROWS.values(), ids=list(ROWS))
+@pytest.mark.parametrize(("line", "code", "said", "complained"), ROWS.values(), ids=list(ROWS))
 def test_command(
-    arguments: Sequence[str],
+    line: str,
     code: int,
     said: Sequence[str],
     complained: Sequence[str],
     server: SimulatedOllama,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    values = {"url": server.base_url, "port": server.base_url.rpartition(":")[2]}
-    values["image"] = str(next(IMAGE.glob("*.png")))
-    filled = [argument.format(**values) if argument[:1] == "{" else argument for argument in arguments]
-    assert main(filled) == code
+    url, image = server.base_url, next(IMAGE.glob("*.png"))
+    assert main(shlex.split(line.format(url=url, port=url.rpartition(":")[2], image=image))) == code
     output, errors = capsys.readouterr()
     assert [words for words in said if words not in output] == []
     assert [words for words in complained if words not in errors] == []

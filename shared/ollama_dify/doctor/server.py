@@ -64,7 +64,7 @@ class Scene:
 
     def ask(self, path: str = "/api/version", body: Any = None, timeout_s: float = 2 * PROBE_S) -> Answer:
         """A request to the settings' server, as the library would send it."""
-        about = {"headers": self.headers, "proxy": self.proxy, "verify": self.settings.verify}
+        about: dict[str, Any] = {"headers": self.headers, "proxy": self.proxy, "verify": self.settings.verify}
         return ask(self.world, self.url, path, body=body, timeout_s=timeout_s, **about)
 
     def probe_at(self, url: str, *, headers: dict[str, str] | None = None) -> Answer:
