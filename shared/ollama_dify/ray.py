@@ -22,10 +22,8 @@ from .settings import EmbeddingSettings
 __all__ = ["Embedder"]
 
 # What another batch may be spared. A wrong key or a missing model would be in every row, so it always raises.
-_SERVER_FAULTS = (
-    *(ConnectionFailedError, ServerError, ServerBusyError, RateLimitError),
-    *(ProtocolError, EmbeddingError),
-)
+_BUSY = ConnectionFailedError, ServerError, ServerBusyError, RateLimitError
+_SERVER_FAULTS = *_BUSY, ProtocolError, EmbeddingError
 
 
 class Embedder:
@@ -59,9 +57,7 @@ class Embedder:
         self._raises = on_server_error == "raise"
         self._client = OllamaClient(settings.model_copy(update={"max_retries": batch_retries}))
         self._model, self._size = settings.model, settings.dimensions
-        if fingerprint is None:
-            return
-        found = self._client.embedding_fingerprint()
+        found = fingerprint and self._client.embedding_fingerprint()
         if found != fingerprint:
             raise ConfigurationError(
                 f"The fingerprint is {found!r}, not {fingerprint!r}: other vectors than those of the index.",
@@ -76,26 +72,26 @@ class Embedder:
         given = [index for index, text in enumerate(texts) if text is not None]
         vectors: list[list[float] | None] = [None] * len(texts)
         errors: list[str | None] = ["null instead of a text"] * len(texts)
-        found, reasons = self._embedded([texts[index] for index in given])
-        for index, vector, reason in zip(given, found, reasons, strict=True):
-            vectors[index], errors[index] = vector, reason
+        outcomes = self._embedded([texts[index] for index in given])
+        for index, outcome in zip(given, outcomes, strict=True):
+            vectors[index], errors[index] = outcome
         _, vector_name, error_name = self._names
-        table = table.append_column(vector_name, pa.array(vectors, self._type(vectors, errors)))
+        table = table.append_column(vector_name, pa.array(vectors, self._type(vectors)))
         return table.append_column(error_name, pa.array(errors, pa.string()))
 
     def _texts(self, table: pa.Table) -> list[str]:
         name, *new = self._names
-        columns = table.column_names
-        if name not in columns:
+        if name not in table.column_names:
             raise ConfigurationError(
-                f"The table has no column {name!r}; it has {', '.join(columns)}.", hint="Name it with text=."
+                f"The table has no column {name!r}; it has {', '.join(table.column_names)}.",
+                hint="Name it with text=.",
             )
-        there = [column for column in new if column in columns]
-        if there:
-            raise ConfigurationError(
-                f"The table has a column {there[0]!r} already.",
-                hint="Drop it before, or give vector= and error= other names.",
-            )
+        for column in new:
+            if column in table.column_names:
+                raise ConfigurationError(
+                    f"The table has a column {column!r} already.",
+                    hint="Drop it before, or give vector= and error= other names.",
+                )
         column = table.column(name)
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
@@ -104,7 +100,7 @@ class Embedder:
         texts: list[str] = column.to_pylist()
         return texts
 
-    def _embedded(self, texts: Sequence[str]) -> tuple[Sequence[list[float] | None], list[str | None]]:
+    def _embedded(self, texts: Sequence[str]) -> list[tuple[list[float] | None, str | None]]:
         """The vector of each text, or why it has none."""
         try:
             result = self._client.embed(texts, kind="document", skip_failed=True)
@@ -112,14 +108,14 @@ class Embedder:
             if self._raises:
                 raise
             partial = error.partial if isinstance(error.partial, list) else [None] * len(texts)
-            return partial, [None if vector is not None else error.message for vector in partial]
-        return result.vectors, [result.reasons.get(index) for index in range(len(texts))]
+            return [(vector, None if vector is not None else error.message) for vector in partial]
+        return [(vector, result.reasons.get(index)) for index, vector in enumerate(result.vectors)]
 
-    def _type(self, vectors: Sequence[list[float] | None], errors: Sequence[str | None]) -> pa.DataType:
+    def _type(self, vectors: Sequence[list[float] | None]) -> pa.DataType:
         """The vectors' type, the same in all batches: of the length that the model gives."""
         sizes = {len(vector) for vector in vectors if vector is not None}
         if self._size is None and not sizes:
-            sizes = {len(vector) for vector in self._embedded(["a"])[0] if vector is not None}
+            sizes = {len(vector) for vector, _ in self._embedded(["a"]) if vector is not None}
             if not sizes:  # the server is away and nothing is known; null goes with any type
                 return pa.null()
         self._size = self._size or sizes.pop()

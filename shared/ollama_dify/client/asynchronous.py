@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -19,7 +20,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncChatStream(CommonStream[AsyncGenerator[ChatChunk, None]]):
+class AsyncChatStream(
+    CommonStream[AsyncGenerator[ChatChunk, None]], AbstractAsyncContextManager["AsyncChatStream"]
+):
     """The async twin of `ChatStream`."""
 
     def __init__(self, client: AsyncOllamaClient, request: Request) -> None:
@@ -35,19 +38,13 @@ class AsyncChatStream(CommonStream[AsyncGenerator[ChatChunk, None]]):
         return await chunks.__anext__()
 
     async def aclose(self) -> None:
-        """Stop: the server sees the disconnect and stops generating.
-
-        From another task than the one that iterates, that one gets a ConnectionFailedError.
-        """
+        """Stop, from another task too; see `ChatStream.close`."""
         chunks = self._known()
         try:
             if chunks is not None:
                 await chunks.aclose()
         except RuntimeError:  # the other task is inside the generator
             self._token.cancel()
-
-    async def __aenter__(self) -> AsyncChatStream:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         await self.aclose()
@@ -100,7 +97,7 @@ def streamed(
     return cast(Any, method)  # type: ignore[no-any-return]  # the stream is of the twin's class
 
 
-class AsyncOllamaClient(CommonClient):
+class AsyncOllamaClient(CommonClient, AbstractAsyncContextManager["AsyncOllamaClient"]):
     """The async twin of `OllamaClient`; usable from several event loops, each with its own connections."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
@@ -139,16 +136,13 @@ class AsyncOllamaClient(CommonClient):
             await transport.aclose()
         self._transports.pop(asyncio.get_running_loop(), None)
 
-    async def __aenter__(self) -> AsyncOllamaClient:
-        return self
-
     async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     def _run(self, logic: T) -> T:
         return logic
 
-    def _transports_here(self) -> dict[Any, Any]:
+    def _transports_here(self) -> Any:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError as error:
@@ -160,8 +154,7 @@ class AsyncOllamaClient(CommonClient):
         # What a transport holds may hold its loop, so those of finished loops are let go here.
         for other in [it for it in list(self._transports) if it.is_closed()]:
             self._transports.pop(other, None)
-        here: dict[Any, Any] = self._transports.setdefault(loop, {})
-        return here
+        return self._transports.setdefault(loop, {})
 
     def _connect(self) -> Any:
         from ..transport.transports import AsyncTransport

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +32,7 @@ else:
 T = TypeVar("T")
 
 
-class ChatStream(CommonStream[Generator[ChatChunk, None, None]]):
+class ChatStream(CommonStream[Generator[ChatChunk, None, None]], AbstractContextManager["ChatStream"]):
     """A streamed answer: iterate for its chunks; leaving the loop early closes the connection.
 
     The request is sent when iteration begins. `result` is the answer so far, whole at the end. An error on
@@ -62,9 +63,6 @@ class ChatStream(CommonStream[Generator[ChatChunk, None, None]]):
         except ValueError:  # the other thread is inside the generator
             self._token.cancel()
 
-    def __enter__(self) -> ChatStream:
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.close()
 
@@ -91,7 +89,7 @@ def _chunks(opening: Callable[[], Coroutine[Any, Any, Any]], begun: list[Any]) -
         stream.close()
 
 
-class OllamaClient(CommonClient):
+class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
     """A client for one server: `with OllamaClient(ChatSettings(model="llava")) as client: …`.
 
     settings: `ChatSettings` for chat and generate, `EmbeddingSettings` for embed, `RerankSettings` for
@@ -247,9 +245,6 @@ class OllamaClient(CommonClient):
         for transport in list(self._transports.values()):
             transport.close()
         self._transports.clear()
-
-    def __enter__(self) -> OllamaClient:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()

@@ -1,11 +1,9 @@
-"""Asking the server for what counting needs: the vocabulary, the probes, and the prompt of a conversation.
-
-What is counted, and how, is in `tokens`. `tokenizers` is imported when the first count is made, not before.
-"""
+"""Asking the server for what counting (`tokens`) needs: vocabulary, probes, a conversation's prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -98,12 +96,9 @@ async def _renderings(session: Session, settings: ChatSettings, info: ModelInfo)
     for probe in PROBES:
         text = None
         if able or not probe.tools:
-            try:
+            with suppress(InvalidRequestError, ServerError):
                 # Only the first may find the server busy; a template that fails on a probe fails again.
                 text = await _render(session, settings, probe.messages, probe.tools, retried=not texts)
-            except (InvalidRequestError, ServerError):
-                pass
-            else:
                 if text is None:
                     return []
         texts.append(text)
@@ -151,10 +146,8 @@ async def count_conversation(
     prompt = None
     # Nothing is fetched to be counted.
     if not any(isinstance(part, ImageUrl) for message in messages for part in message.content):
-        try:
+        with suppress(InvalidRequestError, ServerError):  # without this aid, or a prompt it will not render
             prompt = await _render(session, settings, messages, tools)
-        except (InvalidRequestError, ServerError):
-            prompt = None  # a server without this aid, or a prompt it will not even render
     counter = await load_counter(session, settings, probed=prompt is None)
     if prompt is None:
         return await session.network.compute(partial(counter.bound, messages, tools))

@@ -1,7 +1,4 @@
-"""Embedding many texts: batches in flight together, every vector checked, the bad texts named.
-
-A batch that fails over single texts is halved until the bad texts stand alone.
-"""
+"""Embedding many texts: batches, every vector checked, halved until the bad texts stand alone, named."""
 
 from __future__ import annotations
 

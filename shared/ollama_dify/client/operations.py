@@ -129,10 +129,9 @@ class CommonClient:
                 here.pop(stale, None)
         return transport
 
-    def _transports_here(self) -> dict[Any, Any]:
+    def _transports_here(self) -> Any:
         """The transports by process and connection values."""
-        found: dict[Any, Any] = self._transports
-        return found
+        return self._transports
 
     def _connect(self) -> Any:
         """A new transport; importing it costs more than all the rest, so only who asks a server pays it."""
@@ -140,11 +139,7 @@ class CommonClient:
 
 
 async def warmup(session: Session) -> ModelInfo:
-    """Look up the model, get its vocabulary, and have the server load it with these settings.
-
-    The model may have been pulled anew under its name, so its digest is asked for again, and what is cached
-    for counting is replaced.
-    """
+    """See `OllamaClient.warmup`: the digest is asked for again, and what is cached for counting replaced."""
     from .count import load_counter
 
     session.cache.digests.clear()

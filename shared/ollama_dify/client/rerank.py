@@ -1,7 +1,4 @@
-"""Reranking by a model that says yes or no of each document: published prompts, and how yes is read.
-
-Long documents are cut or split.
-"""
+"""Reranking by a model that says yes or no of each document: published prompts, and how yes is read."""
 
 from __future__ import annotations
 

@@ -34,16 +34,12 @@ def droppable(messages: Sequence[Message]) -> list[tuple[int, ...]]:
 def _answered_calls(messages: Sequence[Message]) -> list[tuple[int, int]]:
     """Positions of a call and of its result. A result without a known id answers the calls before it."""
     pairs = []
-    callers: dict[str, int] = {}
-    last: int | None = None
+    callers: dict[str | None, int] = {}
     for index, message in enumerate(messages):
         if message.tool_calls:
-            last = index
-            callers.update({call.id: index for call in message.tool_calls if call.id})
-        elif message.role == "tool":
-            caller = callers.get(message.tool_call_id or "", last)
-            if caller is not None:
-                pairs.append((caller, index))
+            callers |= dict.fromkeys([None, *(call.id for call in message.tool_calls)], index)
+        elif message.role == "tool" and callers:
+            pairs.append((callers.get(message.tool_call_id, callers[None]), index))
     return pairs
 
 
