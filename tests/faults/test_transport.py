@@ -38,6 +38,7 @@ from .server import (
 from .test_connections import TLS, serving_tls
 
 SILENCE_S = 20.0
+IMAGES = TLS.parent / "images"
 
 
 @pytest.fixture
@@ -304,3 +305,15 @@ def test_a_client_of_ones_own_is_not_sent_elsewhere(server: FaultServer, mode: s
             if mode == "async":
                 calling.run(own_async.aclose())
         assert other.counts.connections == 0
+
+
+@BOTH
+def test_a_body_with_images_is_sent_whole_again(server: FaultServer, mode: str) -> None:
+    """Base64 is made while sending; a retry makes it anew."""
+    image = od.Image.from_path(IMAGES / "png_1024x768.png")
+    server.script(in_turn([whole(b'{"error":"busy"}', 503, Retry_After="0")], answer))
+    with Calling(mode, chat(server.url, max_retries=1, vision_support=True)) as calling:
+        assert calling.run(calling.client.chat([user("What is it?", image)])).text == "Hello"
+    first, again = (request.json["messages"] for request in server.requests)
+    assert first == again
+    assert len(again[0]["images"][0]) == 4 * ((len(image.data) + 2) // 3)
