@@ -25,6 +25,7 @@ from .. import (
     OllamaClient,
     OllamaError,
 )
+from ..settings.dify_form import FORM_FIELDS
 from ..terminal import Terminal
 from ..testing import Fault, SimulatedOllama
 from .frameworks import Framework, langchain, llamaindex, open_index, passages_of
@@ -108,10 +109,10 @@ def server(terminal: Terminal, base_url: str | None, *models: str) -> Iterator[t
 def show_form(terminal: Terminal, settings: ChatSettings) -> None:
     """The settings, in the words of Dify's form."""
     rows = []
-    for name in ("model", "base_url", "mode", "context_size", "max_tokens", "vision_support"):
-        value = getattr(settings, name)
-        title = type(settings).model_fields[name].title or name
-        rows.append((title, "Yes" if value is True else str(value)))
+    for field in FORM_FIELDS:
+        value = getattr(settings, field.variable, None)
+        if value is not None:
+            rows.append((field.labels["en"], "Yes" if value is True else str(value)))
     terminal.table(("Settings, as on Dify's form", ""), rows)
 
 
