@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -85,18 +85,9 @@ def an_idle_connection_that_was_closed(target: Target, server: FaultServer) -> N
 @row(17, "context overflow, plain and nested; done reasons", "ContextOverflowError; reasons mapped")
 def a_context_overflow_and_every_done_reason(target: Target, server: FaultServer) -> None:
     model = target.chat_model(server.url)
-    nested = json.dumps(
-        {
-            "error": {
-                "code": 400,
-                "message": "request (9000 tokens) exceeds the available context size (4096 "
-                "tokens), try increasing it",
-                "type": "exceed_context_size_error",
-                "n_prompt_tokens": 9000,
-                "n_ctx": 4096,
-            }
-        }
-    )
+    told = "request (9000 tokens) exceeds the available context size (4096 tokens), try increasing it"
+    kind = {"type": "exceed_context_size_error", "n_prompt_tokens": 9000, "n_ctx": 4096}
+    nested = json.dumps({"error": {"code": 400, "message": told, **kind}})
     server.script(always(error_reply(400, nested)))
     fails(od.ContextOverflowError, lambda: target.chat(model), prompt_tokens=9000, limit=4095)
     server.script(always(error_reply(400, "the input length exceeds the context length")))
@@ -308,29 +299,17 @@ def a_bad_base_url(target: Target, server: FaultServer) -> None:
 @row(24, "tool arguments that look like JSON, 3,000 brackets", "passed through untouched")
 def tool_arguments_that_look_like_json(target: Target, server: FaultServer) -> None:
     for odd in ('{"a": [1, 2]}', "[" * 3000, '"quoted"', "null", "01", "{'at': 1}"):
-        call = {"function": {"name": "look", "arguments": {"at": odd}}}
         body = json.loads(last_line())
-        body["message"]["tool_calls"] = [call]
-        one = [whole(json.dumps(body).encode())]
-        many = list(streamed(json.dumps(body).encode() + b"\n")(Request("", "", {}, b"", 0, 0)))
+        body["message"]["tool_calls"] = [{"function": {"name": "look", "arguments": {"at": odd}}}]
 
-        def either(
-            request: Request, one: Sequence[Step] = one, many: Sequence[Step] = many
-        ) -> Iterable[Step]:
-            return many if request.json.get("stream") else one
+        def script(request: Request, data: bytes = json.dumps(body).encode()) -> Iterable[Step]:
+            if "chat" not in request.path:
+                return answer(request)
+            return streamed(data + b"\n")(request) if request.json.get("stream") else [whole(data)]
 
-        server.script(
-            in_turn(
-                then=lambda request: (
-                    either(request)
-                    if request.method == "POST" and "chat" in request.path
-                    else answer(request)
-                )
-            )
-        )
-        equal(
-            target.calls(target.chat_model(server.url, function_call_support=True)), [{"at": odd}], odd[:20]
-        )
+        server.script(script)
+        model = target.chat_model(server.url, function_call_support=True)
+        equal(target.calls(model), [{"at": odd}], odd[:20])
 
 
 @row(25, "does not support …; bad image; unknown option", "capability, image and setting errors")

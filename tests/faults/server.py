@@ -246,7 +246,7 @@ class _Connection(asyncio.Protocol):
             self._server.requests.append(request)
             self._answering = True
             try:
-                if await self._play(self._server.script(request)):
+                if await self._play(self._server.played(request)):
                     return
             except json.JSONDecodeError:
                 self.transport.write(whole(b'{"error":"no JSON"}', 400))
@@ -268,13 +268,11 @@ class _Connection(asyncio.Protocol):
                     await self._may_write.wait()
             elif isinstance(step, End):
                 return await self._end(step)
-            elif 0 < step < 0.05:
+            elif step < 0.05:
                 await asyncio.sleep(step)
-            elif step > 0:
+            else:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._gone.wait(), step)
-            else:
-                await asyncio.sleep(0)
         return False
 
     async def _end(self, how: End) -> bool:
@@ -300,7 +298,7 @@ class _Connection(asyncio.Protocol):
 
 class Listener:
     def __init__(self, script: Script) -> None:
-        self.script = script
+        self.played = script
         self.counts = Counts()
         self.requests: list[Request] = []
         self.protocols: set[_Connection] = set()
@@ -313,11 +311,11 @@ class Listener:
         return server, server.sockets[0].getsockname()[1]
 
 
-class FaultServer:
+class FaultServer(Listener):
     """The server in a thread: `with FaultServer(script) as server: … server.url, server.counts`."""
 
     def __init__(self, script: Script = answer, *, tls: ssl.SSLContext | None = None) -> None:
-        self._server = Listener(script)
+        super().__init__(script)
         self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -330,20 +328,12 @@ class FaultServer:
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     @property
-    def counts(self) -> Counts:
-        return self._server.counts
-
-    @property
-    def requests(self) -> list[Request]:
-        return self._server.requests
-
-    @property
     def generations(self) -> list[Request]:
         """Without look-ups."""
         return [it for it in self.requests if it.path in ("/api/chat", "/api/generate", "/api/embed")]
 
     def script(self, script: Script) -> None:
-        self._server.script = script
+        self.played = script
 
     def wait(self, done: Callable[[Counts], bool], seconds: float = 5.0) -> bool:
         """Wait for something to be seen here; False when it never was."""
@@ -368,7 +358,7 @@ class FaultServer:
     def _run(self) -> None:
         async def serve() -> None:
             self._stop = asyncio.Event()
-            server, self.port = await self._server.listen(tls=self._tls)
+            server, self.port = await self.listen(tls=self._tls)
             self._ready.set()
             await self._stop.wait()
             # asyncio forgets a connection that is just being accepted when its server is closed, so it is
@@ -376,7 +366,7 @@ class FaultServer:
             for sock in server.sockets:
                 self._loop.remove_reader(sock.fileno())
             for _ in range(6):
-                for protocol in set(self._server.protocols):
+                for protocol in set(self.protocols):
                     protocol.transport.abort()
                 await asyncio.sleep(0)
             server.close()

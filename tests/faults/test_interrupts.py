@@ -104,33 +104,23 @@ class Interrupt:
         sys.unraisablehook = self._hook
 
 
-def chat(client: OllamaClient) -> None:
-    client.chat(HELLO)
+CALLS: dict[str, Callable[[OllamaClient], object]] = {
+    "chat": lambda client: client.chat(HELLO),
+    "stream": lambda client: list(client.chat_stream(HELLO)),
+    "stream left": lambda client: next(client.chat_stream(HELLO)),
+    "embed": lambda client: client.embed(TEXTS),
+}
 
 
-def stream(client: OllamaClient) -> None:
-    for _ in client.chat_stream(HELLO):
-        pass
-
-
-def stream_left(client: OllamaClient) -> None:
-    for _ in client.chat_stream(HELLO):
-        break
-
-
-def embed(client: OllamaClient) -> None:
-    client.embed(TEXTS)
-
-
-def interrupted(call: Callable[[OllamaClient], None], at: int, warm: bool, server: SimulatedOllama) -> Any:
+def interrupted(call: str, at: int, warm: bool, server: SimulatedOllama) -> Any:
     """One call, interrupted → (the interrupt, what is wrong after it)."""
-    with OllamaClient(settings(call.__name__, server.base_url)) as client:
+    with OllamaClient(settings(call, server.base_url)) as client:
         if warm:
             client.version()
         raised = False
         with Interrupt(at) as interrupt:
             try:
-                call(client)
+                CALLS[call](client)
             except KeyboardInterrupt:
                 raised = True
         wrong = left_behind(client, server, lambda: list(client._transports.values()))
@@ -156,10 +146,8 @@ def few_objects() -> Iterator[None]:
 @pytest.mark.usefixtures("few_objects")
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("warm", [False, True], ids=["new connection", "kept connection"])
-@pytest.mark.parametrize("call", [chat, stream, stream_left, embed], ids=lambda it: it.__name__)
-def test_an_interrupt_at_any_line_leaves_nothing(
-    server: SimulatedOllama, call: Callable[[OllamaClient], None], warm: bool
-) -> None:
+@pytest.mark.parametrize("call", CALLS)
+def test_an_interrupt_at_any_line_leaves_nothing(server: SimulatedOllama, call: str, warm: bool) -> None:
     interrupted(call, 0, warm, server)  # imports what the call imports
     undisturbed, wrong = interrupted(call, 0, warm, server)
     assert not wrong
@@ -170,7 +158,7 @@ def test_an_interrupt_at_any_line_leaves_nothing(
         hit += bool(interrupt.place)
         if wrong:
             found.append(f"line {at}, {interrupt.place}: {wrong}")
-    print(f"{call.__name__}: {undisturbed.lines} lines, {hit} interrupts, {len(found)} leaks")  # noqa: T201
+    print(f"{call}: {undisturbed.lines} lines, {hit} interrupts, {len(found)} leaks")  # noqa: T201
     assert found == []
     assert hit > 0
 

@@ -122,19 +122,22 @@ def model_of(kind: Any) -> str:
     return "nomic-embed-text" if kind in EMBEDDERS else "llama3.2"
 
 
+METHODS = {
+    OllamaDifyEmbedding: ("get_query_embedding", "aget_query_embedding"),
+    OllamaDifyEmbeddings: ("embed_query", "aembed_query"),
+    OllamaDify: ("complete", "acomplete"),
+}
+
+
 async def use(made: Any, awaited: bool) -> None:
     """One call."""
-    if isinstance(made, OllamaDifyEmbedding):
-        return await made.aget_query_embedding("a") if awaited else made.get_query_embedding("a")
-    if isinstance(made, OllamaDifyEmbeddings):
-        return await made.aembed_query("a") if awaited else made.embed_query("a")
-    if isinstance(made, OllamaDify):
-        return await made.acomplete("a") if awaited else made.complete("a")
     if type(made) in (ChatSettings, EmbeddingSettings):
         client: Any = AsyncOllamaClient(made) if awaited else OllamaClient(made)
         answer = client.embed(["a"]) if isinstance(made, EmbeddingSettings) else client.chat([user("a")])
-        return await answer if awaited else answer
-    return await made.ainvoke("a") if awaited else made.invoke("a")
+    else:
+        answer = getattr(made, METHODS.get(type(made), ("invoke", "ainvoke"))[awaited])("a")
+    if awaited:
+        await answer
 
 
 def received(server: SimulatedOllama) -> str:

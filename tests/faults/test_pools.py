@@ -8,7 +8,6 @@ import errno
 import gc
 import socket
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,7 +20,6 @@ from ollama_dify.transport import addresses
 from ollama_dify.transport.endpoint import Slots
 from ollama_dify.transport.network import countdown
 from ollama_dify.transport.network import run as run_blocking
-from ollama_dify.transport.sockets import AsyncSocket, BlockingSocket
 
 from .calling import BOTH, MODES, Calling, chat, run
 from .server import LAST, End, FaultServer, Request, Step, answer, chunk, head, last_line, line
@@ -186,25 +184,11 @@ def test_a_socket_that_takes_no_options_is_closed(
     server: FaultServer, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(addresses, "_OPTIONS", [(socket.SOL_SOCKET, -1, 1)])
-
-    async def connect(made: BlockingSocket | AsyncSocket) -> None:
-        try:
-            await made.connect("127.0.0.1", server.port, 1.0)
-        finally:
-            made.close()
-
-    async def awaited() -> None:
-        await connect(AsyncSocket())
-
-    with warnings.catch_warnings(record=True) as seen, pytest.raises(OSError, match="not available"):
-        warnings.simplefilter("always")
-        if mode == "sync":
-            run_blocking(connect(BlockingSocket()))
-        else:
-            asyncio.run(awaited())
-    gc.collect()
-    assert [it for it in seen if it.category is ResourceWarning] == []
-    assert server.wait(lambda counts: counts.connections == 1 and counts.open == 0, 1.0)
+    with Calling(mode, chat(server.url)) as calling:
+        with pytest.raises(od.ConnectionFailedError, match="not available"):
+            calling.chat()
+        assert server.wait(lambda counts: counts.connections == 1 and counts.open == 0, 1.0)
+    gc.collect()  # an unclosed socket would warn
 
 
 class Owner:
