@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class Browser:
         path.write_bytes(base64.b64decode(data))
 
 
-def started_browser(profile: Path) -> Iterator[Browser]:
+def started_browser(profile: Path) -> Generator[Browser, None, None]:
     """A browser, for a fixture."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -31,7 +31,7 @@ from tests.docs.samples import sample
 from ollama_dify.testing import SimulatedModel, SimulatedOllama
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-LANGUAGES = ("en", "ja", "zh")
+LANGUAGES: tuple[str, ...] = ("en", "ja", "zh")
 COLUMNS, LINE = 100, 24.4
 Timed = tuple[float, Text]
 

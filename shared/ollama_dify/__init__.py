@@ -14,38 +14,11 @@ from .address import Address
 from .client.asynchronous import AsyncChatStream, AsyncOllamaClient
 from .client.blocking import ChatStream, OllamaClient
 from .client.operations import PullProgress
-from .errors import (
-    AuthenticationError,
-    CapabilityError,
-    ConfigurationError,
-    ConnectionFailedError,
-    ContextOverflowError,
-    DifyAppError,
-    EmbeddingError,
-    EmptyResponseError,
-    IncompleteResponseError,
-    InvalidRequestError,
-    ModelNotFoundError,
-    OllamaError,
-    PermissionDeniedError,
-    ProtocolError,
-    RateLimitError,
-    RequestTimeoutError,
-    ServerBusyError,
-    ServerError,
-    UnsupportedContentError,
-)
+from .errors import *
 from .language import language, set_language
 from .media.image import Audio, Image, ImageUrl
 from .media.source import ImageLimits
-from .settings import (
-    ChatSettings,
-    ConnectionSettings,
-    EmbeddingSettings,
-    ModelSettings,
-    RerankSettings,
-    Timeouts,
-)
+from .settings import *
 from .wire.json_schema import inline_refs
 from .wire.messages import Message, TextPart, Tool, ToolCall, assistant, system, user
 from .wire.models import LocalModel, ModelInfo, RunningModel

@@ -170,5 +170,9 @@ def refreshed(page: Path) -> str:
 
 
 if __name__ == "__main__":
+    from tools import make_images
+
+    for name in make_images.LANGUAGES:
+        make_images.doctor(name)
     for page in sorted(DOCS.rglob("*.md")):
         page.write_text(refreshed(page), "utf-8")

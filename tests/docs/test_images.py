@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
 
 from tests.architecture.test_imports import LEVELS
 
-from .samples import DOCS
+from .samples import DOCS, sample
 
 IMAGES = sorted((DOCS / "images").iterdir())
 
@@ -29,3 +30,11 @@ def test_the_architecture_is_drawn_as_it_is() -> None:
     assert {int(level): set(names.split(", ")) for level, names in drawn} == {
         place: set(row) for place, row in enumerate(LEVELS, 1)
     }
+
+
+@pytest.mark.parametrize("language", ["en", "ja", "zh"])
+def test_the_recording_of_the_doctor_is_of_today(language: str) -> None:
+    text = unescape(re.sub(r"<[^>]+>", "", (DOCS / "images" / f"doctor.{language}.svg").read_text("utf-8")))
+    shown = "".join(text.split())
+    for name in ("ConnectionFailedError", "doctor", "doctor-fixed"):
+        assert "".join(sample(name, language).split()) in shown, "python -m tests.docs.samples draws it anew"

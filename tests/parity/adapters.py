@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from langchain_ollama_dify import ChatOllamaDify
 from llamaindex_ollama_dify import OllamaDify
 
 from .cases import Case, Turn
+from .ways import ended
 
 
 @dataclass
@@ -52,23 +55,11 @@ class LangChain:
         tools = [{"type": "function", "function": tool} for tool in self.case.tools]
         return self.model.bind_tools(tools, tool_choice=self.case.tool_choice)
 
-    def ask(self) -> Outcome:
-        return _from_langchain(self._bound().invoke(self.messages, **self.case.call))
-
-    async def aask(self) -> Outcome:
-        return _from_langchain(await self._bound().ainvoke(self.messages, **self.case.call))
-
-    def stream(self) -> Outcome:
-        whole: Any = None
-        for chunk in self._bound().stream(self.messages, **self.case.call):
-            whole = chunk if whole is None else whole + chunk
-        return _from_langchain(whole)
-
-    async def astream(self) -> Outcome:
-        whole: Any = None
-        async for chunk in self._bound().astream(self.messages, **self.case.call):
-            whole = chunk if whole is None else whole + chunk
-        return _from_langchain(whole)
+    async def ask(self, *, awaited: bool, streamed: bool = False) -> Outcome:
+        name = "stream" if streamed else "invoke"
+        ask = getattr(self._bound(), f"a{name}" if awaited else name)
+        made = await ended(ask(self.messages, **self.case.call))
+        return _from_langchain(reduce(add, made) if streamed else made)
 
     def close(self) -> None:
         self.model.close()
@@ -97,19 +88,11 @@ class LlamaIndex:
             prepared["tool_choice"] = case.tool_choice
         return dict(prepared)
 
-    def ask(self) -> Outcome:
-        return _from_llamaindex(self.model.chat(self.messages, **self._call()))
-
-    async def aask(self) -> Outcome:
-        return _from_llamaindex(await self.model.achat(self.messages, **self._call()))
-
-    def stream(self) -> Outcome:
-        *_, last = self.model.stream_chat(self.messages, **self._call())
-        return _from_llamaindex(last)
-
-    async def astream(self) -> Outcome:
-        stream = await self.model.astream_chat(self.messages, **self._call())
-        return _from_llamaindex([answer async for answer in stream][-1])
+    async def ask(self, *, awaited: bool, streamed: bool = False) -> Outcome:
+        name = "stream_chat" if streamed else "chat"
+        ask = getattr(self.model, f"a{name}" if awaited else name)
+        made = await ended(ask(self.messages, **self._call()))
+        return _from_llamaindex(made[-1] if streamed else made)
 
     def close(self) -> None:
         self.model.close()

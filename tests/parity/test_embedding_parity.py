@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import chromadb
@@ -21,6 +21,8 @@ from langchain_ollama_dify import OllamaDifyEmbeddings
 from llamaindex_ollama_dify import OllamaDifyEmbedding
 from ollama_dify import CapabilityError, ConfigurationError, EmbeddingError
 from ollama_dify.testing import SimulatedOllama
+
+from .ways import ended
 
 PAGES = ["The harbour opened in 1874.", "", "  \n", "Rye bread is sold on Tuesdays."]
 Model = OllamaDifyEmbeddings | OllamaDifyEmbedding
@@ -44,10 +46,6 @@ def ways(model: Model, texts: list[str]) -> list[Callable[[], Any]]:
         lambda: model.aget_text_embedding_batch(texts),
         lambda: model.embed(texts).vectors,
     ]
-
-
-async def ended(made: Any) -> Any:
-    return await made if isinstance(made, Awaitable) else made
 
 
 def chroma() -> Any:

@@ -10,6 +10,8 @@ from langchain_ollama_dify import ChatOllamaDify, OllamaDifyEmbeddings, OllamaDi
 from llamaindex_ollama_dify import OllamaDify, OllamaDifyEmbedding
 from ollama_dify.testing import SimulatedModel, SimulatedOllama
 
+from .ways import ended
+
 PROMPTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "bounded": ({"max_tokens": 16, "temperature": 0.0, "seed": 3}, {}),
@@ -52,34 +54,20 @@ async def test_completion(
     values = {"model": "llama3.2", "base_url": simulated_ollama.base_url, **settings}
     llm, model = OllamaDifyLLM(**values), OllamaDify(**values, mode="completion")
     simulated_ollama.install(SimulatedModel("coder", ("completion", "insert")))
-    seen = []
-    said = []
-    for way in range(8):
-        simulated_ollama.reset()
-        match way:
-            case 0:
-                text = llm.invoke("Tell me of ships.", **call)
-            case 1:
-                text = await llm.ainvoke("Tell me of ships.", **call)
-            case 2:
-                text = model.complete("Tell me of ships.", **call).text
-            case 3:
-                text = (await model.acomplete("Tell me of ships.", **call)).text
-            case 4:
-                text = "".join(llm.stream("Tell me of ships.", **call))
-            case 5:
-                text = "".join([chunk async for chunk in llm.astream("Tell me of ships.", **call)])
-            case 6:
-                text = [part.text for part in model.stream_complete("Tell me of ships.", **call)][-1]
-            case _:
-                parts = await model.astream_complete("Tell me of ships.", **call)
-                text = [part.text async for part in parts][-1]
-        seen.append(generated(simulated_ollama))
-        said.append(text)
-        body = simulated_ollama.requests[-1].body
-        assert body["prompt"] == "Tell me of ships."
-        for name in {"raw", "suffix", "system", "template"} & call.keys():
-            assert body[name] == call[name]
+    seen, said = [], []
+    for streamed in (False, True):
+        for one, name in ((llm, "stream" if streamed else "invoke"), (model, "stream_complete")):
+            name = name if streamed else name.removeprefix("stream_")
+            for way in (name, f"a{name}"):
+                simulated_ollama.reset()
+                made = await ended(getattr(one, way)("Tell me of ships.", **call))
+                last = made if not streamed else "".join(made) if one is llm else made[-1]
+                said.append(getattr(last, "text", last))
+                seen.append(generated(simulated_ollama))
+                body = simulated_ollama.requests[-1].body
+                assert body["prompt"] == "Tell me of ships."
+                for argument in {"raw", "suffix", "system", "template"} & call.keys():
+                    assert body[argument] == call[argument]
     assert len({tuple(bodies) for bodies in seen[:4]}) == 1
     assert len({tuple(bodies) for bodies in seen[4:]}) == 1
     assert len(seen[0]) == 1
@@ -103,23 +91,16 @@ async def test_embeddings(
     simulated_ollama: SimulatedOllama, settings: dict[str, Any], sent: dict[str, Any]
 ) -> None:
     values = {"model": "nomic-embed-text", "base_url": simulated_ollama.base_url, **settings}
-    one, two = OllamaDifyEmbeddings(**values), OllamaDifyEmbedding(**values)
     documents, queries, bodies = [], [], []
-    for adapter, asynchronous in ((one, False), (one, True), (two, False), (two, True)):
+    for adapter, many, single in (
+        (OllamaDifyEmbeddings(**values), "embed_documents", "embed_query"),
+        (OllamaDifyEmbeddings(**values), "aembed_documents", "aembed_query"),
+        (OllamaDifyEmbedding(**values), "get_text_embedding_batch", "get_query_embedding"),
+        (OllamaDifyEmbedding(**values), "aget_text_embedding_batch", "aget_query_embedding"),
+    ):
         simulated_ollama.reset()
-        if isinstance(adapter, OllamaDifyEmbeddings):
-            if asynchronous:
-                documents.append(await adapter.aembed_documents(TEXTS))
-                queries.append(await adapter.aembed_query("animals"))
-            else:
-                documents.append(adapter.embed_documents(TEXTS))
-                queries.append(adapter.embed_query("animals"))
-        elif asynchronous:
-            documents.append(await adapter.aget_text_embedding_batch(TEXTS))
-            queries.append(await adapter.aget_query_embedding("animals"))
-        else:
-            documents.append(adapter.get_text_embedding_batch(TEXTS))
-            queries.append(adapter.get_query_embedding("animals"))
+        documents.append(await ended(getattr(adapter, many)(TEXTS)))
+        queries.append(await ended(getattr(adapter, single)("animals")))
         bodies.append(embedded(simulated_ollama))
         last = simulated_ollama.requests[-1].body
         assert {key: last[key] for key in sent} == sent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any
 
@@ -119,34 +118,22 @@ SENT = {
 WIRE += [(case, SENT.get(case.name, {})) for case in CASES if case.error is None]
 
 
-async def asked(server: SimulatedOllama, ways: list[Callable[[], Any]], reply: Any = None) -> list[Any]:
-    """The raw bodies that each way sends to chat, generate or embed."""
-    seen = []
-    for way in ways:
-        server.reset()
-        if reply is not None:
-            server.script(list(reply))
-        made = way()
-        if isinstance(made, Awaitable):
-            await made
-        sent = [
-            request
-            for request in server.requests
-            # What is looked up once: the model, and how its template renders marks.
-            if request.path not in ("/api/tags", "/api/show") and b"_debug_render_only" not in request.raw
-        ]
-        seen.append([(request.path, request.raw) for request in sent])
-    return seen
-
-
 @pytest.mark.parametrize(("case", "body"), WIRE, ids=lambda value: getattr(value, "name", ""))
 async def test_bodies(simulated_ollama: SimulatedOllama, case: Case, body: dict[str, Any]) -> None:
-    both = [kind(simulated_ollama.base_url, case) for kind in (LangChain, LlamaIndex)]
-    seen = await asked(simulated_ollama, [way for one in both for way in (one.ask, one.aask)], reply=None)
+    seen = []
+    for kind in (LangChain, LlamaIndex):
+        adapter = kind(simulated_ollama.base_url, case)
+        for awaited in (False, True):
+            simulated_ollama.reset()
+            await adapter.ask(awaited=awaited)
+            answers = ("/api/chat", "/api/generate")
+            asked = [request for request in simulated_ollama.requests if request.path in answers]
+            # How the template renders marks is looked up once.
+            sent = [(request.path, request.raw) for request in asked]
+            seen.append([one for one in sent if b"_debug_render_only" not in one[1]])
+        adapter.close()
+        await adapter.aclose()
     last = simulated_ollama.requests[-1].body
-    for one in both:
-        one.close()
-        await one.aclose()
     assert all(sent == seen[0] for sent in seen)
     assert len(seen[0]) == 1
     assert {key: last[key] for key in body} == body

@@ -33,14 +33,11 @@ async def outcomes(
     """What each of the four ways sent, and what it gave: an answer, or the core error's name."""
     found: list[tuple[list[tuple[str, str, bytes]], Outcome | str]] = []
     for kind in (LangChain, LlamaIndex):
-        for asynchronous in (False, True):
+        for awaited in (False, True):
             server.reset()
             adapter = kind(server.base_url, case)
             try:
-                if asynchronous:
-                    said: Outcome | str = await (adapter.astream() if streamed else adapter.aask())
-                else:
-                    said = adapter.stream() if streamed else adapter.ask()
+                said: Outcome | str = await adapter.ask(awaited=awaited, streamed=streamed)
             except ollama_dify.OllamaError as error:
                 core = next(cls for cls in type(error).__mro__ if cls.__module__ == "ollama_dify.errors")
                 said = core.__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -27,77 +26,49 @@ from ollama_dify import (
 )
 from ollama_dify.testing import Fault, Reply, SimulatedOllama
 
+from .ways import ended
+
 SHORT_S = 0.15
-Call = Callable[[Any], Any]
 
 
 class City(BaseModel):
     name: str
 
 
-async def drained(stream: Any) -> None:
-    async for _ in stream:
-        pass
-
-
-async def llamaindex_drained(opening: Any) -> None:
-    await drained(await opening)
-
-
-# kind, its sync and async call
-WHOLE: dict[str, tuple[Any, Call, Call]] = {
-    "langchain chat": (ChatOllamaDify, lambda m: m.invoke("Hi"), lambda m: m.ainvoke("Hi")),
-    "langchain llm": (OllamaDifyLLM, lambda m: m.invoke("Hi"), lambda m: m.ainvoke("Hi")),
-    "langchain query": (OllamaDifyEmbeddings, lambda m: m.embed_query("a"), lambda m: m.aembed_query("a")),
-    "langchain documents": (
-        OllamaDifyEmbeddings,
-        lambda m: m.embed_documents(["a"]),
-        lambda m: m.aembed_documents(["a"]),
-    ),
-    "llamaindex complete": (OllamaDify, lambda m: m.complete("Hi"), lambda m: m.acomplete("Hi")),
-    "llamaindex query": (
-        OllamaDifyEmbedding,
-        lambda m: m.get_query_embedding("a"),
-        lambda m: m.aget_query_embedding("a"),
-    ),
-}
-STREAMED: dict[str, tuple[Any, Call, Call]] = {
-    "langchain chat": (ChatOllamaDify, lambda m: list(m.stream("Hi")), lambda m: drained(m.astream("Hi"))),
-    "langchain llm": (OllamaDifyLLM, lambda m: list(m.stream("Hi")), lambda m: drained(m.astream("Hi"))),
-    "llamaindex complete": (
-        OllamaDify,
-        lambda m: list(m.stream_complete("Hi")),
-        lambda m: llamaindex_drained(m.astream_complete("Hi")),
-    ),
-}
-ROWS = [
-    *(
-        pytest.param(calls, limit, Fault("stall", part="response"), id=f"{name}, {limit}")
-        for name, calls in WHOLE.items()
-        for limit in ("answer", "total")
-    ),
-    *(
-        pytest.param(calls, limit, fault, id=f"{name} streamed, {limit}, {when}")
-        for name, calls in STREAMED.items()
-        for limit, when, fault in (
-            ("first_byte", "mute", Fault("stall", part="response")),
-            ("total", "mute", Fault("stall", part="response")),
-            ("idle", "in the answer", Fault("stall", chunks=2)),
-            ("total", "in the answer", Fault("stall", chunks=2)),
-        )
-    ),
+# A class, its call (async: with an `a` before it), and its argument.
+WHOLE = [
+    (ChatOllamaDify, "invoke", "Hi"),
+    (OllamaDifyLLM, "invoke", "Hi"),
+    (OllamaDifyEmbeddings, "embed_query", "a"),
+    (OllamaDifyEmbeddings, "embed_documents", ["a"]),
+    (OllamaDify, "complete", "Hi"),
+    (OllamaDifyEmbedding, "get_query_embedding", "a"),
 ]
-
-
+STREAMED = [
+    (ChatOllamaDify, "stream", "Hi"),
+    (OllamaDifyLLM, "stream", "Hi"),
+    (OllamaDify, "stream_complete", "Hi"),
+]
+MUTE, HALFWAY = Fault("stall", part="response"), Fault("stall", chunks=2)
+ROWS = [(*call, limit, MUTE) for call in WHOLE for limit in ("answer", "total")] + [
+    (*call, limit, fault)
+    for call in STREAMED
+    for limit, fault in (("first_byte", MUTE), ("total", MUTE), ("idle", HALFWAY), ("total", HALFWAY))
+]
 MODES = pytest.mark.parametrize("mode", ["sync", "async"])
 
 
 @MODES
-@pytest.mark.parametrize(("calls", "limit", "fault"), ROWS)
+@pytest.mark.parametrize(("kind", "name", "argument", "limit", "fault"), ROWS)
 async def test_a_silent_server(
-    simulated_ollama: SimulatedOllama, calls: tuple[Any, Call, Call], limit: str, fault: Fault, mode: str
+    simulated_ollama: SimulatedOllama,
+    kind: Any,
+    name: str,
+    argument: Any,
+    limit: str,
+    fault: Fault,
+    mode: str,
 ) -> None:
-    kind, *ways = calls
     simulated_ollama.reply(Reply(pieces=["a", "b", "c", "d"]), times=None)
     simulated_ollama.fault(fault, times=None)
     model = kind(
@@ -107,7 +78,7 @@ async def test_a_silent_server(
     )
     async with model:
         with pytest.raises(RequestTimeoutError, match=f"the limit for {limit} is {SHORT_S} s") as caught:
-            ways[0](model) if mode == "sync" else await ways[1](model)
+            await run_to_its_end(model, name, (argument,), awaited=mode == "async")
         model.close()
     error = caught.value
     assert (error.phase, error.retryable, error.attempts) == (limit, False, 1)
@@ -175,12 +146,7 @@ async def run_to_its_end(model: Any, name: str, arguments: tuple[Any, ...], *, a
         model = model.async_client if awaited else model.client
     elif owner:
         model = model.with_structured_output(City)
-    made = getattr(model, f"a{method}" if awaited and owner != "client" else method)(*arguments)
-    made = await made if isinstance(made, Awaitable) else made
-    if hasattr(made, "__aiter__"):
-        await drained(made)
-    elif hasattr(made, "__iter__"):
-        list(made)
+    await ended(getattr(model, f"a{method}" if awaited and owner != "client" else method)(*arguments))
 
 
 @MODES

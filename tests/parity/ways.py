@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import reduce
+from operator import add
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.outputs import LLMResult
 from llama_index.core.base.llms.types import ChatMessage, TextBlock, ToolCallBlock
 
 from langchain_ollama_dify import ChatOllamaDify, OllamaDifyLLM
@@ -46,110 +56,55 @@ def llamaindex_messages(messages: list[Message]) -> list[ChatMessage]:
     return made
 
 
-async def _invoke(model: Any, asked: Any) -> Metadata:
-    return dict(model.invoke(asked).response_metadata)
+async def ended(made: Any) -> Any:
+    """What a call gives, awaited if it must be; of a stream, all of it in a list."""
+    made = await made if isinstance(made, Awaitable) else made
+    if isinstance(made, AsyncIterator):
+        return [part async for part in made]
+    return list(made) if isinstance(made, Iterator) else made
 
 
-async def _ainvoke(model: Any, asked: Any) -> Metadata:
-    return dict((await model.ainvoke(asked)).response_metadata)
+def metadata(found: Any) -> Metadata:
+    """Of a message, a generation or a response, of the chunks of one, or of a list with one."""
+    if isinstance(found, list):
+        found = reduce(add, found) if isinstance(found[0], AIMessageChunk) else found[-1]
+    if isinstance(found, LLMResult):
+        found = found.generations[0][0]
+    places = ("response_metadata", "generation_info", "additional_kwargs")
+    return dict(next(getattr(found, name) for name in places if hasattr(found, name)))
 
 
-async def _stream(model: Any, asked: Any) -> Metadata:
-    whole: Any = None
-    for chunk in model.stream(asked):
-        whole = chunk if whole is None else whole + chunk
-    return dict(whole.response_metadata)
+def way(name: str) -> Way:
+    """Ask by a method, and give the metadata of the answer."""
 
-
-async def _astream(model: Any, asked: Any) -> Metadata:
-    whole: Any = None
-    async for chunk in model.astream(asked):
-        whole = chunk if whole is None else whole + chunk
-    return dict(whole.response_metadata)
-
-
-async def _batch(model: Any, asked: Any) -> Metadata:
-    return dict(model.batch([asked])[0].response_metadata)
-
-
-async def _abatch(model: Any, asked: Any) -> Metadata:
-    return dict((await model.abatch([asked]))[0].response_metadata)
-
-
-def _generation(result: Any) -> Metadata:
-    return dict(result.generations[0][0].generation_info)
-
-
-async def _generate(model: Any, asked: Any) -> Metadata:
-    return _generation(model.generate([asked]))
-
-
-async def _agenerate(model: Any, asked: Any) -> Metadata:
-    return _generation(await model.agenerate([asked]))
-
-
-async def _text_stream(model: Any, asked: Any) -> Metadata:
-    return dict([chunk async for chunk in _as_async(model._stream(asked))][-1].generation_info)
-
-
-async def _text_astream(model: Any, asked: Any) -> Metadata:
-    return dict([chunk async for chunk in model._astream(asked)][-1].generation_info)
-
-
-async def _as_async(items: Any) -> Any:
-    for item in items:
-        yield item
-
-
-def _whole(name: str) -> Way:
     async def ask(model: Any, asked: Any) -> Metadata:
-        return dict(getattr(model, name)(asked).additional_kwargs)
-
-    return ask
-
-
-def _awaited(name: str) -> Way:
-    async def ask(model: Any, asked: Any) -> Metadata:
-        return dict((await getattr(model, name)(asked)).additional_kwargs)
-
-    return ask
-
-
-def _streamed(name: str) -> Way:
-    async def ask(model: Any, asked: Any) -> Metadata:
-        return dict(list(getattr(model, name)(asked))[-1].additional_kwargs)
-
-    return ask
-
-
-def _astreamed(name: str) -> Way:
-    async def ask(model: Any, asked: Any) -> Metadata:
-        return dict([part async for part in await getattr(model, name)(asked)][-1].additional_kwargs)
+        listed = name in ("batch", "abatch", "generate", "agenerate")
+        return metadata(await ended(getattr(model, name)([asked] if listed else asked)))
 
     return ask
 
 
 CHAT: dict[str, tuple[type[Any], Way]] = {
-    "langchain invoke": (ChatOllamaDify, _invoke),
-    "langchain ainvoke": (ChatOllamaDify, _ainvoke),
-    "langchain stream": (ChatOllamaDify, _stream),
-    "langchain astream": (ChatOllamaDify, _astream),
-    "langchain batch": (ChatOllamaDify, _batch),
-    "langchain abatch": (ChatOllamaDify, _abatch),
-    "llamaindex chat": (OllamaDify, _whole("chat")),
-    "llamaindex achat": (OllamaDify, _awaited("achat")),
-    "llamaindex stream_chat": (OllamaDify, _streamed("stream_chat")),
-    "llamaindex astream_chat": (OllamaDify, _astreamed("astream_chat")),
+    "langchain invoke": (ChatOllamaDify, way("invoke")),
+    "langchain ainvoke": (ChatOllamaDify, way("ainvoke")),
+    "langchain stream": (ChatOllamaDify, way("stream")),
+    "langchain astream": (ChatOllamaDify, way("astream")),
+    "langchain batch": (ChatOllamaDify, way("batch")),
+    "langchain abatch": (ChatOllamaDify, way("abatch")),
+    "llamaindex chat": (OllamaDify, way("chat")),
+    "llamaindex achat": (OllamaDify, way("achat")),
+    "llamaindex stream_chat": (OllamaDify, way("stream_chat")),
+    "llamaindex astream_chat": (OllamaDify, way("astream_chat")),
 }
 TEXT: dict[str, tuple[type[Any], Way]] = {
-    "langchain llm generate": (OllamaDifyLLM, _generate),
-    "langchain llm agenerate": (OllamaDifyLLM, _agenerate),
-    "langchain llm stream": (OllamaDifyLLM, _text_stream),
-    "langchain llm astream": (OllamaDifyLLM, _text_astream),
-    "llamaindex complete": (OllamaDify, _whole("complete")),
-    "llamaindex acomplete": (OllamaDify, _awaited("acomplete")),
-    "llamaindex stream_complete": (OllamaDify, _streamed("stream_complete")),
-    "llamaindex astream_complete": (OllamaDify, _astreamed("astream_complete")),
+    "langchain llm generate": (OllamaDifyLLM, way("generate")),
+    "langchain llm agenerate": (OllamaDifyLLM, way("agenerate")),
+    "langchain llm stream": (OllamaDifyLLM, way("_stream")),
+    "langchain llm astream": (OllamaDifyLLM, way("_astream")),
+    "llamaindex complete": (OllamaDify, way("complete")),
+    "llamaindex acomplete": (OllamaDify, way("acomplete")),
+    "llamaindex stream_complete": (OllamaDify, way("stream_complete")),
+    "llamaindex astream_complete": (OllamaDify, way("astream_complete")),
 }
 
 

@@ -99,7 +99,6 @@ WARNINGS: dict[str, Any] = {
 COUNTED = {"TokenCounter"}
 # Half of an answer and the connection it comes over; what has arrived, `result`, moves.
 STREAMS = {"AsyncChatStream", "ChatStream"}
-# A part of the adapters' classes, and of no use alone.
 
 
 class City(BaseModel):
@@ -147,6 +146,8 @@ def test_settings(kind: Any, copied: Callable[[Any], Any], monkeypatch: pytest.M
     assert again.address == made.address
     assert (again.api_key.get_secret_value(), again.headers) == (KEY, {"X-Token": KEY})
     assert KEY not in repr(again) + str(again.model_dump())
+    again.max_retries = 7
+    assert made.max_retries == 2
 
 
 @pytest.mark.parametrize("kind", SETTINGS.values(), ids=SETTINGS)
@@ -161,7 +162,8 @@ def test_what_belongs_to_a_process_is_named(kind: Any) -> None:
 @pytest.mark.parametrize("world", [lambda error: error, as_langchain], ids=["core", "langchain"])
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors(name: str, world: Any, copied: Callable[[Any], Any]) -> None:
-    made = world(ERRORS[name]("It broke.", hint="Mend it.", status=500, model="m", partial=RESULT))
+    more = {"indexes": (1,)} if name == "EmbeddingError" else {}
+    made = world(ERRORS[name]("It broke.", hint="Mend it.", attempts=3, partial=RESULT, **more))
     again = copied(made)
     assert type(again) is type(made)
     assert (str(again), vars(again)) == (str(made), vars(made))

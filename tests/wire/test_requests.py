@@ -27,7 +27,6 @@ from ollama_dify import (
     user,
 )
 from ollama_dify.media.image import MediaFile
-from ollama_dify.settings import LOAD_OPTIONS
 from ollama_dify.wire.requests import (
     WireRequest,
     chat_request,
@@ -383,7 +382,9 @@ def test_a_call_may_change(values: dict[str, Any], call: dict[str, Any], options
 _CONNECTION = sorted(set(ConnectionSettings.model_fields) - {"timeout", "max_retries"})
 
 
-@pytest.mark.parametrize("name", ["context_size", "num_ctx", "mode", *LOAD_OPTIONS, *_CONNECTION])
+@pytest.mark.parametrize(
+    "name", ["context_size", "num_ctx", "mode", *EmbeddingSettings.option_fields, *_CONNECTION]
+)
 def test_a_call_may_not_change(name: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot change per call"):
         check_call(chat(), {name: 1})

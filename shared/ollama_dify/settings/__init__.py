@@ -1,18 +1,9 @@
 """The form: one settings object for both frameworks."""
 
 from .connection import ConnectionSettings, Timeouts
-from .model import (
-    LOAD_OPTIONS,
-    SAMPLING_OPTIONS,
-    ChatSettings,
-    EmbeddingSettings,
-    ModelSettings,
-    RerankSettings,
-)
+from .model import ChatSettings, EmbeddingSettings, ModelSettings, RerankSettings
 
 __all__ = [
-    "LOAD_OPTIONS",
-    "SAMPLING_OPTIONS",
     "ChatSettings",
     "ConnectionSettings",
     "EmbeddingSettings",

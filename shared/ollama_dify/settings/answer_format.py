@@ -23,10 +23,8 @@ def answer_format(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kind = value.get("type")
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return "json"
+    if kind in ("text", "json_object"):
+        return None if kind == "text" else "json"
     if kind in ("json_schema", "function") and isinstance(value.get(kind), Mapping):
         return answer_format(value[kind])
     for key in ("schema", "parameters", "input_schema"):

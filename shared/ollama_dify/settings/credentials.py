@@ -73,8 +73,7 @@ def authorization(key: str | None, variable: str | None, address: Address) -> st
     """Value of the Authorization header.
 
     The address's user and password come first, then the key, the named variable, and for https://ollama.com
-    its own variable. Reads the environment, now. Raises ConfigurationError when
-    the variable is not set or holds no usable key.
+    its own variable. Raises ConfigurationError when the variable is not set or holds no usable key.
     """
     if address.authorization is not None:
         return address.authorization

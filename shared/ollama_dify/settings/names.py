@@ -89,13 +89,12 @@ def _lines(cls: type[BaseModel], name: str, found: list[ErrorDetails]) -> list[s
         return [f"{name}: takes {_TAKES[name]}{_shown(cls, name, found[0]['input'])}"]
     lines = []
     for one in ours or inner or found:
-        text = one["msg"].removeprefix("Value error, ")
+        text = one["msg"].removeprefix("Value error, ").partition(", unable to")[0]
         # Errors of ours that came through pydantic already bear the name of a class.
-        text = text.removeprefix(f"{cls.__name__}: ").removeprefix("Timeouts: ").partition(", unable to")[0]
+        text = text.removeprefix(f"{cls.__name__}: ").removeprefix("Timeouts: ")
         if one["type"] not in ("value_error", "missing"):
             text += _shown(cls, name, one["input"])
-        steps = one["loc"][2 if name in _TAKES else 1 :]
-        place = ".".join(str(step) for step in (name, *steps) if step != "")
+        place = ".".join(map(str, (name, *one["loc"][2 if name in _TAKES else 1 :]))).strip(".")
         lines.append(text if not place or text.startswith(f"{place} ") else f"{place}: {text}")
     return lines
 
@@ -105,13 +104,12 @@ def _shown(cls: type[BaseModel], name: str, value: Any) -> str:
     field = cls.model_fields.get(name)
     if field is None or not field.repr or name in ("base_url", "api_key_env"):
         return ""
+    is_short = isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 10**_SHOWN_LENGTH)
+    if is_short or (isinstance(value, str) and len(value) <= _SHOWN_LENGTH):
+        return f", not {value!r}"
     if isinstance(value, str):
-        shown = repr(value) if len(value) <= _SHOWN_LENGTH else f"a text of {len(value)} characters"
-    elif isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 10**_SHOWN_LENGTH):
-        shown = repr(value)
-    else:
-        shown = f"a value of type {type(value).__name__}"
-    return f", not {shown}"
+        return f", not a text of {len(value)} characters"
+    return f", not a value of type {type(value).__name__}"
 
 
 def unknown_name(name: str, known: Mapping[str, Any]) -> str:

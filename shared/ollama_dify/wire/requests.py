@@ -16,7 +16,6 @@ from ..errors import CapabilityError, ConfigurationError, UnsupportedContentErro
 from ..media.image import Audio, Image, ImageUrl, MediaFile
 from ..media.source import DEFAULT_LIMITS, refusal
 from ..settings import (
-    LOAD_OPTIONS,
     ChatSettings,
     ConnectionSettings,
     EmbeddingSettings,
@@ -31,7 +30,7 @@ from .think_tags import thinking_apart
 
 # Settings of the object, not of a call: name → why.
 _CONNECTION = ConnectionSettings.model_fields.keys() - {"timeout", "max_retries"}
-_LOADING = ("num_ctx", "context_size", *LOAD_OPTIONS)
+_LOADING = ("num_ctx", "context_size", *ModelSettings.option_fields)
 _NOT_PER_CALL: Mapping[str, str] = {
     **dict.fromkeys(_CONNECTION, "it belongs to the connection"),
     **dict.fromkeys(_LOADING, "changing it makes the server load the model again"),
