@@ -41,6 +41,9 @@ class OllamaDifyLLM(LangChainModel, BaseLLM, ClientOwner, ChatSettings):
 
     _traced_as = "llm"
 
+    # LangChain's own prints every field.
+    __str__ = ChatSettings.__repr__
+
     @property
     def _llm_type(self) -> str:
         return "ollama-dify"

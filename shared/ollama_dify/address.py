@@ -43,6 +43,7 @@ _EXAMPLES = (
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\u3002\uff61]")
 _REFUSED = {"control character": "[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "space": r"\s", "backslash": r"\\"}
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
+_ZONE = re.compile(r"[A-Za-z0-9._~-]{1,64}\Z")
 
 AddressSource = Literal["base_url", "OLLAMA_HOST", "default"]
 
@@ -131,8 +132,7 @@ def _read_base_url(text: str) -> tuple[str, str | None]:
     if scheme is None:
         if re.match(r"/|https?:?(/|\Z)", text, re.IGNORECASE):
             raise ValueError('has no host; after http or https comes "://" and the host')
-        cloud = authority.lower() == "ollama.com"
-        scheme, port = ("https", None) if cloud else ("http", _OLLAMA_PORT)
+        scheme, port = ("https", None) if authority.lower() == "ollama.com" else ("http", _OLLAMA_PORT)
     if authority.count(":") > 1 and _as_ip(authority) is not None:
         if "://" in text:
             raise ValueError("has an IPv6 address without brackets; write http://[::1]:11434")
@@ -226,11 +226,7 @@ def ascii_host(host: str) -> str:
         bare, percent, zone = host.partition("%")
         address = _as_ip(bare)
         zone = zone[2:] if len(zone) > 2 and zone.startswith("25") else zone
-        if (
-            address is None
-            or ":" not in bare
-            or (percent and not re.fullmatch(r"[A-Za-z0-9._~-]{1,64}", zone))
-        ):
+        if address is None or ":" not in bare or (percent and not _ZONE.match(zone)):
             raise ValueError("this is neither a name nor an IP address")
         return f"{address.compressed}{percent}{zone}"
     name = host.lower()

@@ -407,3 +407,12 @@ def test_trim_keeps_at_most_what_the_server_itself_would(case: dict[str, Any]) -
         assert finish.usage.input_tokens == case["prompt_eval_count"]
     else:
         assert finish.dropped
+
+
+@pytest.mark.parametrize("held", [5, "text", {"a": 1}, [1, None]], ids=str)
+def test_a_file_of_renderings_may_hold_anything(monkeypatch: pytest.MonkeyPatch, held: Any) -> None:
+    monkeypatch.setattr(
+        "ollama_dify.tokens.cache.load", lambda *names: held if "think" in names[-1] else None
+    )
+    with SimulatedOllama() as server, OllamaClient(settings(server, model="llama3.2")) as client:
+        assert client.counter().text("Hello there").tokens > 0

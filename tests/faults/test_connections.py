@@ -189,38 +189,18 @@ def test_a_refusal_before_the_request_was_read(
                 then(stream)
 
     with listening(serve) as url, pytest.raises(od.OllamaError) as caught:
-        verify = str(TLS / "ca.pem")
-        ask(mode, chat(url.replace("http:", "https:") if tls else url, verify=verify), LONG)
-    assert caught.value.status == 413
-
-
-@pytest.mark.parametrize("mode", ["async", "uvloop"])
-def test_a_refused_request_that_was_still_taken_can_be_closed(mode: str) -> None:
-    """asyncio's transports end by themselves once all is sent, and must not be aborted after that."""
-    taken = threading.Event()
-
-    def serve(connection: socket.socket) -> None:
-        with connection:
-            connection.recv(1000)
-            connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-            connection.shutdown(socket.SHUT_WR)
-            while connection.recv(1 << 20):
-                pass
-            taken.set()
-
-    with listening(serve) as url, Calling(mode, chat(url)) as calling:
-        with pytest.raises(od.OllamaError, match="413"):
-            calling.chat(LONG)
-        calling.run(asyncio.to_thread(taken.wait, 5))
+        # A second try would find nobody: the server takes one connection.
+        settings = chat(
+            url.replace("http:", "https:") if tls else url, verify=str(TLS / "ca.pem"), max_retries=2
+        )
+        ask(mode, settings, LONG)
+    assert (caught.value.status, caught.value.attempts) == (413, 1)
 
 
 @MODES
 def test_a_long_request_arrives_whole(mode: str) -> None:
     with FaultServer() as server:
         assert ask(mode, chat(server.url), LONG) == ["Hello", "Hello"]
-        assert [request.body.count(b"x") - LONG.count("x") < 10 for request in server.generations] == [
-            True
-        ] * 2
         assert all(LONG.encode() in request.body for request in server.generations)
 
 

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from ollama_dify import ChatSettings, EmbeddingSettings, OllamaClient, OllamaError, user
+from ollama_dify import ChatSettings, EmbeddingSettings, OllamaClient, user
 from ollama_dify.client import retry
 from ollama_dify.testing import SimulatedOllama
 
@@ -28,7 +28,6 @@ http {{
   client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
   uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
   gzip on; gzip_min_length 1; gzip_types *; gzip_proxied any;
-  client_max_body_size 1m;
   server {{
     listen 127.0.0.1:{port};
     {keep_alive}
@@ -84,16 +83,6 @@ def test_streams_and_embeddings(start: Any, buffering: str, mode: str) -> None:
             assert vectors == direct.embed(texts).vectors
         # Asked for identity, nginx does not compress although it would like to.
         assert {request.header("accept-encoding") for request in ollama.requests} <= {"identity", None}
-
-
-@BOTH
-def test_413_is_not_retried(start: Any, mode: str) -> None:
-    with FaultServer() as server:
-        calling = Calling(mode, chat(start(server.port), max_retries=2))
-        with calling, pytest.raises(OllamaError) as caught:
-            calling.chat("x" * 2_000_000)
-        assert (caught.value.status, caught.value.attempts) == (413, 1)
-        assert not server.generations
 
 
 @BOTH

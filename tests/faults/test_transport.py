@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import httpx
 import pytest
@@ -61,21 +61,17 @@ def test_a_stream_is_stopped_from_elsewhere(mode: str, tls: bool) -> None:
         assert server.wait(lambda counts: counts.open == 0, 1.0)
 
 
-def silent(request: Request) -> Iterable[Step]:
-    return [End.STALL]
-
-
-def busy(request: Request) -> Iterable[Step]:
-    """Asks to come back later than the test waits."""
-    return [whole(b'{"error":"busy"}', 503, Retry_After="15")]
+SILENT: list[Step] = [End.STALL]
+# Asks to come back later than the test waits.
+BUSY: list[Step] = [whole(b'{"error":"busy"}', 503, Retry_After="15")]
 
 
 @BOTH
-@pytest.mark.parametrize("script", [silent, busy])
+@pytest.mark.parametrize("reply", [SILENT, BUSY], ids=["silent", "busy"])
 def test_a_stream_is_stopped_before_its_first_chunk(
-    server: FaultServer, mode: str, script: Callable[[Request], Iterable[Step]]
+    server: FaultServer, mode: str, reply: list[Step]
 ) -> None:
-    server.script(script)
+    server.script(lambda request: reply)
     with Calling(mode, chat(server.url, max_retries=2)) as calling:
         stream = calling.client.chat_stream([user("hi")])
 

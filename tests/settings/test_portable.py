@@ -150,6 +150,17 @@ def test_settings(kind: Any, copied: Callable[[Any], Any], monkeypatch: pytest.M
     assert made.max_retries == 2
 
 
+@pytest.mark.parametrize("name", [*SETTINGS, *MODELS])
+def test_what_is_shown_is_what_was_set(name: str) -> None:
+    kind = (SETTINGS | MODELS)[name]
+    made = kind(
+        base_url="http://h:1", api_key=KEY, **({} if name == "ConnectionSettings" else {"model": "m"})
+    )
+    set_fields = {"base_url='http://h:1'"} | (set() if name == "ConnectionSettings" else {"model='m'"})
+    assert set(repr(made).removeprefix(f"{name}(").removesuffix(")").split(", ")) == set_fields
+    assert len(str(made)) <= len(repr(made))
+
+
 @pytest.mark.parametrize("kind", SETTINGS.values(), ids=SETTINGS)
 def test_what_belongs_to_a_process_is_named(kind: Any) -> None:
     given = {} if kind is od.ConnectionSettings else {"model": "m"}

@@ -619,11 +619,6 @@ def test_settings_of_another_kind(kind: Any, given: Any, said: str) -> None:
         kind.from_settings(given)
 
 
-def test_repr_shows_what_was_set() -> None:
-    made = chat(api_key=CANARY, temperature=0)
-    assert repr(made) == "ChatSettings(base_url='http://h:1', model='llava', temperature=0.0)"
-
-
 class Framework(ClientOwner, ChatSettings):
     """What an adapter is, less its framework."""
 

@@ -47,8 +47,8 @@ async def load_counter(
     if fresh or (key, name) not in known:
         ask = partial(_renderings, session, settings, info)
         renderings = await _kept(session, info, f"{PROBES_NAME} {name}", fresh, ask)
-        # A file may hold anything.
-        texts = [text if isinstance(text, str) else None for text in renderings]
+        kept = renderings if isinstance(renderings, list) else []  # a file may hold anything
+        texts = [text if isinstance(text, str) else None for text in kept]
         known[key, name] = await compute(partial(known[key, ""].with_renderings, texts))
     return known[key, name]
 

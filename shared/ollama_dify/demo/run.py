@@ -32,8 +32,6 @@ from .frameworks import Framework, langchain, llamaindex, open_index, passages_o
 from .screen import block, heading, stream, verdict
 
 BATCH = 16
-# Nothing listens there.
-NOWHERE = "http://127.0.0.1:9"
 PLANETS = "The planets are Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus and Neptune."
 SYSTEM = "Answer from the context alone, in one sentence."
 PROMPT = "Context information is below.\n---\n{context}\n---\nQuery: {question}\nAnswer:"
@@ -164,7 +162,7 @@ def show_failures(terminal: Terminal, long_text: str) -> list[bool]:
         asked = "Which planets does the sun have?"
         right.append(_show(terminal, server.base_url, asked, IncompleteResponseError))
     terminal.say("A wrong address:")
-    return [*right, _show(terminal, NOWHERE, "Hello", ConnectionFailedError)]
+    return [*right, _show(terminal, "http://127.0.0.1:9", "Hello", ConnectionFailedError)]
 
 
 def _show(terminal: Terminal, url: str, prompt: str, expected: type[OllamaError]) -> bool:

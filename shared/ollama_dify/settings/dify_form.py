@@ -163,9 +163,7 @@ def form_from_values(values: Mapping[str, Any], model_type: ModelType) -> dict[s
     return form
 
 
-def settings_from_completion_params(
-    params: Mapping[str, Any],
-) -> tuple[dict[str, Any], list[str]]:
+def settings_from_completion_params(params: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Keyword arguments of ChatSettings, and the names of parameters for which there is none.
 
     None and blank values are left out. Raises ConfigurationError for a `json_schema` that is none; the
