@@ -56,7 +56,7 @@ def run(name: str, what: str, bound: str, script: str) -> Callable[[Any], Any]:
 
 
 @run("L1", "50,000 texts, batch 64, 8 workers, 20 % faults", "0 lost or out of order, ≤ 60 s", "embedding")
-def _(make: Make, server: FaultProcess, part: int) -> Figures:
+def bulk_embedding(make: Make, server: FaultProcess, part: int) -> Figures:
     texts = [f"text {number}" for number in range(50_000 // part)]
     start = time.perf_counter()
     vectors = make(server.url, max_retries=8).embed(texts)
@@ -85,7 +85,7 @@ async def _streams(contender: Contender, streams: int, chunks: int) -> tuple[int
 
 
 @run("L2", "200 streams x 200 chunks at 10 ms", "exact, ≥ 5,000 chunks/s", "slow_stream")
-def _(make: Make, server: FaultProcess, part: int) -> Figures:
+def slow_streams(make: Make, server: FaultProcess, part: int) -> Figures:
     count = 200 // part
     contender = make(server.url, max_connections=200)
     exact, failed, took = asyncio.run(_streams(contender, count, 200))
@@ -94,7 +94,7 @@ def _(make: Make, server: FaultProcess, part: int) -> Figures:
 
 
 @run("L3", "500 streams, 10 % opening faults", "500 exact", "bad_opening")
-def _(make: Make, server: FaultProcess, part: int) -> Figures:
+def bad_openings(make: Make, server: FaultProcess, part: int) -> Figures:
     count = 500 // part
     contender = make(server.url, max_connections=500, max_retries=8)
     exact, failed, took = asyncio.run(_streams(contender, count, 100))
@@ -102,7 +102,7 @@ def _(make: Make, server: FaultProcess, part: int) -> Figures:
 
 
 @run("L4", "1,000 streams over 100 connections", "all exact, ≤ 30 s", "slow_stream")
-def _(make: Make, server: FaultProcess, part: int) -> Figures:
+def queued_streams(make: Make, server: FaultProcess, part: int) -> Figures:
     count = 1000 // part
     exact, failed, took = asyncio.run(_streams(make(server.url, max_connections=100), count, 100))
     most = server.counts().most_open
@@ -111,7 +111,7 @@ def _(make: Make, server: FaultProcess, part: int) -> Figures:
 
 
 @run("L5", "1,000 streams cancelled at random", "0 connections after 1 s, next call < 100 ms", "endless")
-def _(make: Make, server: FaultProcess, part: int) -> Figures:
+def cancelled_streams(make: Make, server: FaultProcess, part: int) -> Figures:
     async def play() -> Figures:
         contender = make(server.url, max_connections=300)
         chance = random.Random(5)
@@ -139,7 +139,7 @@ def _(make: Make, server: FaultProcess, part: int) -> Figures:
 
 
 @run("L6", "1,000 calls, the server fails always", "≤ 1,100 requests", "failing")
-def _(make: Make, server: FaultProcess, part: int) -> Figures:
+def failing_server(make: Make, server: FaultProcess, part: int) -> Figures:
     count = 1000 // part
 
     async def play() -> int:
@@ -154,7 +154,7 @@ def _(make: Make, server: FaultProcess, part: int) -> Figures:
 
 
 @run("L7", "3 x asyncio.run, then 8 threads x own loop x 20", "0 errors, 0 hung", "echo")
-def _(make: Make, server: FaultProcess, part: int) -> Figures:
+def many_loops(make: Make, server: FaultProcess, part: int) -> Figures:
     contender = make(server.url)
     errors: list[BaseException] = []
 
@@ -181,7 +181,7 @@ def _(make: Make, server: FaultProcess, part: int) -> Figures:
 
 
 @run("L8", "100 forks x 80 calls", "0 mismatched answers", "echo")
-def _(make: Make, server: FaultProcess, part: int) -> Figures:
+def forks(make: Make, server: FaultProcess, part: int) -> Figures:
     contender = make(server.url)
     contender.chat("parent")
     bad = 0
@@ -202,7 +202,7 @@ def _(make: Make, server: FaultProcess, part: int) -> Figures:
 
 
 @run("L9", "a line of 256 MB; gzip of 512 MB", "refused, growth ≤ 64 MB", "huge")
-def _(make: Make, server: FaultProcess, part: int) -> Figures:
+def huge_answers(make: Make, server: FaultProcess, part: int) -> Figures:
     contender = make(server.url)
     contender.chat("hi")
     asyncio.run(_drain(contender, "hi"))
@@ -225,7 +225,7 @@ async def _drain(contender: Contender, text: str) -> None:
 
 
 @run("L10", "10,000 calls", "flat descriptors, < 1 MB, no ResourceWarning", "echo")
-def _(make: Make, server: FaultProcess, part: int) -> Figures:
+def many_calls(make: Make, server: FaultProcess, part: int) -> Figures:
     count = 5000 // part
     contender = make(server.url)
 
