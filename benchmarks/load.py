@@ -257,7 +257,7 @@ def many_calls(make: Make, server: FaultProcess, part: int) -> Figures:
     return ok, f"{more:+d} descriptors, {grown:+.2f} MB, {noisy} ResourceWarnings, {took:.0f} s"
 
 
-LIMIT_S = 300
+LIMIT_S = 120
 
 
 def _play(name: str, contender: str, part: int, channel: Connection) -> None:

@@ -37,12 +37,13 @@ class ClientOwner(BaseModel):
     _clients: tuple[OllamaClient, AsyncOllamaClient] | None = PrivateAttr(default=None)
 
     def _both(self) -> tuple[OllamaClient, AsyncOllamaClient]:
-        if self._clients is None:
+        clients = self._clients  # read once: pydantic looks private attributes up slowly
+        if clients is None:
             settings = cast(ConnectionSettings, self)
-            client, twin = OllamaClient(settings), AsyncOllamaClient(settings)
-            twin._caches = client._caches
-            self._clients = client, twin
-        return self._clients
+            clients = OllamaClient(settings), AsyncOllamaClient(settings)
+            clients[1]._caches = clients[0]._caches
+            self._clients = clients
+        return clients
 
     @property
     def client(self) -> OllamaClient:

@@ -36,6 +36,15 @@ if TYPE_CHECKING:
 else:
     Secret = SecretStr
 
+_CONNECTING = ("api_key", "api_key_env", "timeout", "max_connections", "proxy", "trust_env")
+    "api_key",
+    "api_key_env",
+    "timeout",
+    "max_connections",
+    "proxy",
+    "trust_env",
+    "follow_redirects",
+)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # h11 takes no others, and shows the value in its error.
 _HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
@@ -234,10 +243,12 @@ class ConnectionSettings(BaseModel):
 
     def connection_values(self) -> tuple[Any, ...]:
         """What a connection depends on, hashable: while it is equal, a client keeps its connections."""
-        plain = ("api_key", "api_key_env", "timeout", "max_connections", "max_concurrency", "proxy")
-        values = (getattr(self, name, None) for name in (*plain, "trust_env", "follow_redirects"))
+        values = self.__dict__
+        plain = [values[name] for name in _CONNECTING]
         own = (self.verify, self.http_client, self.http_async_client)
-        return (self.address, SecretStr(repr(self.headers)), *values, *map(id, own))
+        headers = SecretStr(repr(self.headers))
+        known = (self.address, headers, self.follow_redirects, values.get("max_concurrency"))
+        return (*known, *plain, *map(id, own))
 
     def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
         """The values that were set, secrets included, as keyword arguments for a settings class.

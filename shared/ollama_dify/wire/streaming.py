@@ -6,8 +6,10 @@ Lines end at `\\n` alone: U+0085 and U+2028 are legal inside JSON text.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..errors import EmptyResponseError, IncompleteResponseError, OllamaError, ProtocolError
+from .messages import ToolCall
 from .responses import ChatChunk, ChatResult, Finish, check_call_count, load_json, read_chunk
 from .server_errors import error_in_stream
 from .think_tags import ThinkTags
@@ -98,13 +100,16 @@ class ChatDecoder:
     def result(self) -> ChatResult:
         """What has arrived so far; whole once the last chunk did."""
         held = "" if self._finish or self._step is None else self._step.held
-        return ChatResult(
-            "".join([*(chunk.text for chunk in self._chunks), held]),
-            "".join(chunk.thinking for chunk in self._chunks),
-            tuple(call for chunk in self._chunks for call in chunk.tool_calls),
-            tuple(entry for chunk in self._chunks for entry in chunk.logprobs),
-            self._finish,
-        )
+        texts, thoughts = [], []
+        calls: list[ToolCall] = []
+        logprobs: list[Any] = []
+        for chunk in self._chunks:
+            texts.append(chunk.text)
+            thoughts.append(chunk.thinking)
+            calls += chunk.tool_calls
+            logprobs += chunk.logprobs
+        text = "".join(texts) + held
+        return ChatResult(text, "".join(thoughts), tuple(calls), tuple(logprobs), self._finish)
 
     @property
     def finished(self) -> bool:

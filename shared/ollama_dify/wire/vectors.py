@@ -47,8 +47,10 @@ def read_vectors(body: bytes, expected: int) -> EmbedResult:
 
 def _parsed(body: bytes) -> Any:
     """The JSON of an answer; what is no finite number is None, so that its text is found."""
-    # Booleans count as numbers in Python. To look for the words first costs less than to look at each number.
-    if b"true" in body or b"false" in body:
+    # Booleans count as numbers in Python. One letter is found ten times as fast as a word, and numbers have
+    # neither the u of true nor the s of false.
+    start, end = body.find(b'"embeddings"') + len(b'"embeddings"'), body.rfind(b"]]")
+    if body.find(b"u", start, end) >= 0 or body.find(b"s", start, end) >= 0:
         body = _NO_NUMBER.sub(b"null", body)
     try:
         return load_json(body)
