@@ -37,14 +37,6 @@ else:
     Secret = SecretStr
 
 _CONNECTING = ("api_key", "api_key_env", "timeout", "max_connections", "proxy", "trust_env")
-    "api_key",
-    "api_key_env",
-    "timeout",
-    "max_connections",
-    "proxy",
-    "trust_env",
-    "follow_redirects",
-)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # h11 takes no others, and shows the value in its error.
 _HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
