@@ -288,6 +288,16 @@ def test_a_closed_client_of_ones_own_is_named(server: FaultServer) -> None:
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
+def test_a_client_of_ones_own_may_have_limits_where_the_settings_have_none(server: FaultServer) -> None:
+    def late(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("late", request=request)
+
+    with httpx.Client(transport=httpx.MockTransport(late)) as own:
+        settings = chat(server.url, http_client=own, timeout=od.Timeouts(answer=None))
+        with OllamaClient(settings) as client, pytest.raises(od.RequestTimeoutError, match="in time: late"):
+            client.chat([user("hi")])
+
+
 @BOTH
 def test_a_client_of_ones_own_is_not_sent_elsewhere(server: FaultServer, mode: str) -> None:
     """It would go there: unlike our pool, it can reach any server."""

@@ -152,8 +152,10 @@ class AsyncOllamaClient(CommonClient, AbstractAsyncContextManager["AsyncOllamaCl
                 "(trio.to_thread.run_sync).",
             ) from error
         # What a transport holds may hold its loop, so those of finished loops are let go here.
-        for other in [it for it in list(self._transports) if it.is_closed()]:
-            self._transports.pop(other, None)
+        for known in self._transports.keyrefs():  # a list: other threads may add their loops meanwhile
+            other = known()
+            if other is not None and other.is_closed():
+                self._transports.pop(other, None)
         return self._transports.setdefault(loop, {})
 
     def _connect(self) -> Any:

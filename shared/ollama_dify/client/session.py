@@ -39,7 +39,6 @@ T = TypeVar("T")
 PULL_S = 6 * 3600.0
 Decoding = Callable[[], ChatDecoder]
 Opened = tuple[Any, ChatDecoder, list[ChatChunk]]
-Opened = Opened
 
 
 class ModelCache:

@@ -53,7 +53,7 @@ def translate(endpoint: Endpoint, error: Exception, request: WireRequest, state:
         return kind(text, url=url, model=request.model, retryable=retryable, hint=hint)
 
     if isinstance(error, httpx.TimeoutException):
-        return late(endpoint, _phase(error, state), request)
+        return late(endpoint, _phase(error, state), request, said)
     if isinstance(error, httpx.ConnectError):
         causes = _causes(error)
         reason, passing = next(
@@ -107,18 +107,22 @@ def translate(endpoint: Endpoint, error: Exception, request: WireRequest, state:
     )
 
 
-def late(endpoint: Endpoint, phase: str, request: WireRequest) -> RequestTimeoutError:
-    """The error for a limit that was reached: which, and how to raise it."""
+def late(endpoint: Endpoint, phase: str, request: WireRequest, said: str = "") -> RequestTimeoutError:
+    """The error for a limit that was reached: which, and how to raise it. said: by the caller's own client."""
     from ..advice import advice  # with an error only
 
     seconds = getattr(endpoint.limits(request), phase)
     name = "look-up" if phase == "answer" and is_look_up(request) else phase
     hint = _advice(endpoint, "timed out") if phase == "connect" else ""
-    hint = hint or advice(name, number=endpoint.max_connections, seconds=f"{seconds:g}")
+    if seconds is None:
+        told, hint = said, hint or "The limit is none of the settings: see those of your own http_client."
+    else:
+        told = f"the limit for {phase} is {seconds} s"
+        hint = hint or advice(name, number=endpoint.max_connections, seconds=f"{seconds:g}")
     url = endpoint.url + request.path
     place = f"The proxy {endpoint.via}" if phase == "connect" and endpoint.via is not None else url
     return RequestTimeoutError(
-        f"{place} did not answer in time: the limit for {phase} is {seconds} s.",
+        f"{place} did not answer in time: {told}.",
         phase=phase,
         url=url,
         model=request.model,

@@ -42,6 +42,8 @@ async def download(
             answer = await _fetched(target, addresses[0], limit, state, new_socket)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             shown, why = without_credentials(target.url), str(error) or type(error).__name__
+            if isinstance(error, (httpx.TimeoutException, TimeoutError)):
+                why = "it takes too long"
             raise UnsupportedContentError(
                 f"The image at {shown} could not be fetched: {why}.",
                 hint="Fetch it yourself and send its bytes.",

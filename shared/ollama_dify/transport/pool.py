@@ -17,7 +17,7 @@ import httpx
 
 from .http1 import Http1
 from .network import CancelToken, countdown, run
-from .sockets import AnySocket
+from .sockets import AnySocket, is_late
 
 __all__ = ["STATE", "Pool", "RequestState", "Target"]
 
@@ -107,10 +107,8 @@ class Connection:
                 if chosen not in (None, "http/1.1"):
                     raise httpx.UnsupportedProtocol(f"the SSLContext of verify= offers {chosen}")
             self._is_open = True
-        except TimeoutError as error:
-            raise httpx.ConnectTimeout(str(error)) from error
         except (OSError, UnicodeError) as error:
-            raise httpx.ConnectError(str(error)) from error
+            raise (httpx.ConnectTimeout if is_late(error) else httpx.ConnectError)(str(error)) from error
 
     async def _open_tunnel(self, place: str, left: Callable[..., float | None]) -> None:
         """Have the proxy connect to the server."""

@@ -16,7 +16,7 @@ import httpx
 from .addresses import connect, resolve, resolve_async, within, writable, writable_async
 from .network import countdown
 
-__all__ = ["AnySocket", "AsyncSocket", "BlockingSocket"]
+__all__ = ["AnySocket", "AsyncSocket", "BlockingSocket", "is_late"]
 
 READ_SIZE = 64 * 1024
 # What may wait here unread before the server is made to wait.
@@ -38,11 +38,14 @@ class BlockingSocket:
         self._timeout: float | None = None
         # What came while the request was being sent.
         self._early: bytes | None = None
+        self._is_cut = False
         self._pid = os.getpid()
 
     async def connect(self, host: str, port: int, limit_s: float | None) -> None:
         left = countdown(limit_s)
         self._sock = await connect(await resolve(host, port, limit_s), self._made, left, writable)
+        if self._is_cut:  # perhaps when there was no socket yet
+            raise httpx.ReadError("it was cut")
         self._timeout = 0.0
 
     async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
@@ -93,10 +96,8 @@ class BlockingSocket:
         self._limit(limit_s)
         try:
             return self._sock.recv(READ_SIZE)
-        except TimeoutError as error:
-            raise httpx.ReadTimeout(str(error)) from error
         except OSError as error:
-            raise httpx.ReadError(str(error)) from error
+            raise (httpx.ReadTimeout if is_late(error) else httpx.ReadError)(str(error)) from error
 
     def _limit(self, limit_s: float | None) -> None:
         """Set the socket's timeout, which is a system call, where it is another than before."""
@@ -110,6 +111,7 @@ class BlockingSocket:
 
     def cut(self) -> None:
         """End it, from any thread or task; who reads from it sees the end."""
+        self._is_cut = True
         # In a forked child these are copies: the parent's connection must not end.
         if self._pid == os.getpid():
             for sock in list(self._made):
@@ -281,6 +283,11 @@ class AsyncSocket(asyncio.Protocol):
 
 
 AnySocket = BlockingSocket | AsyncSocket
+
+
+def is_late(error: Exception) -> bool:
+    """Whether an error is a limit of ours; those of the system have a number, such as ETIMEDOUT."""
+    return isinstance(error, TimeoutError) and error.errno is None
 
 
 def _shut_down(sock: socket.socket) -> None:
