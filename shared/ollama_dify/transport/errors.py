@@ -108,7 +108,7 @@ def translate(endpoint: Endpoint, error: Exception, request: WireRequest, state:
 
 
 def late(endpoint: Endpoint, phase: str, request: WireRequest, said: str = "") -> RequestTimeoutError:
-    """The error for a limit that was reached: which, and how to raise it. said: by the caller's own client."""
+    """The error for a limit that was reached: which, how to raise it. said: by the caller's own client."""
     from ..advice import advice  # with an error only
 
     seconds = getattr(endpoint.limits(request), phase)

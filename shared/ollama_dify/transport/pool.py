@@ -102,7 +102,8 @@ class Connection:
             await self.socket.connect(host, at, left())
             if tls is not None:
                 if proxy is not None:
-                    await self._open_tunnel(f"{name}:{port}", left)
+                    place = f"[{name}]" if ":" in name else name
+                    await self._open_tunnel(f"{place}:{port}", left)
                 chosen = await self.socket.start_tls(tls, name, left())
                 if chosen not in (None, "http/1.1"):
                     raise httpx.UnsupportedProtocol(f"the SSLContext of verify= offers {chosen}")
