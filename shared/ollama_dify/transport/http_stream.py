@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import httpx
@@ -268,6 +269,9 @@ class HttpNetwork(Network):
         return stream.first
 
     async def open(self, request: WireRequest, limit: int = FIRST_LINE, *, line: bool = True) -> HttpStream:
+        limits, total = self.endpoint.limits(request), self._timeouts.total
+        if limits.total != total:  # the call has its own, and this is a look-up of it
+            request = replace(request, timeouts=limits.model_copy(update={"total": total}))
         stream = HttpStream(self, request)
         try:
             await stream.start()
