@@ -292,9 +292,9 @@ def test_a_closed_client_of_ones_own_is_named(server: FaultServer) -> None:
 def test_the_time_of_a_call_is_told_of_its_look_ups_too(server: FaultServer, mode: str) -> None:
     image = od.Image.from_path(IMAGES / "png_1024x768.png")
     server.script(lambda request: [End.STALL])
-    with Calling(mode, chat(server.url)) as calling:
-        with pytest.raises(od.RequestTimeoutError, match=r"the limit for total is 0\.2 s"):
-            calling.run(calling.client.chat([user("hi", image)], timeout=0.2))
+    told = pytest.raises(od.RequestTimeoutError, match=r"the limit for total is 0\.2 s")
+    with Calling(mode, chat(server.url)) as calling, told:
+        calling.run(calling.client.chat([user("hi", image)], timeout=0.2))
 
 
 def test_a_client_of_ones_own_may_have_limits_where_the_settings_have_none(server: FaultServer) -> None:
