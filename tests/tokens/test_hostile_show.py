@@ -40,16 +40,16 @@ def changed(chance: random.Random, base: dict[str, Any]) -> Any:
         name = chance.choice([*info, *FLAGS])
         value = info.get(name)
         if isinstance(value, list) and value and chance.random() < 0.6:
-            value[chance.randrange(len(value))] = chance.choice(ODD)
+            value[chance.randrange(len(value))] = copy.deepcopy(chance.choice(ODD))
             if chance.random() < 0.3:
                 value *= chance.choice([0, 2, 50])
         else:
-            info[name] = chance.choice(ODD)
+            info[name] = copy.deepcopy(chance.choice(ODD))
     show: dict[str, Any] = {"model_info": {f"tokenizer.ggml.{name}": value for name, value in info.items()}}
     show["model_info"]["general.architecture"] = chance.choice([*ODD, "llama", "phi3", "qwen25vl"])
     for name in ("projector_info", "model_info"):
         if chance.random() < 0.1:
-            show[name] = chance.choice(ODD)
+            show[name] = copy.deepcopy(chance.choice(ODD))
     return show
 
 
