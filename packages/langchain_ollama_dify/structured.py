@@ -71,7 +71,9 @@ def structured_output(
     if repair:
         held = sent if isinstance(sent, dict) else None
         again = _Repair(model, parser, include_raw, cast(ClientOwner, chat), held)
-        return RunnableLambda(again.ask, again.aask, name="RepairedOutput")
+        repaired = RunnableLambda(again.ask, again.aask, name="RepairedOutput")
+        # LangChain reads no annotation that is text.
+        return repaired.with_types(input_type=model.InputType)
     return _with_raw(model, parser) if include_raw else model | parser
 
 
@@ -235,7 +237,7 @@ class _Repair:
         self, asked: LanguageModelInput, config: RunnableConfig, call: dict[str, Any]
     ) -> _Attempt:
         try:
-            return self._read(await self.model.ainvoke(asked, config, **call), config)
+            return await self._aread(await self.model.ainvoke(asked, config, **call), config)
         except ProtocolError as error:
             return _refused_call(error)
 
@@ -243,6 +245,12 @@ class _Repair:
         try:
             return {"raw": raw, "parsed": self.parser.invoke(raw, config), "parsing_error": None}
         except ValueError as error:  # the parsers' own, and pydantic's
+            return {"raw": raw, "parsed": None, "parsing_error": error}
+
+    async def _aread(self, raw: AIMessage, config: RunnableConfig) -> _Attempt:
+        try:
+            return {"raw": raw, "parsed": await self.parser.ainvoke(raw, config), "parsing_error": None}
+        except ValueError as error:
             return {"raw": raw, "parsed": None, "parsing_error": error}
 
     def _with_schema(self, asked: LanguageModelInput) -> LanguageModelInput:

@@ -45,10 +45,10 @@ class Terminal:
         sys.stderr.write(text + "\n")
 
     def complain_of_port(self, host: str, port: int, error: Exception) -> None:
-        number = getattr(error, "errno", None)
-        reason = os.strerror(number) if number else str(error).rstrip(".")
+        number = getattr(error, "errno", None) or 0  # negative for a name that is unknown
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
         said = _("Cannot listen on {host}:{port}: {reason}. Choose another --port (0 takes a free one).")
-        self.complain(said.format(host=host, port=port, reason=reason))
+        self.complain(said.format(host=host, port=port, reason=reason.rstrip(".")))
 
     def paint(self, text: str, look: str) -> str:
         """Text in a style (dim, bold, a colour), if the terminal supports it."""

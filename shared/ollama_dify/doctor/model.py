@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..address import is_loopback
 from ..advice import DOCKER_HOST, capability_advice, model_missing_advice
@@ -188,7 +189,9 @@ def fill_form(info: ModelInfo, base_url: str, kind: str | None) -> tuple[dict[st
         values["vision_support"] = str(bool(info.can("vision"))).lower()
         values["function_call_support"] = str(bool(info.can("tools"))).lower()
     if is_loopback(base_url):
-        there = f"http://{DOCKER_HOST}:{base_url.rpartition(':')[2]}"
+        parts = urlsplit(base_url)
+        port = "" if parts.port is None else f":{parts.port}"
+        there = parts._replace(netloc=DOCKER_HOST + port).geturl()
         notes["base_url"] = _("if Dify runs in Docker: {url}").format(url=there)
     if most is None:
         notes["context_size"] = _("the server does not tell the model's maximum")

@@ -196,7 +196,9 @@ def _read(kind: str, data: Mapping[str, Any], note: Note) -> Iterator[dict[str, 
     """Arguments of a DifyNode for each Ollama model: the node's own, then the models of its retrieval."""
     place = {"agent": "agent_parameters", "tool": "tool_configurations"}.get(kind)
     model = data.get("model") if place is None else at(data, place, "model", "value")
-    found = _read_model(model, note) if model else {}
+    # A tool's own parameter may bear that name, such as an image generator's.
+    is_none = not model or (kind == "tool" and not isinstance(model, Mapping))
+    found = {} if is_none else _read_model(model, note)
     if found:
         vision = at(data, "vision", "enabled") is True
         selector = at(data, "vision", "configs", "variable_selector") if vision else None
@@ -266,15 +268,16 @@ def _schema(data: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
         required = [_text(row["name"]) for row in rows if row.get("required") is True]
         return {"type": "object", "properties": properties, "required": required} if rows else None
     output = data.get("structured_output") if data.get("structured_output_enabled") is True else None
-    schema = at(output, "schema") or output
+    schema = output.get("schema", output) if isinstance(output, Mapping) else None
     return schema if isinstance(schema, Mapping) and schema else None
 
 
 def _parameter(row: Mapping[str, Any]) -> dict[str, Any]:
     kind, _bracket, inner = (_text(row.get("type")) or "string").rstrip("]").partition("[")
     about = {"description": _text(row.get("description"))} if row.get("description") else {}
-    if kind == "select":
-        return {"type": "string", "enum": [_text(option) for option in rows_at(row, "options")], **about}
+    options = [_text(option) for option in rows_at(row, "options")]
+    if kind == "select" and options:
+        return {"type": "string", "enum": options, **about}
     if kind == "array":
         return {"type": "array", "items": {"type": _JSON_TYPES.get(inner, "string")}, **about}
     return {"type": _JSON_TYPES.get(kind, "string"), **about}

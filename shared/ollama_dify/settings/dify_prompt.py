@@ -77,14 +77,16 @@ def read_prompt(data: Mapping[str, Any], kind: str, note: Note) -> dict[str, Any
     ]
     if messages and not any(message.role == "user" for message in messages):
         note(_("the prompt has no user message; add the question when you call the model"))
-    context = selector_text(at(data, "context", "variable_selector"))
-    if context and at(data, "context", "enabled") is True and "context" in names:
-        names = {context if selector == "context" else selector: name for selector, name in names.items()}
+    is_enabled = at(data, "context", "enabled") is True
+    context = selector_text(at(data, "context", "variable_selector")) if is_enabled else ""
     memory = any(message.role == "history" for message in messages)
     size = at(data, "memory", "window", "size") if _has_window(data) else None
     return {
         "messages": tuple(messages),
-        "variables": {name: selector for selector, name in names.items()},
+        "variables": {
+            name: (context or selector) if selector == "context" else selector
+            for selector, name in names.items()
+        },
         "memory": memory,
         "memory_window": size if memory and type(size) is int and size > 0 else None,
     }

@@ -75,8 +75,10 @@ def configuration_error(cls: type[BaseModel], error: ValidationError) -> Configu
     by_field: dict[str, list[ErrorDetails]] = {}
     for found in error.errors(include_url=False):
         by_field.setdefault(str(found["loc"][0]) if found["loc"] else "", []).append(found)
-    said = [line for name, found in by_field.items() for line in _lines(cls, name, found)]
-    return ConfigurationError(f"{cls.__name__}: " + "; ".join(dict.fromkeys(said)))
+    said = {line: None for name, found in by_field.items() for line in _lines(cls, name, found)}
+    # Only an error of ours has a second line, its hint.
+    message, _line, hint = "; ".join(sorted(said, key=lambda line: "\n" in line)).partition("\n")
+    return ConfigurationError(f"{cls.__name__}: {message}", hint=hint or None)
 
 
 def _lines(cls: type[BaseModel], name: str, found: list[ErrorDetails]) -> list[str]:

@@ -115,7 +115,8 @@ class Template:
         for index, place in enumerate(places):
             for key in (place, place[0]):
                 found = parts.get(index, ("",))
-                if len(self._parts.get(key, ())) <= len(found):
+                # "" is no part: what one probe hides, another may show.
+                if sum(map(bool, self._parts.get(key, ()))) <= sum(map(bool, found)):
                     self._parts[key] = found
 
     def _learn_items(self, probe: Probe, text: str, marks: Sequence[Mark]) -> None:

@@ -123,6 +123,7 @@ def form(args: Namespace, terminal: Terminal) -> int:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", args.port))
+        listener.listen()  # before the address is told: a browser may be quicker than the page's server
     except (OSError, OverflowError) as error:
         listener.close()
         terminal.complain_of_port("127.0.0.1", args.port, error)
