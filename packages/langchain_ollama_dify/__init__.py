@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatOllamaDify", "OllamaDifyEmbeddings", "OllamaDifyLLM", "OllamaDifyRerank", "prompt_template"]
 
-# LangChain's base class of completion models costs as much to import as all the rest here.
+# Imported on first use: LangChain's base class of completion models costs as much as all other imports.
 _ON_DEMAND = {"OllamaDifyLLM": "llms", "OllamaDifyRerank": "rerank", "prompt_template": "prompts"}
 
 

@@ -1,4 +1,4 @@
-"""The core's answers into LangChain's messages, and their content blocks. Pure."""
+"""Convert the core's answers to LangChain's messages and content blocks. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _validated_generation(message: AIMessageChunk, text: str) -> ChatGenerationC
     return ChatGenerationChunk(message=message)
 
 
-# These two run once per token, so they make what validation would have made, without it.
+# These two run once per token, so they make the same objects as validation, but without it.
 text_chunk = quick_constructor(_validated_chunk, {"content": "a"}, {"content": ""})
 text_generation = quick_constructor(
     _validated_generation,
@@ -81,7 +81,7 @@ class StreamedAnswer:
 
 
 def facts(finish: Finish | None, logprobs: Sequence[Any] = ()) -> dict[str, Any]:
-    """An answer's `response_metadata`: what the server told beside the answer."""
+    """An answer's `response_metadata`: the server's metadata and log probabilities."""
     told = {"model_provider": PROVIDER} if finish is None else finish.metadata()
     return {**told, "logprobs": list(logprobs)} if logprobs else told
 
@@ -95,7 +95,7 @@ def _thinking(text: str) -> dict[str, Any]:
 
 
 def usage(finish: Finish) -> UsageMetadata:
-    """The tokens of an answer in LangChain's words."""
+    """The tokens of an answer as LangChain's UsageMetadata."""
     used = finish.usage
     told = UsageMetadata(
         input_tokens=used.input_tokens, output_tokens=used.output_tokens, total_tokens=used.total_tokens
@@ -106,9 +106,9 @@ def usage(finish: Finish) -> UsageMetadata:
 
 
 def _numbered_calls(message: AIMessage) -> list[blocks.ContentBlock]:
-    """The blocks of a chunk with calls; LangChain's own reading is right for all else.
+    """The blocks of a chunk with calls; for other chunks LangChain's own reading is correct.
 
-    The number of a call must not meet the number LangChain gives to a block of text or reasoning.
+    A call's index must differ from the indexes that LangChain gives to blocks of text or reasoning.
     """
     if not isinstance(message, AIMessageChunk) or message.chunk_position == "last":
         raise NotImplementedError

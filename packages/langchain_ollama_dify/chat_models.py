@@ -32,11 +32,11 @@ __all__ = ["ChatOllamaDify"]
 
 
 class ChatOllamaDify(LangChainModel, BaseChatModel, ClientOwner, ChatSettings):
-    """A model of an Ollama server, by the settings of Dify's form.
+    """A chat model of an Ollama server, with the settings of Dify's form.
 
     `ChatOllamaDify(model="llava", context_size=4096, temperature=0)`, or `from_settings(settings)`. Each
-    setting can also be given per call (`invoke(…, temperature=1)`, `bind(…)`), but for those that make the
-    server load the model again. Errors are the core's and LangChain's at once.
+    setting can also be given per call (`invoke(…, temperature=1)`, `bind(…)`), except those that make the
+    server load the model again. Errors are of the core's and of LangChain's class.
     """
 
     streaming: bool | None = Field(
@@ -157,16 +157,16 @@ class ChatOllamaDify(LangChainModel, BaseChatModel, ClientOwner, ChatSettings):
         repair: bool = False,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """The model with answers as objects of a schema: a pydantic class, a TypedDict, a JSON schema, an
+        """The model, answering with objects of a schema: a pydantic class, a TypedDict, a JSON schema, an
         Enum, or a type such as `list[int]`.
 
-        method: "json_schema" sends the schema as `format`; "json_mode" only asks for JSON, so the prompt has
-        to describe it; "function_calling" forces a call of a tool with this schema.
-        include_raw: give `{"raw", "parsed", "parsing_error"}` instead of raising.
-        repair: after an answer that is not valid, ask once more with that answer and what is wrong with it,
-            and with the schema where the server ignored it; streamed, the object comes once, at the end.
+        method: "json_schema" sends the schema as `format`; "json_mode" only asks for JSON, so the prompt must
+        describe it; "function_calling" forces a call of a tool with this schema.
+        include_raw: return `{"raw", "parsed", "parsing_error"}` instead of raising.
+        repair: after an invalid answer, ask once more with that answer and what is wrong with it, and with
+            the schema if the server ignored it; streamed, the object comes once, at the end.
         """
-        # Its parsers are imported here, since most programs have none.
+        # Imported here, because most programs do not need its parsers.
         from .structured import structured_output
 
         return structured_output(
@@ -198,8 +198,8 @@ class ChatOllamaDify(LangChainModel, BaseChatModel, ClientOwner, ChatSettings):
     ) -> int:
         """Tokens of a conversation, the model's chat template included.
 
-        Exact where the server renders the prompt; an upper bound for images, and on an event loop, where
-        asking would block it (there, an estimate from bytes before `await model.awarmup()`).
+        Exact if the server renders the prompt; an upper bound for images, and on an event loop, which a
+        request would block (there, an estimate from bytes before `await model.awarmup()`).
         """
         with langchain_errors():
             asked = core_messages(messages, self)

@@ -1,4 +1,4 @@
-"""LangChain's messages into the core's. Pure, but for images named by an explicit path."""
+"""Convert LangChain's messages to the core's. Pure, except for images given by an explicit path."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ollama_dify.adapter import load_audio, load_image, read_arguments
 
 __all__ = ["core_messages", "with_media_types"]
 
-# LangChain's words, and other providers', for Ollama's roles.
+# Names of roles in LangChain and other providers → Ollama's roles.
 _ROLES = {"human": "user", "ai": "assistant", "developer": "system", "function": "tool"}
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "text-plain"})
 _IMAGE_TYPES = frozenset({"image", "image_url", "input_image"})
@@ -36,11 +36,11 @@ _CALL_TYPES = frozenset({"tool_call", "tool_use", "function_call", "tool_call_ch
 
 
 def core_messages(messages: Sequence[BaseMessage], settings: ChatSettings) -> list[Message]:
-    """The conversation in the core's words.
+    """The conversation as the core's messages.
 
-    settings: what they allow of images. A tool's result gets the tool's name from the call it
+    settings: say which images are accepted. A tool's result gets the tool's name from the call that it
     answers. A message's `name` is not sent: Ollama has no field for it. Raises UnsupportedContentError
-    that names message and block for everything Ollama does not take.
+    with message and block for everything that Ollama does not accept.
     """
     names: dict[str, str] = {}
     converted: list[Message] = []
@@ -55,7 +55,7 @@ def core_messages(messages: Sequence[BaseMessage], settings: ChatSettings) -> li
 def with_media_types(message: BaseMessage) -> BaseMessage:
     """The message with a media type at each image in base64: LangChain's tracing fails without one.
 
-    What goes to the server is told by the bytes alone.
+    It has no effect on the request: that only depends on the bytes.
     """
     if isinstance(message.content, str):
         return message
@@ -72,7 +72,7 @@ def _is_base64_image(block: Mapping[str, Any]) -> bool:
 
 @dataclass
 class _Turn:
-    """One message being read: its blocks fall into contents, thoughts, calls and results."""
+    """One message being read: its blocks are sorted into contents, thoughts, calls and results."""
 
     message: BaseMessage
     where: str
@@ -144,7 +144,7 @@ class _Turn:
 
 
 def _blocks(content: Any, where: str) -> Iterator[tuple[str, str | Mapping[str, Any]]]:
-    """The blocks of a content, each with its place; an empty text is no block."""
+    """The blocks of a content, each with its place; empty texts are left out."""
     if isinstance(content, str):
         if content:
             yield where, content
@@ -192,7 +192,7 @@ def _refused(block: Mapping[str, Any], where: str) -> UnsupportedContentError:
 
 
 def _media(block: Mapping[str, Any]) -> str | None:
-    """Whether a block is meant as an "image" or as "audio"; None: as neither."""
+    """Whether a block is an "image" or "audio"; None: neither."""
     kind = block.get("type")
     if kind in ("media", "file"):
         media = str(block.get("mime_type", "")).partition("/")[0]
@@ -205,7 +205,7 @@ def _media(block: Mapping[str, Any]) -> str | None:
 def _loaded(
     block: Mapping[str, Any], media: str, settings: ChatSettings, where: str
 ) -> Image | ImageUrl | Audio:
-    """The image or the sound of a block in any shape.
+    """The image or audio of a block in any supported shape.
 
     OpenAI (`image_url`, `input_image`, `input_audio`), LangChain v0 (`source_type`) and v1 (`base64`, `url`),
     Anthropic (`source`), Bedrock (`image` with bytes), Google (`media`), and ours: `{"type": "image",
@@ -233,7 +233,7 @@ def _loaded(
 
 
 def _source(block: Mapping[str, Any]) -> Any:
-    """What holds the bytes of an image or a sound; None when nothing does."""
+    """The value that contains the bytes of an image or audio; None if there is none."""
     for key in ("base64", "data", "bytes", "path", "url"):
         if block.get(key) is not None:
             return block[key]

@@ -50,10 +50,10 @@ class OllamaDifyEmbeddings(LangChainSerializable, Embeddings, ClientOwner, Embed
     def embed(
         self, texts: Sequence[str], *, kind: Kind = "document", skip_failed: bool = False
     ) -> EmbedResult:
-        """The vectors with what LangChain's own methods have no place for: tokens, and which texts were cut,
-        split or failed.
+        """The vectors, with data that LangChain's own methods cannot return: tokens, and which texts were
+        cut, split or failed.
 
-        skip_failed: None in the place of a text without a vector instead of an error.
+        skip_failed: None for a text without a vector, instead of an error.
         """
         with langchain_errors(), self._progress(texts, kind) as progress:
             return self.client.embed(texts, kind=kind, progress=progress, skip_failed=skip_failed)
@@ -83,9 +83,9 @@ class OllamaDifyEmbeddings(LangChainSerializable, Embeddings, ClientOwner, Embed
             yield bar.update
 
     def fingerprint(self) -> str:
-        """A short name for all that decides what vectors mean: model digest, length, prefixes, overflow.
+        """A short text that identifies how vectors are made: model digest, length, prefixes, overflow.
 
-        To store beside an index, and as `namespace` of LangChain's CacheBackedEmbeddings. Asks the server.
+        Store it with an index; use it as `namespace` of LangChain's CacheBackedEmbeddings. Asks the server.
         """
         with langchain_errors():
             return self.client.embedding_fingerprint()

@@ -57,7 +57,7 @@ globals().update({kind.__name__: both for kind, both in _RAISED.items()})
 
 
 def as_langchain(error: core.OllamaError) -> core.OllamaError:
-    """The same error in the class that is LangChain's too."""
+    """The same error in the class that is also LangChain's."""
     kind = _RAISED.get(type(error))
     if kind is None:
         return error
@@ -68,7 +68,7 @@ def as_langchain(error: core.OllamaError) -> core.OllamaError:
 
 @contextmanager
 def langchain_errors() -> Iterator[None]:
-    """Whatever the core raises inside leaves in LangChain's class, with its cause and its traceback."""
+    """Errors of the core raised inside get LangChain's class too, with the same cause and traceback."""
     try:
         yield
     except core.OllamaError as error:

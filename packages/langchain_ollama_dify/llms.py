@@ -35,7 +35,7 @@ __all__ = ["OllamaDifyLLM"]
 class OllamaDifyLLM(LangChainModel, BaseLLM, ClientOwner, ChatSettings):
     """Text in, text out, always by /api/generate.
 
-    A call takes, beside the settings, `system`, `suffix` (text after the gap to fill), `raw` (no template),
+    A call also takes `system`, `suffix` (text after the gap to fill), `raw` (no template),
     `template` and `images` (bytes, base64, data: URLs, path or `Image` objects).
     """
 
@@ -120,7 +120,7 @@ class OllamaDifyLLM(LangChainModel, BaseLLM, ClientOwner, ChatSettings):
 
 
 def _refuse_images(value: ChatPromptValue, settings: ChatSettings) -> None:
-    """A prompt is one text: LangChain's own way to it would drop an image without a word."""
+    """A prompt is one text: LangChain's own conversion would drop an image silently."""
     for index, message in enumerate(core_messages(value.messages, settings)):
         if any(not isinstance(part, TextPart) for part in message.content):
             raise UnsupportedContentError(
@@ -161,7 +161,7 @@ def _chunk(piece: ChatChunk) -> GenerationChunk:
 
 
 def _info(thinking: str, finish: Finish | None, logprobs: Any) -> dict[str, Any]:
-    """What stands beside the text: LangChain's completions have no message for it."""
+    """The data of an answer besides its text; LangChain's completions have no message for it."""
     told: dict[str, Any] = {"reasoning_content": thinking} if thinking else {}
     if finish is not None:
         told["usage_metadata"] = usage(finish)

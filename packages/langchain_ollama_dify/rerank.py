@@ -19,9 +19,9 @@ __all__ = ["OllamaDifyRerank"]
 class OllamaDifyRerank(LangChainSerializable, BaseDocumentCompressor, ClientOwner, RerankSettings):
     """A model of an Ollama server that reranks documents, by the settings of Dify's form.
 
-    `OllamaDifyRerank(model="qwen3-reranker", top_n=3)`, or `from_settings(settings)`. Gives copies of the
-    documents, the most relevant first, with `metadata["relevance_score"]` from 0 to 1. Documents that the
-    model said neither yes nor no of come last, with the score 0; `client.rerank` names them.
+    `OllamaDifyRerank(model="qwen3-reranker", top_n=3)`, or `from_settings(settings)`. Returns copies of
+    the documents, the most relevant first, with `metadata["relevance_score"]` from 0 to 1. Documents for
+    which the model said neither yes nor no come last, with score 0; `client.rerank` lists them.
     """
 
     def compress_documents(

@@ -1,4 +1,4 @@
-"""What LangChain asks of each of our classes: how it is serialised, cached, traced, described, counted."""
+"""LangChain's interface that our classes share: serialisation, caching, tracing, profile, token counts."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class LangChainSerializable(Serializable):
 
 
 class LangChainModel(LangChainSerializable):
-    """What a chat model and a completion model answer alike. Mixed in before LangChain's own class."""
+    """Methods that chat and completion models share. Mixed in before LangChain's own class."""
 
     _traced_as: ClassVar[Literal["chat", "llm"]] = "chat"
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """Every setting that has a value, without secrets: tells one model's answers from another's."""
+        """Every setting that has a value, without secrets: identifies the model in caches and traces."""
         values = {
             name: to_jsonable_python(getattr(self, name), fallback=str)
             for name, field in ChatSettings.model_fields.items()
@@ -105,9 +105,9 @@ class LangChainModel(LangChainSerializable):
 
 
 def model_profile(model: ChatSettings, known: ModelInfo | None = None) -> ModelProfile:
-    """What is known of the model; what is not known is left out, and no request is sent.
+    """The known facts about the model; unknown ones are left out, and no request is sent.
 
-    known: what the server told, if it was asked before.
+    known: the server's information, if it was asked before.
     """
     vision = _known(model.vision_support, known, "vision")
     tools = False if model.mode == "completion" else _known(model.function_call_support, known, "tools")
@@ -142,7 +142,7 @@ def _known(setting: bool | None, known: ModelInfo | None, capability: str) -> bo
 
 
 def settings_of_call(stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of one call in the settings' words."""
+    """The arguments of one call by the names of the settings."""
     call = {name: value for name, value in kwargs.items() if name != "stream"}
     if stop is not None:
         call["stop"] = stop

@@ -1,5 +1,5 @@
-"""Structured output: the model, asked for a schema, what reads its answer, and a second request where that
-is not valid."""
+"""Structured output: a model with a schema, the parser of its answer, and a second request if the answer is
+invalid."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def structured_output(
     if repair:
         held = sent if isinstance(sent, dict) else None
         again = _Repair(model, parser, include_raw, cast(ClientOwner, chat), held)
-        return RunnableLambda(again.ask, again.aask, name="RepairedOutput")
+        repaired = RunnableLambda(again.ask, again.aask, name="RepairedOutput")
+        # LangChain reads no annotation that is text.
+        return repaired.with_types(input_type=model.InputType)
     return _with_raw(model, parser) if include_raw else model | parser
 
 
@@ -103,14 +105,14 @@ def schema_of(schema: Any, *, strict: bool | None = None) -> Any:
 
 
 def _validated_by(schema: Any) -> Any:
-    """What makes the object: a pydantic class, an Enum, another type; None: JSON's own value."""
+    """The type of the object: a pydantic class, an Enum, another type; None: the JSON value itself."""
     no_type = schema is None or isinstance(schema, (str, Mapping)) or is_typeddict(schema)
     is_function = callable(schema) and hasattr(schema, "__code__")
     return None if no_type or is_function or hasattr(schema, "args_schema") else schema
 
 
 def _check_callable(schema: Any) -> None:
-    """Refuse what no tool can take: its arguments are an object."""
+    """Refuse a schema that no tool can have: a tool's arguments are an object."""
     by_type = not isinstance(schema, Mapping) and not is_model(schema) and _validated_by(schema) is not None
     if by_type or (isinstance(schema, Mapping) and schema.get("type") in NOT_OBJECTS):
         raise ConfigurationError(
@@ -199,10 +201,10 @@ def _why(text: str, facts: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Repair:
-    """A model and a parser of its answer; an answer that is not valid is sent back once, never twice.
+    """A model and a parser of its answer; an invalid answer is sent back at most once.
 
-    Streamed, the object comes at the end: parts of an answer that may be replaced are not given out.
-    schema: what the server was to hold the answer to.
+    Streamed, the object comes at the end, because an answer may still be replaced.
+    schema: the one that the server should enforce.
     """
 
     model: Runnable[LanguageModelInput, AIMessage]
@@ -235,7 +237,7 @@ class _Repair:
         self, asked: LanguageModelInput, config: RunnableConfig, call: dict[str, Any]
     ) -> _Attempt:
         try:
-            return self._read(await self.model.ainvoke(asked, config, **call), config)
+            return await self._aread(await self.model.ainvoke(asked, config, **call), config)
         except ProtocolError as error:
             return _refused_call(error)
 
@@ -245,20 +247,26 @@ class _Repair:
         except ValueError as error:  # the parsers' own, and pydantic's
             return {"raw": raw, "parsed": None, "parsing_error": error}
 
+    async def _aread(self, raw: AIMessage, config: RunnableConfig) -> _Attempt:
+        try:
+            return {"raw": raw, "parsed": await self.parser.ainvoke(raw, config), "parsing_error": None}
+        except ValueError as error:
+            return {"raw": raw, "parsed": None, "parsing_error": error}
+
     def _with_schema(self, asked: LanguageModelInput) -> LanguageModelInput:
         """The conversation, with the schema in words where the server is known to ignore it."""
         words = None if self.schema is None else self.owner.format_in_words(self.schema)
         return asked if words is None else [*_messages(asked), HumanMessage(words)]
 
     def _corrected(self, asked: LanguageModelInput, attempt: _Attempt) -> list[BaseMessage] | None:
-        """The conversation, the answer, and what is wrong with it; None where asking again is no use.
+        """The conversation, the answer, and what is wrong with it; None if asking again is useless.
 
         An answer that the token limit cut would be cut again.
         """
         raw, problem = attempt["raw"], attempt["parsing_error"]
         if problem is None or raw.response_metadata.get("done_reason") == "length":
             return None
-        # Under a parser's error stands the one that says where; a missing call says all itself.
+        # The cause of a parser's error says where the answer is wrong; a missing call needs no cause.
         cause = None if isinstance(problem, ProtocolError) else problem.__cause__
         told = self.owner.correction(problem if cause is None else cause, raw.text, self.schema)
         if raw.tool_calls:
@@ -278,7 +286,7 @@ class _Repair:
 
 
 def _refused_call(error: ProtocolError) -> _Attempt:
-    """The attempt of a model that was to call a tool and said something else; other errors go on."""
+    """The attempt of a model that should call a tool but did not; other errors are raised again."""
     said = error.partial
     if isinstance(error, IncompleteResponseError) or not isinstance(said, ChatResult) or not said.text:
         raise error

@@ -1,4 +1,4 @@
-"""LangChain's tools in the core's words."""
+"""Convert LangChain's tools to the core's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
 else:
-    # LangChain's base class of tools takes long to import, and whoever has a tool has imported it.
+    # LangChain's base class of tools takes long to import, and a program with tools has imported it.
     ToolLike = Any
 
 # JSON schemas that are no object.
@@ -35,7 +35,7 @@ def openai_tools(tools: Sequence[ToolLike], *, strict: bool | None = None) -> li
 
 
 def core_tool(tool: Any) -> Tool:
-    """A tool in any of LangChain's forms in the core's words."""
+    """A tool in any of LangChain's forms as the core's `Tool`."""
     function = _openai_tool(tool, None)["function"]
     return Tool(function["name"], function.get("description") or "", function.get("parameters") or {})
 

@@ -1,4 +1,4 @@
-"""The core's answers into LlamaIndex's responses. Pure."""
+"""Convert the core's answers to LlamaIndex's responses. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _validated_message(blocks: list[ContentBlock]) -> ChatMessage:
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
 
 
-# What is made per token is made as validation would have made it, without it.
+# These run once per token, so they make the same objects as validation, but without it.
 _text_block = quick_constructor(TextBlock, {"text": "a"}, {"text": ""})
 _plain_message = quick_constructor(
     _validated_message,
@@ -99,13 +99,13 @@ def chat_response(result: ChatResult, *, single_call: bool = False) -> ChatRespo
 
 
 def completion_response(result: ChatResult, *, single_call: bool = False) -> CompletionResponse:
-    """A whole answer as a completion; reasoning and calls stand in `additional_kwargs`."""
+    """A whole answer as a completion; reasoning and calls are in `additional_kwargs`."""
     beside = _beside_text(result.thinking, _kept(result.tool_calls, single_call))
     return _add_rest(CompletionResponse(text=result.text), result.logprobs, result.finish, **beside)
 
 
 def log_probs(rows: Sequence[Mapping[str, Any]]) -> list[list[LogProb]]:
-    """Per token of the answer: the token itself, then the alternatives that were asked for."""
+    """For each token of the answer: the token itself, then the requested alternatives."""
     return [
         [
             _log_prob(row),
@@ -146,7 +146,7 @@ def _message(text: str, thinking: str, calls: Sequence[ToolCall]) -> ChatMessage
         ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=dict(call.arguments))
         for call in calls
     ]
-    # Chat engines and programs look here to tell a call from a text.
+    # Chat engines and programs look here to distinguish a call from a text.
     return ChatMessage(
         role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs={"tool_calls": _call_dicts(calls)}
     )
@@ -164,14 +164,14 @@ def _call_dicts(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
 
 
 def _beside_text(thinking: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
-    """What of an answer a completion has no place for."""
+    """The parts of an answer for which a completion has no field."""
     return {"thinking": thinking, "tool_calls": _call_dicts(calls)}
 
 
 def _add_rest(
     response: _R, logprobs: Sequence[Mapping[str, Any]], finish: Finish | None, **beside: Any
 ) -> _R:
-    """Put log probabilities, usage and metadata into a response, and those of `beside` that are not empty."""
+    """Put log probabilities, usage and metadata into a response, and the values of `beside` if not empty."""
     if logprobs:
         response.logprobs = log_probs(logprobs)
     response.additional_kwargs |= {name: value for name, value in beside.items() if value}

@@ -1,4 +1,4 @@
-"""Many texts on their way to vectors: what is cached, what is sent together, which text failed. Pure."""
+"""Embed many texts: which are cached, which are sent together, which failed. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ollama_dify import EmbeddingError
 
 __all__ = ["CACHE_COLLECTION", "BatchJob", "Progress"]
 
-# Told how many more texts are done.
+# Called with the number of texts that were finished.
 Progress = Callable[[int], object]
 
 # Where LlamaIndex keeps vectors in an `embeddings_cache`.
@@ -34,14 +34,14 @@ class BatchJob:
         return cast(list[Embedding], self._vectors)
 
     def take_known(self, found: Sequence[Mapping[str, Embedding] | None]) -> None:
-        """Take what a cache knew, one entry per text: `{some id: vector}`, as LlamaIndex writes it."""
+        """Take the vectors from a cache, one entry per text: `{some id: vector}`, as LlamaIndex writes it."""
         for index, entry in enumerate(found):
             if entry:
                 self._vectors[index] = next(iter(entry.values()))
         self._open = [index for index, entry in enumerate(found) if not entry]
 
     def groups(self, size: int | None) -> Iterator[list[int]]:
-        """The open positions, `size` at a time; None: all at once."""
+        """The positions without a vector, `size` at a time; None: all at once."""
         step = max(len(self._open), 1) if size is None else size
         for start in range(0, len(self._open), step):
             yield self._open[start : start + step]
@@ -59,7 +59,7 @@ class BatchJob:
 
     @contextmanager
     def naming(self, group: Sequence[int]) -> Generator[None, None, None]:
-        """Let an EmbeddingError about a group speak of positions in all texts, with every vector so far."""
+        """Change an EmbeddingError of a group to positions in all texts, with every vector so far."""
         try:
             yield
         except EmbeddingError as error:

@@ -1,4 +1,4 @@
-"""LlamaIndex's messages and tools into the core's. Pure, but for images named by an explicit path."""
+"""Convert LlamaIndex's messages and tools to the core's. Pure, except for images given by a path."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ ROLES: Mapping[MessageRole, Literal["system", "user", "assistant", "tool"]] = {
 
 
 def to_messages(messages: Sequence[ChatMessage], settings: ChatSettings) -> list[Message]:
-    """The conversation in the core's words.
+    """The conversation as the core's messages.
 
-    settings: say what images are taken. A tool's result is matched with its call, so that it carries the
-    tool's name even where LlamaIndex gives only the call's id. Raises UnsupportedContentError naming message
+    settings: say which images are accepted. A tool's result is matched with its call, so that it has the
+    tool's name even if LlamaIndex gives only the call's id. Raises UnsupportedContentError with message
     and block.
     """
     tool_names: dict[str, str] = {}
@@ -83,7 +83,7 @@ def _message(
         elif isinstance(block, ToolCallBlock):
             arguments = read_arguments(block.tool_kwargs, where)
             calls.append(ToolCall(block.tool_name, arguments, block.tool_call_id or None))
-        elif not isinstance(block, CachePoint):  # The server reuses a common beginning without being told.
+        elif not isinstance(block, CachePoint):  # The server reuses a common prefix by itself.
             raise _unsupported(block, where)
     extra = message.additional_kwargs
     role = ROLES[message.role]
@@ -100,7 +100,7 @@ def _message(
 
 
 def _file(block: ImageBlock | AudioBlock, where: str, settings: ChatSettings) -> Image | ImageUrl | Audio:
-    """The image or the sound of a block, by its content, its path or its address."""
+    """The image or audio of a block, from its content, its path or its address."""
     what, held, load = (
         ("image", block.image, load_image)
         if isinstance(block, ImageBlock)
@@ -120,17 +120,17 @@ def _file(block: ImageBlock | AudioBlock, where: str, settings: ChatSettings) ->
 
 
 def _bytes(source: bytes | IOBase) -> tuple[bytes, bool]:
-    """What a block holds, and whether that is base64.
+    """The content of a block, and whether it is base64.
 
-    LlamaIndex keeps the bytes it is given as base64; an open file holds either. What Ollama reads has a byte
-    beyond ASCII or a zero byte near its beginning; text has neither.
+    LlamaIndex stores given bytes as base64; an open file may have either. A file that Ollama reads has a
+    non-ASCII byte or a zero byte near its beginning; text has neither.
     """
     data = source if isinstance(source, bytes) else _read(source)
     return data, b"\0" not in data[:512] and data.isascii()
 
 
 def _read(file: IOBase) -> bytes:
-    """All of an open file, which is left where it was."""
+    """The whole content of an open file; its position is restored."""
     position = file.tell()
     file.seek(0)
     data: bytes = file.read()
@@ -162,7 +162,7 @@ def _written_call(call: Any, where: str) -> ToolCall:
 def tool_dict(tool: BaseTool) -> dict[str, Any]:
     """A tool as plain data in OpenAI's shape, with its own name and its whole schema.
 
-    LlamaIndex's `to_openai_tool` changes names the agents then do not find, and keeps a part of the schema.
+    LlamaIndex's `to_openai_tool` changes names, which agents then do not find, and drops parts of the schema.
     """
     metadata = tool.metadata
     parameters = metadata.get_parameters_dict()
@@ -181,7 +181,7 @@ def tool_dict(tool: BaseTool) -> dict[str, Any]:
 
 
 def to_tool(tool: Any) -> Tool:
-    """A tool of LlamaIndex, or its definition as plain data, in the core's words."""
+    """A tool of LlamaIndex, or its definition as plain data, as the core's `Tool`."""
     if isinstance(tool, Tool):
         return tool
     source = tool_dict(tool) if isinstance(tool, BaseTool) else tool

@@ -25,7 +25,7 @@ dispatcher = get_dispatcher(__name__)
 
 Kind = Literal["query", "document"]
 
-# LlamaIndex's words for our fields.
+# LlamaIndex's names → our fields.
 _THEIR_WORDS = {
     "model_name": "model",
     "embed_batch_size": "batch_size",
@@ -41,8 +41,8 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
         Settings.embed_model = OllamaDifyEmbedding(model="nomic-embed-text", context_size=2048)
 
     LlamaIndex's `model_name`, `embed_batch_size`, `num_workers`, `query_instruction` and `text_instruction`
-    are `model`, `batch_size`, `max_concurrency`, `query_prefix` and `document_prefix`: either word may be
-    given or assigned, and both hold the same value.
+    are `model`, `batch_size`, `max_concurrency`, `query_prefix` and `document_prefix`: either name may be
+    given or assigned, and both have the same value.
     """
 
     model_name: str = Field(default="", description="LlamaIndex's word for `model`.", exclude=True)
@@ -75,7 +75,7 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
         return "OllamaDifyEmbedding"
 
     def get_query_embedding(self, query: str) -> Embedding:
-        """The vector of a query; not cached where queries and texts differ by what is put in front."""
+        """The vector of a query; not cached if queries and texts have different prefixes."""
         return super(OllamaDifyEmbedding, self._for_queries()).get_query_embedding(query)
 
     async def aget_query_embedding(self, query: str) -> Embedding:
@@ -129,10 +129,10 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
         progress: Progress | None = None,
         skip_failed: bool = False,
     ) -> EmbedResult:
-        """The vectors with what LlamaIndex's own methods have no place for: tokens, and which texts were cut,
-        split or failed. No cache is asked.
+        """The vectors, with data that LlamaIndex's own methods cannot return: tokens, and which texts were
+        cut, split or failed. Uses no cache.
 
-        skip_failed: None in the place of a text without a vector instead of an error.
+        skip_failed: None for a text without a vector, instead of an error.
         """
         return self.client.embed(texts, kind=kind, progress=progress, skip_failed=skip_failed)
 
@@ -148,9 +148,9 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
         return await self.async_client.embed(texts, kind=kind, progress=progress, skip_failed=skip_failed)
 
     def fingerprint(self) -> str:
-        """A short name for all that decides what vectors mean: model digest, length, prefixes, overflow.
+        """A short text that identifies how vectors are made: model digest, length, prefixes, overflow.
 
-        To store beside an index and compare before using it. Asks the server.
+        Store it with an index and compare it before use. Asks the server.
         """
         return self.client.embedding_fingerprint()
 
@@ -175,7 +175,7 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
         return None if self.rate_limiter is None else self.batch_size
 
     def _for_queries(self) -> Self:
-        """This model, without a cache that would give a text's vector for a query: its key is the text."""
+        """This model without its cache, whose key is only the text: it mixes up queries and texts."""
         same = not self.prefixes and self.query_prefix == self.document_prefix
         if same or self.embeddings_cache is None:
             return self
@@ -195,7 +195,7 @@ class OllamaDifyEmbedding(PickleMixin, BaseEmbedding, ClientOwner, EmbeddingSett
             yield
             chunks, embeddings = job.texts, job.vectors
             event.on_end(payload={EventPayload.CHUNKS: chunks, EventPayload.EMBEDDINGS: embeddings})
-        # Validating every number again, which were checked when they came, costs a third of all the work.
+        # Not validated: the numbers were checked on arrival, and checking again takes a third of the time.
         dispatcher.event(EmbeddingEndEvent.model_construct(chunks=chunks, embeddings=embeddings))
 
 

@@ -49,8 +49,8 @@ class OllamaDify(PickleMixin, StructuredPrediction, ClientOwner, ChatSettings):
         llm = OllamaDify(model="llava", base_url="http://192.168.1.100:11434", context_size=4096)
         Settings.llm = llm
 
-    `mode="completion"` sends both chat and complete to /api/generate. Every setting but those that make the
-    server load the model again can be given per call: `llm.chat(messages, temperature=0)`.
+    `mode="completion"` sends both chat and complete to /api/generate. Every setting can be given per call,
+    except those that make the server load the model again: `llm.chat(messages, temperature=0)`.
     """
 
     @classmethod
@@ -60,10 +60,10 @@ class OllamaDify(PickleMixin, StructuredPrediction, ClientOwner, ChatSettings):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex plans with; nothing is asked of the server.
+        """The limits and capabilities for LlamaIndex; sends no request.
 
-        num_output is what is kept free for an answer, not the most it may have: LlamaIndex subtracts it from
-        the context. Without `context_size` LlamaIndex's own assumption stands.
+        num_output is the part of the context kept free for an answer, not the answer's limit: LlamaIndex
+        subtracts it from the context. Without `context_size`, LlamaIndex's default is used.
         """
         window = DEFAULT_CONTEXT_WINDOW if self.context_size is None else self.context_size
         reserve = self.answer_reserve
@@ -147,7 +147,7 @@ class OllamaDify(PickleMixin, StructuredPrediction, ClientOwner, ChatSettings):
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """The calls of a response. Raises ValueError when there are none, unless told otherwise."""
+        """The calls of a response. Raises ValueError if there are none and error_on_no_tool_call is set."""
         calls = tool_selections(response)
         if not calls and error_on_no_tool_call:
             raise ValueError(
@@ -183,14 +183,14 @@ class OllamaDify(PickleMixin, StructuredPrediction, ClientOwner, ChatSettings):
         }
 
     def _may_call_functions(self) -> bool:
-        """Whether tools can be offered: yes until the settings or the server say no."""
+        """Whether tools can be offered: yes unless the settings or the server say no."""
         if self.mode != "chat" or self.function_call_support is not None:
             return self.mode == "chat" and self.function_call_support is True
         known = self.known_model()
         return known is None or known.can("tools") is not False
 
     def _conversation(self, messages: Sequence[ChatMessage]) -> _Read:
-        """Reads the messages by a call's settings; a prompt format of the user's own makes one prompt."""
+        """A reader of the messages by a call's settings; a custom prompt format makes one prompt."""
         write = self.messages_to_prompt
         if self.mode == "chat" or write is None or write is own_prompt_format:
             return partial(to_messages, messages)
@@ -215,7 +215,7 @@ class OllamaDify(PickleMixin, StructuredPrediction, ClientOwner, ChatSettings):
 
 
 def _merged(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call; LlamaIndex's `additional_kwargs` are further ones, and named ones win."""
+    """The arguments of a call; includes LlamaIndex's `additional_kwargs`, but named arguments win."""
     further = kwargs.get("additional_kwargs") or {}
     return {**further, **{name: value for name, value in kwargs.items() if name != "additional_kwargs"}}
 
@@ -240,5 +240,5 @@ async def _agrow(stream: AsyncChatStream, response: Callable[[ChatChunk], _R]) -
 def _token_ids(llm: OllamaDify, text: str) -> list[int]:
     counter = llm.counter()
     count = counter.text(text)
-    # Without a vocabulary there is a number but no ids; LlamaIndex only looks at the length.
+    # Without a vocabulary there is a count but no ids; LlamaIndex only uses the length.
     return counter.token_ids(text) if count.exact else list(range(count.tokens))

@@ -13,15 +13,15 @@ from ollama_dify.adapter import bound_values
 
 __all__ = ["PickleMixin"]
 
-# What belongs to the process it was made in and means nothing for an answer.
+# Attributes that belong to one process and do not affect an answer.
 _LEFT_BEHIND = ("callback_manager", "rate_limiter", "embeddings_cache")
 
 
 class PickleMixin(BaseComponent):
     """Pickles whole, or raises.
 
-    LlamaIndex's own pickling removes what cannot be pickled, from the living object too, and restores by
-    running `__init__`, which would read another machine's environment.
+    LlamaIndex's own pickling removes values that cannot be pickled, also from the original object, and
+    restores with `__init__`, which would read another machine's environment.
     """
 
     @classmethod
@@ -47,6 +47,6 @@ class PickleMixin(BaseComponent):
 def _is_picklable(value: Any) -> bool:
     try:
         pickle.dumps(value)
-    except Exception:  # Whatever a foreign object raises, it stays behind.
+    except Exception:  # A foreign object may raise anything; it is left out.
         return False
     return True

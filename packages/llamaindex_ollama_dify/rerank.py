@@ -27,9 +27,9 @@ class OllamaDifyRerank(PickleMixin, BaseNodePostprocessor, ClientOwner, RerankSe
 
         index.as_query_engine(node_postprocessors=[OllamaDifyRerank(model="qwen3-reranker", top_n=3)])
 
-    Gives the nodes, the most relevant first, with scores from 0 to 1; the given ones stay as they are. A node
-    is judged by its text with the metadata that embeddings see. Nodes that the model said neither yes nor no
-    of come last, with the score 0; `client.rerank` names them.
+    Returns the nodes, the most relevant first, with scores from 0 to 1; the given nodes are not changed. A
+    node is judged by its text with the metadata that embeddings see. Nodes for which the model said neither
+    yes nor no come last, with score 0; `client.rerank` lists them.
     """
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Pydantic objects from the model, by Ollama's `format`: it can write nothing but what the schema allows."""
+"""Pydantic objects from the model, by Ollama's `format`: it can only write what the schema allows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PARTIAL: Any = "trailing-strings" if tuple(map(int, VERSION.split(".")[:2])) >=
 
 
 class OutputError(ValueError):
-    """An answer that is no object of the class; `response` is the answer."""
+    """An answer that is not an object of the class; `response` is the answer."""
 
     def __init__(self, message: str, response: ChatResponse | None = None) -> None:
         super().__init__(message)
@@ -55,10 +55,10 @@ class StructuredPrediction(FunctionCallingLLM, ClientOwner):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """An object of `output_cls`. Raises OutputError, a ValueError with the answer, for one that is none.
+        """An object of `output_cls`. Raises OutputError, a ValueError with the answer, if it is invalid.
 
-        llm_kwargs: arguments of the call; `{"repair": True}` asks once more after an answer that is not
-        valid, with that answer and what is wrong with it, and with the schema where the server ignored it.
+        llm_kwargs: arguments of the call; `{"repair": True}` asks once more after an invalid answer, with
+        that answer and what is wrong with it, and with the schema if the server ignored it.
         """
         if not self._by_format(output_cls, llm_kwargs):
             return cast(Model, super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
@@ -100,10 +100,9 @@ class StructuredPrediction(FunctionCallingLLM, ClientOwner):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Generator[Model | FlexibleModel, None, None]:
-        """The object as it grows, then whole. Raises ValueError when it never becomes one.
+        """The object as it grows, then whole. Raises ValueError if the whole answer is invalid.
 
-        With `{"repair": True}` it comes once, at the end: parts of an answer that may be replaced are not
-        given out.
+        With `{"repair": True}` it comes once, at the end, because an answer may still be replaced.
         """
         if not self._by_format(output_cls, llm_kwargs):
             yield from super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
@@ -142,8 +141,8 @@ class StructuredPrediction(FunctionCallingLLM, ClientOwner):
         return grow()
 
     def _by_format(self, output_cls: Any, llm_kwargs: dict[str, Any] | None) -> bool:
-        """Whether objects come by `format`. Raises ConfigurationError for a repair in another mode, and for
-        what is no pydantic class."""
+        """Whether objects are made by `format`. Raises ConfigurationError for a repair in another mode, and
+        for a class that is not pydantic's."""
         _check_class(output_cls)
         repairs = _repairs(llm_kwargs)
         if self.pydantic_program_mode is PydanticProgramMode.DEFAULT:
@@ -181,10 +180,10 @@ class StructuredPrediction(FunctionCallingLLM, ClientOwner):
         call: dict[str, Any],
         llm_kwargs: dict[str, Any] | None,
     ) -> list[ChatMessage]:
-        """The conversation, the answer that is not valid, and what is wrong with it.
+        """The conversation, the invalid answer, and what is wrong with it.
 
-        Raises `error` unless `repair` was asked for, and for an answer that the token limit cut: it would cut
-        the next one too.
+        Raises `error` without `repair`, and for an answer cut by the token limit, which would cut the next
+        one too.
         """
         if not _repairs(llm_kwargs) or response.additional_kwargs.get("done_reason") == "length":
             raise error
@@ -212,7 +211,7 @@ def _repairs(llm_kwargs: dict[str, Any] | None) -> bool:
 
 
 def read_output(output_cls: type[Model], response: ChatResponse | None) -> Model:
-    """The object a whole answer spells. Raises OutputError saying why it is none."""
+    """The object in a whole answer. Raises OutputError that says why the answer is invalid."""
     text = (response.message.content if response is not None else None) or ""
     try:
         return output_cls.model_validate_json(json.dumps(read_json(text)))
@@ -233,7 +232,7 @@ def read_output(output_cls: type[Model], response: ChatResponse | None) -> Model
 
 
 class PartialReader:
-    """Reads an object from the growing text of an answer, and tells LlamaIndex's events.
+    """Reads an object from the growing text of an answer, and sends LlamaIndex's events.
 
     An unfinished one comes as LlamaIndex's flexible model of the class, whose missing fields are None.
     """
@@ -245,7 +244,7 @@ class PartialReader:
         self._last: ChatResponse | None = None
 
     def read(self, response: ChatResponse) -> Iterator[Any]:
-        """The object so far, where the response adds to it."""
+        """The object so far, if the response adds to it."""
         self._last = response
         try:
             value = from_json(response.message.content or "", allow_partial=_PARTIAL)

@@ -1,4 +1,4 @@
-"""Dify's Ollama form as one settings object, and a client that means it literally.
+"""Dify's Ollama form as one settings object, and a client that follows it exactly.
 
     from ollama_dify import ChatSettings, OllamaClient, user
 
@@ -98,7 +98,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Most programs neither count tokens nor call the doctor: those modules come when they are asked for.
+# Most programs neither count tokens nor call the doctor, so those modules are imported on first use.
 _ON_DEMAND = {
     **dict.fromkeys(("DifyApp", "DifyNode", "load_dify_app"), "settings.dify_app"),
     "TokenCount": "tokens.tokenizer",

@@ -1,4 +1,4 @@
-"""`python -m ollama_dify`: the command, where no script is on the path."""
+"""`python -m ollama_dify`: the command, for when its script is not on the PATH."""
 
 import sys
 

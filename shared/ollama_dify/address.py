@@ -39,7 +39,7 @@ _EXAMPLES = (
     "A good one looks like http://192.168.1.100:11434, http://host.docker.internal:11434, "
     "https://example.com/ollama or just gpu-box."
 )
-# Forms of ASCII characters as East Asian input methods write them, and their full stop.
+# Full-width forms of ASCII characters, and the full stops, that East Asian input methods write.
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\u3002\uff61]")
 _REFUSED = {"control character": "[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "space": r"\s", "backslash": r"\\"}
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
@@ -78,7 +78,7 @@ class Address:
 
     @property
     def origin(self) -> str:
-        """scheme://host:port, which credentials belong to."""
+        """scheme://host:port; credentials belong to one origin."""
         parts = urlsplit(self.url)
         port = "" if parts.port is not None else f":{_SCHEME_PORTS[parts.scheme]}"
         return f"{parts.scheme}://{parts.netloc}{port}"
@@ -95,8 +95,8 @@ def resolve_address(base_url: str | None, environ: Mapping[str, str]) -> Address
 def parse_base_url(text: str) -> Address:
     """Read a URL, or a bare host, which gets http and port 11434 (`ollama.com`: https and 443).
 
-    A trailing `/`, `/api` or `/v1` is forgiven; any other path is kept as a prefix. Raises
-    ConfigurationError for everything that cannot work.
+    A trailing `/`, `/api` or `/v1` is removed; any other path is kept as a prefix. Raises
+    ConfigurationError for an address that cannot work.
     """
     return _parse(text, "base_url", _read_base_url)
 
@@ -104,15 +104,15 @@ def parse_base_url(text: str) -> Address:
 def parse_ollama_host(text: str) -> Address:
     """Read `OLLAMA_HOST` as Ollama's own client does (`envconfig.Host`).
 
-    An empty value is 127.0.0.1; a port that is no number from 0 to 65535 gives way to the default, with a
-    warning in the log. Beyond that client: credentials and IPv6 zones work, a trailing `/api` or `/v1` is
-    forgiven, and what can be no host at all is a ConfigurationError here.
+    An empty value is 127.0.0.1; a port that is not a number from 0 to 65535 is replaced by the default, with
+    a warning in the log. Unlike that client, this function accepts credentials and IPv6 zones, removes a
+    trailing `/api` or `/v1`, and raises ConfigurationError for an impossible host.
     """
     return _parse(text, "OLLAMA_HOST", _read_ollama_host)
 
 
 def _parse(text: str, source: AddressSource, read: Callable[[str], tuple[str, str | None]]) -> Address:
-    """`read` gives URL and authorization, or raises ValueError with what is wrong."""
+    """read: returns URL and authorization, or raises ValueError that says what is wrong."""
     try:
         return Address(*read(text), source)
     except ValueError as problem:
@@ -184,7 +184,7 @@ def _split(text: str) -> tuple[str | None, str, str, str | None]:
     if not separator:
         scheme, rest = "", text
     authority, slash, path = rest.partition("/")
-    # The last "@" ends the credentials, in which other characters are often not quoted.
+    # The last "@" ends the credentials, because an "@" inside them is often not quoted.
     userinfo, at, authority = authority.rpartition("@")
     if "@" in path:
         raise ValueError('has "@" behind the first slash; inside a password a slash is written %2F')
@@ -211,14 +211,14 @@ def _url(scheme: str, host: str, port: int | None, path: str) -> str:
         raise ValueError(f"has no valid host: {error}") from None
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     place = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
-    # Until none is left, so that an address once read reads the same again.
+    # Repeated until none is left, so that parsing the result again changes nothing.
     while path.endswith(("/", "/api", "/v1")):
         path = path.rpartition("/")[0]
     return f"{scheme}://{place}" + quote(path, safe="/%:@!$&'()*+,;=~-._")
 
 
 def ascii_host(host: str) -> str:
-    """A host as it travels: IP addresses in their usual form, names in lower case and punycode.
+    """A host as it is sent: IP addresses in their usual form, names in lower case and punycode.
 
     An IPv6 zone (`%eth0`, in a URL also `%25eth0`) is kept. Raises ValueError saying what is wrong with it.
     """
@@ -245,9 +245,9 @@ def ascii_host(host: str) -> str:
     return name
 
 
-@lru_cache(maxsize=256)  # asked several times for each object
+@lru_cache(maxsize=256)  # called several times for each object
 def _as_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address `text` spells; IPv4 mapped into IPv6 counts as IPv4, as in Go."""
+    """The IP address in `text`; IPv4 mapped into IPv6 counts as IPv4, as in Go."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -276,7 +276,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private(host: str) -> bool:
-    """Whether a host (or a URL's) is on this machine or a local network, so that no proxy leads there.
+    """Whether a host (or a URL's) is on this machine or a local network, so that no proxy is used.
 
     Loopback, RFC 1918, link-local, unique local and carrier-grade (Tailscale) addresses; names without a
     dot (Compose services, LAN machines) and those under .local, .internal, .lan and the like.
@@ -294,7 +294,7 @@ def is_ollama_cloud(host: str) -> bool:
 
 
 def without_credentials(url: str) -> str:
-    """`url` fit for a message: no user, password or query, at most 200 characters."""
+    """`url` for use in a message: no user, password or query, at most 200 characters."""
     shown = re.sub(r"\A((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?.*@", r"\1***@", url, flags=re.DOTALL)
     shown = re.sub(r"[?#].*", "?…", shown, flags=re.DOTALL)
     return shown if len(shown) <= 200 else shown[:199] + "…"

@@ -1,7 +1,7 @@
-"""What to do about an error, per platform and place: pure functions; text in the language in force.
+"""What to do about an error, by platform and container: pure functions; text in the current language.
 
-Content: Dify's Ollama guide and Ollama's FAQ. An error puts one of these texts into its `hint`; the doctor
-uses the same.
+Sources: Dify's Ollama guide and Ollama's FAQ. An error has one of these texts as its `hint`; the doctor
+uses the same texts.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ _TEXTS = {
 
 
 def advice(name: str, **values: object) -> str:
-    """A text of the table in the language in force, with these values in it."""
+    """A text of the table in the current language, with these values filled in."""
     return _(_TEXTS[name]).format(**values)
 
 
@@ -164,7 +164,7 @@ def connection_advice(
 
     url: without credentials, as in `Address.url`; source: `Address.source`.
     container, platform: about the machine this runs on; platform as `sys.platform`.
-    reason: a problem as in `connection_cause`, or words that name one.
+    reason: a problem as in `connection_cause`, or a text that describes one.
     """
     lowered = reason.lower()
     marks = _PROBLEM_MARKS.items()
@@ -239,7 +239,7 @@ def platform_name(platform: str) -> str:
 
 
 def model_missing_advice(model: str, available: Sequence[str]) -> str:
-    """The closest names the server has; the command that pulls the model where it may be spelt right."""
+    """The closest names on the server, and the command that pulls the model if its name may be correct."""
     pull = _("Get it with: ollama pull {model}").format(model=shlex.quote(model))
     if not available:
         return _("The server has no models yet.") + "\n" + pull
@@ -258,7 +258,7 @@ def model_missing_advice(model: str, available: Sequence[str]) -> str:
 
 
 def _closest_models(model: str, available: Sequence[str]) -> tuple[list[str], bool]:
-    """Other tags of the same model first (whether there are any), then names that look like it."""
+    """Other tags of the same model, then similar names; and whether there are other tags."""
     by_name: dict[str, str] = {name.lower(): name for name in available}
     by_family = {name.partition(":")[0]: full for name, full in by_name.items()}
     family = model.lower().partition(":")[0]
@@ -271,7 +271,7 @@ def _closest_models(model: str, available: Sequence[str]) -> tuple[list[str], bo
 def capability_advice(model: str, capability: str, setting: str | None = None) -> str:
     """What to do about a model without `capability` (vision, tools, thinking … as `/api/show` names them).
 
-    setting: the one that overrules the server.
+    setting: the name of the setting that overrides the server.
     """
     line = _("Choose a model with the capability {capability}: `ollama show {model}` lists them.").format(
         capability=capability, model=model

@@ -1,4 +1,4 @@
-"""In what kind of container this process runs, from the marks that each runtime leaves."""
+"""In what kind of container this process runs, from the files and variables that each runtime creates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_file(path: str) -> str:
 
 
 def text_of(read_text: Callable[[str], str], path: str) -> str | None:
-    """The text of a file; empty where it must not be read, None where there is none."""
+    """The text of a file; "" without permission to read it, None if there is no such file."""
     try:
         return read_text(path)
     except PermissionError:
@@ -49,7 +49,7 @@ def container_kind(
     lines = (text_of(read_text, "/proc/1/cgroup") or "").splitlines()
     for line in (text_of(read_text, "/proc/self/mountinfo") or "").splitlines():
         place = line.split(" ")[4:5]
-        # A host lists the mounts of its containers too; these only a container has for itself.
+        # A host lists the mounts of its containers too; only a container has these itself.
         if place and (place[0] in _OWN_MOUNTS or (place[0] == "/" and " overlay " in line)):
             lines.append(line)
     return next((kind for mark, kind in _MARKS if any(mark in line for line in lines)), None)

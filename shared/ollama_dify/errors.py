@@ -2,8 +2,8 @@
 
     OllamaError
     ├── ConfigurationError            (also ValueError) a setting or argument cannot work
-    │   └── DifyAppError              a file is no export of a Dify app
-    ├── UnsupportedContentError       (also ValueError) a message holds what cannot be sent
+    │   └── DifyAppError              a file is not an export of a Dify app
+    ├── UnsupportedContentError       (also ValueError) a message has content that cannot be sent
     ├── ConnectionFailedError         no connection, or it broke
     │   └── RequestTimeoutError       a phase took longer than its timeout
     ├── AuthenticationError           401; `signin_url` when the server gives one
@@ -59,11 +59,11 @@ class OllamaError(Exception):
     url: where the request went, without credentials.
     model: the model of the request.
     retryable: whether the same request may succeed later.
-    attempts: how many requests were sent in all.
+    attempts: total number of requests sent.
     partial: what had arrived: a `ChatResult`, or for embeddings a list of vectors and None.
     hint: what to do next.
     retry_after_s: seconds the server asked to wait.
-    retry_once: of a retryable failure, that one replay is all that makes sense.
+    retry_once: the failure is retryable, but at most once.
     """
 
     message: str
@@ -84,7 +84,7 @@ class OllamaError(Exception):
         return f"{self.message}{tries}{advice}"
 
     def __repr__(self) -> str:
-        # With the hint: frameworks show a model's or a tool's error by its repr.
+        # With the hint, because frameworks show errors of models and tools by their repr.
         return f"{type(self).__name__}({str(self)!r})"
 
 
@@ -93,11 +93,11 @@ class ConfigurationError(OllamaError, ValueError):
 
 
 class DifyAppError(ConfigurationError):
-    """A file is no export of a Dify app that can be read."""
+    """A file is not a readable export of a Dify app."""
 
 
 class UnsupportedContentError(OllamaError, ValueError):
-    """A message holds content that Ollama or these settings do not take; nothing was sent."""
+    """A message has content that Ollama or these settings do not accept; nothing was sent."""
 
 
 class ConnectionFailedError(OllamaError):
@@ -167,7 +167,7 @@ class IncompleteResponseError(ProtocolError):
 
 
 class EmptyResponseError(ProtocolError):
-    """A successful status with nothing in it."""
+    """A successful status with an empty body."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -1,10 +1,10 @@
 """The language of hints and commands: English in the code, Japanese and Chinese in `locale/` (gettext).
 
-    _("… {port} …").format(port=port)      the text of the language in force
+    _("… {port} …").format(port=port)      the text in the current language
     N_("…")                                 marks a text in a table; `_` translates it where it is shown
 
-`language("ja")` decides for a `with` block, else `set_language("ja")` for the process, else the variable
-OLLAMA_DIFY_LANG, else English. An error's hint is written when the error is made.
+The language is the first that is set of: `language("ja")` for a `with` block, `set_language("ja")` for the
+process, the variable OLLAMA_DIFY_LANG. Else English. An error's hint is translated when the error is created.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAMES: dict[str, Language] = {"english": "en", "japanese": "ja", "chinese": "zh
 
 
 def set_language(name: str | None) -> None:
-    """Choose the language of this process: "en", "ja" or "zh"; None leaves it to OLLAMA_DIFY_LANG again."""
+    """Choose the language of this process: "en", "ja" or "zh"; None: use OLLAMA_DIFY_LANG again."""
     global _default
     _default = None if name is None else _checked(name)
 
@@ -48,7 +48,7 @@ def language(name: str) -> Iterator[None]:
 
 
 def current_language() -> Language:
-    """The language in force."""
+    """The current language."""
     return _chosen.get() or _default or _known(os.environ.get("OLLAMA_DIFY_LANG")) or "en"
 
 
@@ -57,19 +57,19 @@ def locale_language(environ: Mapping[str, str]) -> Language:
     for name in ("OLLAMA_DIFY_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         if environ.get(name):
             return _known(environ[name]) or "en"
-    import locale  # only commands ask it
+    import locale  # only commands need it
 
     return _known(locale.getlocale()[0]) or "en"
 
 
 def _(message: str) -> str:
-    """`message`, which is English, in the language in force."""
+    """The English `message` in the current language."""
     name = current_language()
     return message if name == "en" else _catalogue(name).gettext(message)
 
 
 def N_(message: str) -> str:
-    """`message` as it is: a mark for the tool that collects texts."""
+    """`message` unchanged: marks a text for the tool that collects texts to translate."""
     return message
 
 

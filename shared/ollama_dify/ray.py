@@ -1,4 +1,4 @@
-"""`Embedder`: texts to vectors in Ray Data; every row comes out, the bad ones with the reason beside them."""
+"""`Embedder`: texts to vectors in Ray Data; every row is returned, rows that failed with the reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .settings import EmbeddingSettings
 
 __all__ = ["Embedder"]
 
-# What another batch may be spared. A wrong key or a missing model would be in every row, so it always raises.
+# Errors that another batch may not have. A wrong key or missing model fails every row, so it always raises.
 _BUSY = ConnectionFailedError, ServerError, ServerBusyError, RateLimitError
 _SERVER_FAULTS = *_BUSY, ProtocolError, EmbeddingError
 
@@ -30,11 +30,11 @@ class Embedder:
     """Embeds a column of pyarrow tables: `dataset.map_batches(Embedder, fn_constructor_args=(settings,),
     batch_format="pyarrow", batch_size=1024, concurrency=2)`; works without a cluster too.
 
-    text: the column to read. vector, error: the columns to add, `fixed_size_list<float>` and a text; of each
-    row one of them is null. on_server_error: a fault of the server that outlasts `batch_retries` retries of
-    a request raises, or stands in the error column of the rows that it cost ("column"). fingerprint: what
-    `OllamaDifyEmbeddings.fingerprint()` gave when the index was made; another one raises ConfigurationError
-    here, before any row. Give the key as `api_key_env`: the settings travel through Ray's object store.
+    text: the column to read. vector, error: the columns to add, `fixed_size_list<float>` and a text; in each
+    row one of them is null. on_server_error: if the server still fails after `batch_retries` retries of a
+    request, raise, or with "column" put the error into the error column of these rows. fingerprint: what
+    `OllamaDifyEmbeddings.fingerprint()` returned for the index; a different one raises ConfigurationError
+    before any row. Give the key as `api_key_env`: the settings are stored in Ray's object store.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Embedder:
             )
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """The table with two more columns. Raises ConfigurationError where it has no such column of texts."""
+        """The table with two more columns. Raises ConfigurationError if it has no such column of texts."""
         texts = self._texts(table)
         given = [index for index, text in enumerate(texts) if text is not None]
         vectors: list[list[float] | None] = [None] * len(texts)
@@ -112,11 +112,11 @@ class Embedder:
         return [(vector, result.reasons.get(index)) for index, vector in enumerate(result.vectors)]
 
     def _type(self, vectors: Sequence[list[float] | None]) -> pa.DataType:
-        """The vectors' type, the same in all batches: of the length that the model gives."""
+        """The vectors' type, the same in all batches: the length is that of the model's vectors."""
         sizes = {len(vector) for vector in vectors if vector is not None}
         if self._size is None and not sizes:
             sizes = {len(vector) for vector, _ in self._embedded(["a"]) if vector is not None}
-            if not sizes:  # the server is away and nothing is known; null goes with any type
+            if not sizes:  # no answer yet, so the length is unknown; null fits any type
                 return pa.null()
         self._size = self._size or sizes.pop()
         if sizes - {self._size}:

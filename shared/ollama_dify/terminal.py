@@ -20,7 +20,7 @@ _MARKS = {"✓": "green", "!": "yellow", "✗": "red", "–": "dim"}
 class Terminal:
     """Standard output and error.
 
-    columns: 0 where lines may have any length, as in a pipe. is_plain: the encoding lacks the marks.
+    columns: 0 if lines may have any length, as in a pipe. is_plain: the encoding has no check marks.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
@@ -30,7 +30,7 @@ class Terminal:
         self.has_colour = self.is_tty and "NO_COLOR" not in environ and environ.get("TERM") != "dumb"
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="replace")  # a character that the terminal lacks is no failure
+                stream.reconfigure(errors="replace")  # a character the terminal lacks is not an error
         self.is_plain = not can_show("✓✗–→·█")
 
     def say(self, text: str = "", *, end: str = "\n") -> None:
@@ -45,13 +45,13 @@ class Terminal:
         sys.stderr.write(text + "\n")
 
     def complain_of_port(self, host: str, port: int, error: Exception) -> None:
-        number = getattr(error, "errno", None)
-        reason = os.strerror(number) if number else str(error).rstrip(".")
+        number = getattr(error, "errno", None) or 0  # negative for a name that is unknown
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
         said = _("Cannot listen on {host}:{port}: {reason}. Choose another --port (0 takes a free one).")
-        self.complain(said.format(host=host, port=port, reason=reason))
+        self.complain(said.format(host=host, port=port, reason=reason.rstrip(".")))
 
     def paint(self, text: str, look: str) -> str:
-        """Text in a look (dim, bold, a colour), where the terminal has it."""
+        """Text in a style (dim, bold, a colour), if the terminal supports it."""
         return f"\033[{_PAINT[look]}m{text}\033[0m" if self.has_colour and text and look else text
 
     def paint_marks(self, report: str) -> str:
@@ -61,7 +61,7 @@ class Terminal:
         )
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows in columns; one value a line where the terminal is too narrow."""
+        """Rows in columns; one value per line if the terminal is too narrow."""
         widths = [max(width(row[place]) for row in (heads, *rows)) for place in range(len(heads))]
         if self.columns and sum(widths) + 2 * len(widths) > self.columns:
             # A second column alone needs no heading.
@@ -79,7 +79,7 @@ class Terminal:
             self.say(self.paint(line, "bold") if number == 0 else line)
 
     def progress(self, text: str, share: float | None) -> None:
-        """A line that replaces the one before, with a bar; no text ends it. Nothing in a pipe."""
+        """A line with a bar that replaces the previous one; "" ends the bar. Prints nothing in a pipe."""
         if not self.is_tty:
             return
         percent = "" if share is None else f" {share:4.0%}"
@@ -101,7 +101,7 @@ def can_show(text: str) -> bool:
 
 
 def size_text(size: float) -> str:
-    """Bytes as people read them."""
+    """A number of bytes in a readable unit."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}"

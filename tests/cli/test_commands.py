@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from argparse import Namespace
@@ -62,7 +63,7 @@ ROWS: dict[str, tuple[str, int, Sequence[str], Sequence[str]]] = {
     ),
     "doctor, a placeholder of the guide": (
         "doctor --lang ja --base-url 'http://<your-ollama-endpoint-domain>:11434'",
-        1, ["置き換えてください", "http://192.168.1.100:11434"], [],
+        1, ["    → ", "置き換えてください", "http://192.168.1.100:11434"], [],
     ),
     "form of a missing model": ("form lava --base-url {url}", 1, [], ["no such model", "llava:latest"]),
     "embed with a chat model": ("embed llava a --base-url {url}", 1, [], ["nomic-embed-text"]),
@@ -207,6 +208,11 @@ def test_simulate_tells_its_port_and_ends_with_ctrl_c() -> None:
         output, errors = process.communicate(timeout=30)
         assert (process.returncode, errors) == (0, "")
         assert "Ended." in output
+
+
+def test_a_host_that_is_unknown_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().complain_of_port("gpu", 1, socket.gaierror(-2, "Name or service not known"))
+    assert "gpu:1: Name or service not known." in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_an_answer(server: SimulatedOllama) -> None:

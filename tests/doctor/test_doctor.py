@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from ollama_dify import ChatSettings, ConnectionSettings, EmbeddingSettings, adiagnose, diagnose
+from ollama_dify.doctor.model import fill_form
 from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama, default_models
+from ollama_dify.wire.models import ModelInfo
 
 from .worlds import DOCKER, WSL, MadeUp, answering, response
 
@@ -255,3 +257,15 @@ def test_a_key_goes_to_its_own_server(server: SimulatedOllama) -> None:
     server.requests.clear()
     diagnose(ConnectionSettings(base_url="http://192.168.1.100:11434", api_key="key"), world=world.world())
     assert {request.header("authorization") for request in server.requests} == {"Bearer key"}
+
+
+@pytest.mark.parametrize(
+    ("url", "there"),
+    [
+        ("http://localhost", "http://host.docker.internal"),
+        ("https://[::1]:8443/ollama", "https://host.docker.internal:8443/ollama"),
+    ],
+)
+def test_the_form_names_the_host_of_a_container(url: str, there: str) -> None:
+    _, notes = fill_form(ModelInfo("llava", None, 4096, None, "", "", None, {}), url, None)
+    assert notes == {"base_url": f"if Dify runs in Docker: {there}"}

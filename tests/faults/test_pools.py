@@ -191,6 +191,43 @@ def test_a_socket_that_takes_no_options_is_closed(
     gc.collect()  # an unclosed socket would warn
 
 
+@BOTH
+def test_a_timeout_of_the_system_is_no_limit_of_the_settings(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    def times_out(*_: Any, **__: Any) -> socket.socket:
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    with Calling(mode, chat(server.url, timeout=Timeouts(connect=None))) as calling:
+        monkeypatch.setattr(socket, "socket", times_out)
+        with pytest.raises(od.ConnectionFailedError, match=r"No connection to .*Connection timed out"):
+            calling.chat()
+        monkeypatch.undo()
+
+
+@BOTH
+@pytest.mark.parametrize("ended", ["stream", "client"])
+def test_what_ends_while_the_host_is_looked_up_sends_nothing(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch, mode: str, ended: str
+) -> None:
+    known = [(V4, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
+    with Calling(mode, chat("http://server.example", trust_env=False, max_retries=2)) as calling:
+        stream = calling.client.chat_stream([user("hi")])
+        ending = stream if ended == "stream" else calling.client
+
+        def look_up(*_: Any, **__: Any) -> list[Any]:  # in a thread of its own
+            if mode == "sync":
+                ending.close()
+            else:
+                asyncio.run_coroutine_threadsafe(ending.aclose(), calling.loop).result(5)
+            return known
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        with pytest.raises(od.ConnectionFailedError) as caught:
+            calling.rest(stream)
+    assert (caught.value.retryable, server.counts.requests) == (False, 0)
+
+
 class Owner:
     place = 0
 

@@ -59,19 +59,21 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 
 @MODES
-@pytest.mark.parametrize("userinfo", ["", "me:p%40ss@"])
-def test_https_goes_through_a_tunnel(mode: str, userinfo: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "userinfo"), [("localhost", ""), ("localhost", "me:p%40ss@"), ("[2001:db8::1]", "")]
+)
+def test_https_goes_through_a_tunnel(mode: str, host: str, userinfo: str) -> None:
     with FaultServer(tls=serving_tls()) as secure, tunnel(secure.port) as (port, heads):
         settings = chat(
-            f"https://localhost:{secure.port}",
+            f"https://{host}:{secure.port}",
             proxy=f"http://{userinfo}127.0.0.1:{port}",
-            verify=str(TLS / "ca.pem"),
+            verify=str(TLS / "ca.pem") if host == "localhost" else False,
             api_key="k",
         )
         assert ask(mode, settings, times=2) == ["Hello"] * 4
         assert secure.wait(lambda counts: counts.open == 0, 1.0)
     (head,) = heads
-    place = f"localhost:{secure.port}"
+    place = f"{host}:{secure.port}"
     sent = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
     sent += [f"Proxy-Authorization: {BASIC}"] if userinfo else []
     assert head.decode().splitlines() == sent

@@ -289,6 +289,25 @@ def test_a_closed_client_of_ones_own_is_named(server: FaultServer) -> None:
 
 
 @BOTH
+def test_the_time_of_a_call_is_told_of_its_look_ups_too(server: FaultServer, mode: str) -> None:
+    image = od.Image.from_path(IMAGES / "png_1024x768.png")
+    server.script(lambda request: [End.STALL])
+    told = pytest.raises(od.RequestTimeoutError, match=r"the limit for total is 0\.2 s")
+    with Calling(mode, chat(server.url)) as calling, told:
+        calling.run(calling.client.chat([user("hi", image)], timeout=0.2))
+
+
+def test_a_client_of_ones_own_may_have_limits_where_the_settings_have_none(server: FaultServer) -> None:
+    def late(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("late", request=request)
+
+    with httpx.Client(transport=httpx.MockTransport(late)) as own:
+        settings = chat(server.url, http_client=own, timeout=od.Timeouts(answer=None))
+        with OllamaClient(settings) as client, pytest.raises(od.RequestTimeoutError, match="in time: late"):
+            client.chat([user("hi")])
+
+
+@BOTH
 def test_a_client_of_ones_own_is_not_sent_elsewhere(server: FaultServer, mode: str) -> None:
     """It would go there: unlike our pool, it can reach any server."""
     with FaultServer() as other, httpx.Client() as own:

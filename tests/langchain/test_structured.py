@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
-from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.callbacks import AsyncCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.exceptions import OutputParserException
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel, Field, ValidationError
@@ -233,6 +234,20 @@ async def test_in_a_chain_with_callbacks(server: SimulatedOllama, way: str) -> N
     assert roles == ["system", "user", "assistant", "user"]
     (used,) = usage.usage_metadata.values()
     assert used["output_tokens"] > 2 * len(OSLO)
+
+
+async def test_a_repair_tells_its_input_and_calls_handlers_on_the_event_loop(server: SimulatedOllama) -> None:
+    loops = set()
+
+    class Watching(AsyncCallbackHandler):
+        async def on_chain_start(self, *given: Any, **details: Any) -> None:
+            loops.add(asyncio.get_running_loop())
+
+    server.script([BROKEN, WHOLE])
+    model = chat().with_structured_output(City, repair=True)
+    await model.ainvoke("Oslo?", {"callbacks": [Watching()]})
+    assert loops == {asyncio.get_running_loop()}
+    assert "HumanMessage" in model.get_input_jsonschema()["$defs"]
 
 
 @streams

@@ -64,6 +64,16 @@ PROMPTS: dict[str, tuple[Any, list[tuple[str, str]], dict[str, str]]] = {
         [("user", "{{#context#}} {{#env.KEY#}}")],
         {"context": "1733.result", "KEY": "env.KEY"},
     ),
+    "context under both its names": (
+        graph(
+            llm(
+                context={"enabled": True, "variable_selector": ["1733", "result"]},
+                prompt_template=asks("{{#context#}} {{#1733.result#}}"),
+            )
+        ),
+        [("user", "{{#context#}} {{#1733.result#}}")],
+        {"context": "1733.result", "result": "1733.result"},
+    ),
     "two variables of one name": (
         graph(
             llm(
@@ -205,6 +215,7 @@ def test_extracted_parameters_become_a_schema() -> None:
         {"name": "days", "type": "number"},
         {"name": "kind", "type": "select", "options": ["a", "b"]},
         {"name": "tags", "type": "array[string]"},
+        {"name": "mood", "type": "select"},
     ]
     (found,) = load(
         graph(node("parameter-extractor", model=model(), parameters=rows, query=["sys", "query"]))
@@ -216,10 +227,13 @@ def test_extracted_parameters_become_a_schema() -> None:
             "days": {"type": "number"},
             "kind": {"type": "string", "enum": ["a", "b"]},
             "tags": {"type": "array", "items": {"type": "string"}},
+            "mood": {"type": "string"},
         },
         "required": ["city"],
     }
     assert [message.text for message in found.messages] == ["{{#sys.query#}}"]
+    empty = llm(structured_output_enabled=True, structured_output={"schema": {}})
+    assert load(graph(empty)).nodes[0].schema is None
 
 
 RETRIEVAL = {
@@ -242,6 +256,7 @@ def test_every_place_that_names_a_model_is_read() -> None:
         graph(
             node("knowledge-retrieval", "KB", **RETRIEVAL),
             node("tool", "Tool", "9", tool_configurations={"model": {"value": model("gemma3")}}),
+            node("tool", "Painter", "10", tool_configurations={"model": {"value": "dall-e-3"}}),
         )
     )
     assert [(each.title, each.model) for each in app.nodes] == [
@@ -251,6 +266,7 @@ def test_every_place_that_names_a_model_is_read() -> None:
     ]
     assert [each.model for each in app.embeddings] == ["nomic-embed-text"]
     assert [each.model for each in app.rerankers] == ["qwen3-reranker"]
+    assert not any(note.startswith("Painter") for note in app.notes)
 
 
 NOTES: dict[str, tuple[Any, str]] = {

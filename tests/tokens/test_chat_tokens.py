@@ -112,6 +112,14 @@ def test_the_probes_bound_every_recorded_conversation_closely() -> None:
     assert statistics.median(with_tools) <= 100
 
 
+def test_a_text_that_one_probe_hides_counts_where_another_shows_it() -> None:
+    """Of several answers to one question `{{ .Prompt }}` writes the last."""
+    words = "some words " * 40
+    said = Message("assistant", (TextPart(words),), tool_calls=(ToolCall("f", {}),))
+    messages, own = [user("A"), said, user("B")], probed("chat-prompt", None)
+    assert own.bound(messages, []).tokens >= own.rendered(messages, f"A{words}B").tokens
+
+
 def test_probes_that_the_server_refused_leave_a_bound_or_an_estimate() -> None:
     """Of each model, every second probe was rendered, or none with tools, or none at all."""
     for model in MODELS:

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ollama_dify.cli import main
 from ollama_dify.testing import Reply, SimulatedModel, SimulatedOllama
 from tests.browser import ENTER, RIGHT, TAB, Browser, needs_chromium, started_browser
 from tests.doctor.worlds import answering, response
@@ -42,6 +44,19 @@ def address(server: SimulatedOllama) -> Iterator[str]:
         assert running.stdout is not None
         yield running.stdout.readline().split()[-1]
         running.terminate()
+
+
+def test_the_address_is_told_when_it_can_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = []
+
+    def visit(url: str) -> None:
+        with socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0), 5):
+            reached.append(url)
+
+    monkeypatch.setattr("webbrowser.open", visit)
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    assert main(["form", "--web", "--base-url", DEAD]) == 0
+    assert len(reached) == 1
 
 
 @pytest.fixture(autouse=True)

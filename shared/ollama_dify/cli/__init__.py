@@ -1,6 +1,6 @@
 """The command `ollama-dify`, also `python -m ollama_dify`; works with the core's dependencies alone.
 
-Exit codes: 0 done, 1 a problem (said in one or two lines), 2 wrong use.
+Exit codes: 0 success, 1 an error (in one or two lines), 2 wrong arguments.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TEXTS_OF_ARGPARSE = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says wrong use in two lines."""
+    """Reports wrong arguments in two lines."""
 
     def error(self, message: str) -> NoReturn:
         wrong = _("{command}: wrong use: {message}").format(command=self.prog, message=message)
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--lang", nargs="?")
-    # Wherever --lang stands, what is said of the other arguments is in that language too.
+    # Read before all others, so that messages about other arguments are in this language too.
     asked = early.parse_known_args(arguments)[0].lang
     language = asked if asked in LANGUAGES else locale_language(os.environ)
     terminal = Terminal()
@@ -70,13 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except KeyboardInterrupt:
             return 130
-        except BrokenPipeError:  # the reader of the pipe has seen enough
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # so that Python's end does not write either
+        except BrokenPipeError:  # the reader closed the pipe
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # so that Python does not write at exit
             return 0
 
 
 def _short(error: OllamaError) -> str:
-    """An error in two lines; of a connection the doctor knows more."""
+    """An error in two lines; for a connection error it refers to the doctor."""
     if isinstance(error, ConnectionFailedError) and not isinstance(error, RequestTimeoutError):
         return error.message + "\n" + _("To find out why: ollama-dify doctor")
     hint = " ".join(line.strip() for line in (error.hint or "").split("\n")).replace("。 ", "。")
@@ -84,7 +84,7 @@ def _short(error: OllamaError) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    # argparse's own texts come through the text domain of the process.
+    # argparse translates its own texts with the process's text domain.
     gettext.bindtextdomain("ollama_dify", LOCALE)
     gettext.textdomain("ollama_dify")
     os.environ["LANGUAGE"] = current_language()

@@ -1,4 +1,4 @@
-"""What each command does; every function gives the exit code."""
+"""The commands; each function returns the exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..wire.messages import Content, Message, assistant, system, user
 
 
 def doctor(args: Namespace, terminal: Terminal, world: World | None = None) -> int:
-    """Look at each server; several are compared."""
+    """Check each server; several servers are compared."""
     reports = {url or "": _examined(args, url, world) for url in args.base_url or [None]}
     is_ok = all(report.ok for report in reports.values())
     if args.json:
@@ -60,7 +60,7 @@ def _examined(args: Namespace, base_url: str | None, world: World | None) -> Rep
 
 
 def _stored_form(path: str, model: str | None, changes: Mapping[str, Any]) -> ConnectionSettings:
-    """A form as `form --json` prints it, or its credentials alone with --model beside them."""
+    """A form as `form --json` prints it, or only its credentials together with --model."""
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -149,7 +149,7 @@ def models(args: Namespace, terminal: Terminal) -> int:
 
 
 def pull(args: Namespace, terminal: Terminal) -> int:
-    """Download a model: a bar in a terminal, a line a step in a pipe."""
+    """Download a model: a bar in a terminal, one line per step in a pipe."""
     last = ""
     with OllamaClient(ConnectionSettings(base_url=args.base_url)) as client:
         try:
@@ -201,7 +201,7 @@ def chat(args: Namespace, terminal: Terminal, read: Callable[[str], str] = input
 
 
 def _answer(client: OllamaClient, messages: list[Message], terminal: Terminal) -> str | None:
-    """Write an answer while it comes; its text, as far as it came. None where Ctrl-C came first."""
+    """Write an answer as it arrives; returns the received text. None if Ctrl-C came first."""
     thinking = False
     with client.chat_stream(messages) as stream:
         try:
@@ -236,7 +236,7 @@ def embed(args: Namespace, terminal: Terminal) -> int:
 
 
 def demo(args: Namespace, terminal: Terminal) -> int:
-    """Run the demo, which says itself what it needs."""
+    """Run the demo; it says what it needs."""
     from ..demo import main  # frameworks and all
 
     names = ("model", "embedding_model", "base_url", "index_dir", "rebuild")

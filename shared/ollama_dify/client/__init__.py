@@ -1,1 +1,1 @@
-"""What is asked of a server, written once for sync and async."""
+"""All requests to a server, written once for sync and async."""

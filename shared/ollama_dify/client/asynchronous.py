@@ -1,4 +1,4 @@
-"""The awaiting client: the twin of `blocking`."""
+"""The async client: the twin of `blocking`."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ async def _chunks(
 def awaited(
     method: Callable[Concatenate[OllamaClient, P], T],
 ) -> Callable[Concatenate[AsyncOllamaClient, P], Coroutine[Any, Any, T]]:
-    """A method of `OllamaClient` for its twin: the same arguments, and the result is awaited."""
+    """A method of `OllamaClient` for its async twin: the same arguments, an awaitable result."""
 
     @wraps(method)
     async def twin(self: Any, /, *args: P.args, **values: P.kwargs) -> T:
-        logic: Any = method(self, *args, **values)  # the twin's `_run` gives what it is given
+        logic: Any = method(self, *args, **values)  # the twin's `_run` returns its argument
         result: T = await logic
         return result
 
@@ -123,7 +123,7 @@ class AsyncOllamaClient(CommonClient, AbstractAsyncContextManager["AsyncOllamaCl
     generate_stream = streamed(OllamaClient.generate_stream)
 
     def ask_stream(self, request: Request) -> AsyncChatStream:
-        """Answer a request that was made before with `streamed=True`, piece by piece."""
+        """Answer a request made with `streamed=True`, piece by piece."""
         return AsyncChatStream(self, request)
 
     def pull(self, model: str | None = None) -> AsyncIterator[PullProgress]:
@@ -151,9 +151,11 @@ class AsyncOllamaClient(CommonClient, AbstractAsyncContextManager["AsyncOllamaCl
                 hint="asyncio and uvloop are supported, trio is not: call OllamaClient in a thread there "
                 "(trio.to_thread.run_sync).",
             ) from error
-        # What a transport holds may hold its loop, so those of finished loops are let go here.
-        for other in [it for it in list(self._transports) if it.is_closed()]:
-            self._transports.pop(other, None)
+        # A transport may keep its event loop alive, so transports of closed loops are dropped here.
+        for known in self._transports.keyrefs():  # a list: other threads may add their loops meanwhile
+            other = known()
+            if other is not None and other.is_closed():
+                self._transports.pop(other, None)
         return self._transports.setdefault(loop, {})
 
     def _connect(self) -> Any:

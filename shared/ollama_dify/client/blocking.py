@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .embed import Progress
     from .prefixes import Kind
 else:
-    # What counts and what embeds is imported by the calls that need it; `get_type_hints` knows the names.
+    # Counting and embedding are imported on first use; these names are for `get_type_hints`.
     Kind = Progress = TokenCount = TokenCounter = Any
 
 
@@ -35,8 +35,8 @@ T = TypeVar("T")
 class ChatStream(CommonStream[Generator[ChatChunk, None, None]], AbstractContextManager["ChatStream"]):
     """A streamed answer: iterate for its chunks; leaving the loop early closes the connection.
 
-    The request is sent when iteration begins. `result` is the answer so far, whole at the end. An error on
-    the way carries what had arrived in `partial`.
+    The request is sent when iteration begins. `result` is the answer so far, complete at the end. An error
+    has the received part in `partial`.
     """
 
     def __init__(self, client: OllamaClient, request: Request) -> None:
@@ -54,7 +54,7 @@ class ChatStream(CommonStream[Generator[ChatChunk, None, None]], AbstractContext
     def close(self) -> None:
         """Stop: the server sees the disconnect and stops generating.
 
-        From another thread than the one that iterates, that one gets a ConnectionFailedError.
+        If another thread iterates, that thread gets a ConnectionFailedError.
         """
         chunks = self._known()
         try:
@@ -68,7 +68,7 @@ class ChatStream(CommonStream[Generator[ChatChunk, None, None]], AbstractContext
 
 
 def _chunks(opening: Callable[[], Coroutine[Any, Any, Any]], begun: list[Any]) -> Generator[Any, None, None]:
-    """What a stream brings. opening: gives it, its decoder and the first chunks; begun: takes the decoder."""
+    """The chunks of a stream. opening: returns stream, decoder and first chunks; begun: gets the decoder."""
     stream, decoder, first = run(opening())
     begun.append(decoder)
     try:
@@ -136,12 +136,12 @@ class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
         return self.ask_stream(self._request(Prompt.of(prompt), call, streamed=True))
 
     def ask(self, request: Request) -> ChatResult:
-        """Answer a request that was made before, in one piece."""
+        """Answer a request that was built before, in one piece."""
         session = self._session(request.settings)
         return self._run(ask(session, request, session.complete))
 
     def ask_stream(self, request: Request) -> ChatStream:
-        """Answer a request that was made before with `streamed=True`, piece by piece."""
+        """Answer a request built with `streamed=True`, piece by piece."""
         return ChatStream(self, request)
 
     def embed(
@@ -155,10 +155,10 @@ class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
         """The vectors of texts, in order.
 
         kind: "query" or "document", for models with prefixes (`prefixes=True`). progress: called after each
-        batch with how many more texts are done, one call at a time, in this or a worker thread. skip_failed:
-        None in the place of a text without a vector, whose position is in the result's `failed`, instead of
-        an error.
-        Raises EmbeddingError naming the positions of texts without a usable vector.
+        batch with the number of texts it finished, one call at a time, in this or a worker thread.
+        skip_failed: a text without a vector gets None, and its position is in the result's `failed`, instead
+        of an error.
+        Raises EmbeddingError with the positions of texts without a usable vector.
         """
         from .embed import embed
 
@@ -166,9 +166,9 @@ class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
         return self._run(logic)
 
     def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
-        """How relevant each document is to the query, from 0 to 1: the chance of a yes.
+        """How relevant each document is to the query, from 0 to 1: the probability of the answer yes.
 
-        One request a document, `max_concurrency` at once. Raises ContextOverflowError for a document that
+        One request per document, `max_concurrency` at once. Raises ContextOverflowError for a document that
         does not fit (`overflow="error"`), CapabilityError for a server without log probabilities.
         """
         from .rerank import rerank
@@ -176,7 +176,7 @@ class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
         return self._run(rerank(self._session(), query, documents))
 
     def embedding_fingerprint(self) -> str:
-        """A short name for all that decides what vectors mean, to store beside an index: see `fingerprint`.
+        """A short text that identifies how vectors are made, to store with an index: see `fingerprint`.
 
         Asks the server for the model's digest and for one vector.
         """
@@ -185,7 +185,7 @@ class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
         return self._run(embedding_fingerprint(self._session()))
 
     def model_info(self, model: str | None = None) -> ModelInfo:
-        """What the server says of a model, looked up once per digest."""
+        """The server's information about a model, looked up once per digest."""
         return self._run(self._session().model_info(model))
 
     def show(self, model: str | None = None, *, verbose: bool = False) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
         return self._run(self._session().version())
 
     def pull(self, model: str | None = None) -> Iterator[PullProgress]:
-        """Have the server download a model, the settings' one unless another is named.
+        """Have the server download a model, by default the settings' model.
 
         Iterate for its progress to the end; leaving the loop early ends the download.
         """
@@ -216,8 +216,8 @@ class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
     ) -> TokenCount:
         """Tokens as the model counts them: of a text sent raw, or of a conversation's whole prompt.
 
-        A text is counted offline once the vocabulary is there. A conversation is exact where the server
-        renders its prompt for us and it holds no image, else an upper bound.
+        A text is counted offline once the vocabulary is loaded. A conversation's count is exact if the server
+        renders its prompt and it has no image, else an upper bound.
         """
         from .count import count_tokens
 
@@ -236,7 +236,7 @@ class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick.
 
-        Sees a model that was pulled anew under the same name.
+        Also notices that a model was pulled again under the same name.
         """
         return self._run(warmup(self._session()))
 
@@ -250,7 +250,7 @@ class OllamaClient(CommonClient, AbstractContextManager["OllamaClient"]):
         self.close()
 
     def _run(self, logic: Coroutine[Any, Any, T]) -> T:
-        """The result of logic over this client's network; of the async twin the logic, to be awaited."""
+        """Run the logic and return its result; the async twin returns the coroutine instead."""
         return run(logic)
 
     def _connect(self) -> Any:

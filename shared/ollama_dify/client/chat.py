@@ -1,4 +1,4 @@
-"""How a request is answered: capabilities, images, context, retries."""
+"""Answer a request: check capabilities, fetch images, fit the context, retry."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ T = TypeVar("T")
 
 
 async def ask(session: Session, request: Request, run: Callable[[WireRequest, Decoding], Awaitable[T]]) -> T:
-    """Get a request answered; run: the session's `complete` or `begin`.
+    """Answer a request; run: the session's `complete` or `begin`.
 
     With `context_overflow="trim"` the oldest exchanges are dropped until the prompt fits: first by our own
-    count, so that the answer's reserve stays free, and again should the server refuse what is left.
+    count, so that the answer's reserve stays free, and again if the server refuses the rest.
     """
     await _check_capabilities(session, request)
     request = await _fetched(session, request)
@@ -42,7 +42,7 @@ async def ask(session: Session, request: Request, run: Callable[[WireRequest, De
             if smaller is None:
                 counted = request.expected
                 if error.prompt_tokens is None and counted is None:
-                    # Servers before 0.30 do not say the tokens of what they refuse.
+                    # Servers before 0.30 do not say how many tokens a refused prompt has.
                     with suppress(OllamaError):
                         counted = await _tokens(session, request, 0, probed=False)
                 add_numbers(error, request.settings.context_size, counted)
@@ -67,7 +67,7 @@ async def _fetched(session: Session, request: Request) -> Request:
 
 
 async def _check_capabilities(session: Session, request: Request) -> None:
-    """Ask the server about what the settings leave open, when it comes up. Where it does not say, it can."""
+    """Ask the server about capabilities that are needed and not set; if it does not say, they are assumed."""
     model, kinds = request.settings.model, {type(part) for part in request.parts()}
     for capability, setting, is_needed in (
         ("vision", "vision_support", bool(kinds & {Image, ImageUrl})),
@@ -78,7 +78,7 @@ async def _check_capabilities(session: Session, request: Request) -> None:
             continue
         info = await session.model_info(model)
         if info.can(capability) is False:
-            from ..advice import capability_advice  # what advises is imported when something went wrong
+            from ..advice import capability_advice  # imported only for an error
 
             raise CapabilityError(
                 f"The server says that {model!r} cannot do this: it lacks the capability {capability!r} and "
@@ -89,7 +89,7 @@ async def _check_capabilities(session: Session, request: Request) -> None:
 
 
 async def _counted(session: Session, request: Request) -> Request:
-    """Count the prompt where the settings need that; by default nothing is counted before sending."""
+    """Count the prompt if the settings need it; by default nothing is counted before sending."""
     settings = request.settings
     if settings.context_overflow == "error" or settings.context_size is None:
         return request
@@ -98,14 +98,14 @@ async def _counted(session: Session, request: Request) -> Request:
     if settings.context_overflow == "truncate":
         return replace(request, expected=await _tokens(session, request, settings.context_size - 1))
     counter = await load_counter(session, settings)
-    # A prompt of exactly the context's size is already cut by the server: one less is usable.
+    # The server already cuts a prompt of exactly the context's size, so the limit is one less.
     limit = max(settings.context_size - 1 - (settings.answer_reserve or 0), 1)
     while True:
         expected = await _tokens(session, request, limit)
         request = replace(request, expected=expected)
         if not request.messages or expected is None or expected.tokens <= limit:
             return request
-        # Rather too little is dropped, since it is counted again.
+        # `bound` is an upper bound, so too little may be dropped; the rest is counted again.
         excess, size = expected.tokens - limit, lambda group: counter.bound(group).tokens
         drop = partial(drop_oldest, request.messages, request.dropped, excess, size)
         dropped = await session.network.compute(drop)
@@ -117,12 +117,12 @@ async def _counted(session: Session, request: Request) -> Request:
 async def _tokens(
     session: Session, request: Request, limit: int, *, probed: bool = True
 ) -> TokenCount | None:
-    """The tokens of a request's prompt; None where nothing tells.
+    """The tokens of a request's prompt; None if unknown.
 
-    Our own upper bound settles it where that is within the limit. Else the server is asked to render the
-    prompt, since the bound may be far off for templates that are programs.
+    Our own upper bound is enough if it is within the limit. Else the server is asked to render the
+    prompt, because the bound may be far too high for complex templates.
     """
-    # Most calls count nothing, so they do not import what counts either.
+    # Imported here, because most calls count nothing.
     from .count import count_conversation, load_counter
 
     settings, prompt = request.settings, request.prompt
@@ -137,7 +137,7 @@ async def _tokens(
             return None
         before = [] if prompt.system is None else [system(prompt.system)]
         messages = [*before, user(prompt.text, *prompt.images)]
-    # Off the event loop: a text that is far too long takes longer than others may wait.
+    # Off the event loop, because counting a very long text would block other tasks.
     bound = await session.network.compute(lambda: counter.bound(messages, request.plan.tools))
     if bound.tokens <= limit:
         return bound

@@ -32,7 +32,7 @@ async def load_counter(
 ) -> TokenCounter:
     """The counter of a model: from memory, from the disk by the model's digest, else from the server.
 
-    probed: with a bound for conversations, where the settings are for chats. fresh: not from a cache.
+    probed: with a bound for conversations, if the settings are for chats. fresh: not from a cache.
     """
     model = session.model_name(getattr(settings, "model", None))
     info = await session.model_info(model)
@@ -56,7 +56,7 @@ async def load_counter(
 async def _kept(
     session: Session, info: ModelInfo, kind: str, fresh: bool, ask: Callable[[], Awaitable[Any]]
 ) -> Any:
-    """What the disk holds of a model, else what the server answers, which is then kept there."""
+    """A model's data from the disk cache, else from the server, then stored in the cache."""
     if info.digest is None:
         return await ask()
     names = session.settings.address.url, info.digest, kind
@@ -75,8 +75,8 @@ async def _vocabulary(session: Session, model: str) -> dict[str, Any]:
 
 
 def _read_show(body: bytes, model: str) -> dict[str, Any]:
-    """The part of the answer that counting needs. ProtocolError for what is no description of a model."""
-    # Counted before it is parsed, since a million empty lists are a hundred times as large as their text.
+    """The part of the answer that counting needs. ProtocolError if it is not a description of a model."""
+    # Checked before parsing, because a million empty lists need a hundred times the memory of their text.
     is_small = sum(map(body.count, (b",", b"[", b"{"))) <= _MAX_SHOW_VALUES
     show = load_json(body) if is_small else None
     if not isinstance(show, dict):
@@ -90,14 +90,14 @@ def _read_show(body: bytes, model: str) -> dict[str, Any]:
 
 
 async def _renderings(session: Session, settings: ChatSettings, info: ModelInfo) -> list[str | None]:
-    """What the server renders of the probes, None for each that it refuses; nothing if it renders none."""
+    """The server's renderings of the probes, None for each that it refuses; empty if it renders none."""
     able = settings.function_call_support is not False and info.can("tools") is not False
     texts: list[str | None] = []
     for probe in PROBES:
         text = None
         if able or not probe.tools:
             with suppress(InvalidRequestError, ServerError):
-                # Only the first may find the server busy; a template that fails on a probe fails again.
+                # Only the first is retried (a busy server); a template that fails on a probe fails again.
                 text = await _render(session, settings, probe.messages, probe.tools, retried=not texts)
                 if text is None:
                     return []
@@ -113,11 +113,11 @@ async def _render(
     *,
     retried: bool = True,
 ) -> str | None:
-    """The prompt that the server makes of a conversation; None for a server that does not tell."""
+    """The prompt that the server renders from a conversation; None if the server cannot show it."""
     request = chat_request(settings, messages, tools=tools)
     body = request.body or {}
-    # Without truncate:false the server would render what it would keep, not what was sent. A proxy that does
-    # not know the rest answers instead, with one token.
+    # Without truncate:false the server would render a cut conversation. num_predict: a proxy that does not
+    # know the debug option answers the conversation instead, with one token.
     limited = {**body.get("options", {}), "num_predict": 1}
     request = replace(
         request, body={**body, "_debug_render_only": True, "truncate": False, "options": limited}
@@ -142,11 +142,11 @@ async def count_tokens(
 async def count_conversation(
     session: Session, settings: ChatSettings, messages: Sequence[Message], tools: Sequence[Tool]
 ) -> TokenCount:
-    """Tokens of the conversation's prompt: exact where the server renders it for us, else the bound."""
+    """Tokens of the conversation's prompt: exact if the server renders it for us, else the bound."""
     prompt = None
-    # Nothing is fetched to be counted.
+    # Images are not fetched just for counting.
     if not any(isinstance(part, ImageUrl) for message in messages for part in message.content):
-        with suppress(InvalidRequestError, ServerError):  # without this aid, or a prompt it will not render
+        with suppress(InvalidRequestError, ServerError):  # no rendering, or this prompt is refused
             prompt = await _render(session, settings, messages, tools)
     counter = await load_counter(session, settings, probed=prompt is None)
     if prompt is None:

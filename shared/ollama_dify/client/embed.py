@@ -1,4 +1,4 @@
-"""Embedding many texts: batches, every vector checked, halved until the bad texts stand alone, named."""
+"""Embed many texts: batches, every vector checked, a failed batch halved until the bad texts are found."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .prefixes import Kind, fingerprint, prefix_of, prefixes_of
 from .session import Session, settings_of
 from .trim import checked_texts, split_text
 
-# Called with how many more texts are done, after each batch; one call at a time, but from any thread.
+# Called after each batch with the number of texts it finished; one call at a time, but from any thread.
 Progress = Callable[[int], object]
 
 # A text's vector, or the error that is about this text alone.
 _Outcome = list[float] | OllamaError
 
-# What may be the fault of one text in a batch. limit, nan: the server says so. vectors, crash: it may as well
-# be the server, so a harmless text is tried before a text is blamed. "vectors" has the error's own words.
+# Errors that one text of a batch may cause. limit, nan: the server says so. vectors, crash: the server may be
+# the cause too, so a harmless text is tried first. The text of "vectors" is the error's own.
 _REASONS = {
     "limit": "longer than the model's context",
     "nan": "the model makes NaN or infinite numbers of it",
@@ -66,7 +66,7 @@ async def embed(
 ) -> EmbedResult:
     """The vectors of all texts, in order; see `OllamaClient.embed`.
 
-    What is no text's fault ends the call, with the vectors so far in the error's `partial`.
+    An error that no text caused ends the call, with the vectors so far in the error's `partial`.
     """
     settings = settings_of(session.settings, EmbeddingSettings)
     texts = checked_texts("embed", "text", texts)
@@ -89,7 +89,7 @@ async def embed(
 async def embedding_fingerprint(session: Session) -> str:
     """The `fingerprint` of the model as the server has it now; embeds one short text for the dimension."""
     settings = settings_of(session.settings, EmbeddingSettings)
-    prefixes_of(settings)  # raises where they are not known
+    prefixes_of(settings)  # raises if they are not known
     session.cache.digests.clear()  # the model may have been pulled anew
     info = await session.model_info(settings.model)
     if info.digest is None:
@@ -105,7 +105,7 @@ async def embedding_fingerprint(session: Session) -> str:
 
 
 def _trouble_of(outcome: object) -> str | None:
-    """Whether an error may be about single texts; None for one that halving cannot help, and for a vector."""
+    """The reason, if single texts may have caused an error; None if halving cannot help, and for a vector."""
     if isinstance(outcome, ContextOverflowError):
         return "limit"
     if isinstance(outcome, EmbeddingError):
@@ -132,8 +132,8 @@ class _Call:
     shortened: list[int] = field(default_factory=list)
     costs: list[tuple[int, int, int]] = field(default_factory=list)
     model: str = ""
-    # An interrupt cannot leave it taken for others: Python interrupts the main thread alone, and the main
-    # thread takes it only where no worker of this call runs.
+    # Ctrl-C cannot leave it locked for others: Python interrupts only the main thread, which takes the lock
+    # only if no worker of this call runs.
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, done: int) -> None:
@@ -142,7 +142,7 @@ class _Call:
                 self.progress(done)
 
     def find_unsendable(self) -> None:
-        """Give the texts that are not worth sending their outcome."""
+        """Set the outcome of texts that cannot be sent."""
         for index, text in enumerate(self.texts):
             if self.settings.on_empty == "error" and not text.strip():
                 self.outcomes[index] = EmbeddingError("empty")
@@ -150,10 +150,10 @@ class _Call:
                 self.outcomes[index] = EmbeddingError("a lone surrogate, which is not valid Unicode")
 
     async def batch(self, positions: Sequence[int]) -> None:
-        """Embed these texts. Raises what is no text's fault.
+        """Embed these texts. Raises errors that no text caused.
 
-        Texts over the limit are found by the server's refusal, which costs milliseconds; only they are cut
-        or split, so it is known which.
+        The server's refusal, which takes milliseconds, shows the texts over the limit; only they are cut or
+        split, so their positions are known.
         """
         outcomes, overflow = self.outcomes, self.settings.overflow
         outcomes.update(
@@ -172,8 +172,8 @@ class _Call:
     async def embed(self, texts: Sequence[str], *, cut: bool = False, first: bool = True) -> list[_Outcome]:
         """The outcome of each text. cut: whether the server may cut. first: no larger batch failed before.
 
-        Raises what is no text's fault. Between the whole batch and the single text nothing dubious is
-        retried: halving it again asks again.
+        Raises errors that no text caused. Between the whole batch and a single text, errors that a text may
+        have caused are not retried, because halving sends the texts again.
         """
         alone = len(texts) == 1
         try:
@@ -182,10 +182,10 @@ class _Call:
             trouble = _trouble_of(error)
             if trouble is None:
                 raise
-            failure = error.with_traceback(None)  # it is kept, and its frames would hold the batch
+            failure = error.with_traceback(None)  # it is stored, and its frames would keep the batch
         if (first and trouble == "vectors") or ((first or alone) and trouble == "crash"):
             await self._check_server(failure)
-        # It is the texts, so what their retries cost says nothing about the server.
+        # The texts were the cause, so the retries are refunded to the server's budget.
         for _retry in range(failure.attempts - 1):
             self.session.budget.refund(retried=True)
         if alone:
@@ -195,7 +195,7 @@ class _Call:
         return left + await self.embed(texts[middle:], cut=cut, first=False)
 
     async def _ask(self, texts: Sequence[str], *, cut: bool = False, patient: bool = True) -> list[_Outcome]:
-        """One request, retried. patient: also what may be a text's fault."""
+        """One request, retried. patient: also retry errors that a text may have caused."""
         settings = self.settings
         request = embed_request(settings, [self.prefix + text for text in texts] if self.prefix else texts)
         request = replace(request, body={**(request.body or {}), "truncate": cut})
@@ -227,7 +227,7 @@ class _Call:
     async def _check_server(self, failure: OllamaError) -> None:
         """Raise the failure unless the server can embed a harmless text.
 
-        Paid from the retry budget, so that a dead server is not asked twice as often.
+        It costs a retry from the budget, so that a dead server does not get twice the requests.
         """
         budget, added = self.session.budget, ""
         if budget.take():
@@ -265,8 +265,8 @@ class _Call:
     async def _pieces(self, text: str, outcome: _Outcome) -> list[tuple[int, list[float]]] | OllamaError:
         """Lengths and vectors of the pieces of a text with this outcome, or why a piece has none.
 
-        The size is halved until the server takes the first piece; the others are cut to the same size and
-        go in batches, and one that is refused all the same is halved further.
+        The size is halved until the server accepts the first piece; the others are cut to this size and sent
+        in batches, and a piece that is still refused is halved again.
         """
         rest: Iterator[str] = iter(())
         head, size = text, len(text)
@@ -289,13 +289,13 @@ class _Call:
         return found
 
     def vectors(self) -> list[list[float] | None] | None:
-        """The vectors so far; None for not even one."""
+        """The vectors so far; None if there is none."""
         found = map(self.outcomes.get, range(len(self.texts)))
         vectors = [None if isinstance(outcome, OllamaError) else outcome for outcome in found]
         return vectors if any(vectors) else None
 
     def result(self, *, skip_failed: bool) -> EmbedResult:
-        """What the batches gave. Raises what is wrong with texts."""
+        """The result of all batches. Raises the errors of texts."""
         vectors = self.vectors() or [None for _ in self.texts]
         found = sorted(self.outcomes.items(), key=itemgetter(0))
         errors = {index: outcome for index, outcome in found if isinstance(outcome, OllamaError)}
@@ -326,7 +326,7 @@ def _failure(
     vectors: list[list[float] | None],
     errors: Sequence[OllamaError],
 ) -> EmbeddingError:
-    """The error for texts without a vector: every position, and why, those of one reason together."""
+    """The error for texts without a vector: every position and reason, grouped by reason."""
     by_reason: dict[str, list[str]] = {}
     for index in sorted(reasons):
         by_reason.setdefault(reasons[index], []).append(str(index))
@@ -356,7 +356,7 @@ def _failure(
 
 
 def _odd(vectors: Sequence[list[float] | None]) -> dict[int, str]:
-    """Positions of vectors that are not as long as most: they cannot share an index."""
+    """Positions of vectors whose length differs from most others: they cannot be in the same index."""
     lengths = Counter(len(vector) for vector in vectors if vector is not None)
     usual = lengths.most_common(1)[0][0] if lengths else 0
     return {

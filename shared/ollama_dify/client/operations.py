@@ -1,4 +1,4 @@
-"""What both clients share: their making and their streams, warming up and pulling."""
+"""What both clients share: construction, streams, warming up and pulling."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ G = TypeVar("G")
 
 
 class CommonStream(Generic[G]):
-    """A streamed answer. generator: makes the one that sends the request and gives the answer's chunks."""
+    """A streamed answer. generator: creates the generator that sends the request and yields chunks."""
 
     def __init__(self, client: CommonClient, request: Request, generator: Callable[..., G]) -> None:
         self._begun: list[ChatDecoder] = []
         self._token = CancelToken()
         chunks = generator(partial(client._opened, request, self._token), self._begun)
-        # The generator holds no reference to this object, so it is closed when the loop that holds it ends.
+        # The generator has no reference to this object, so it is closed when the loop that uses it ends.
         self._chunks: G | None = chunks
         self._known = weakref.ref(chunks)
 
@@ -44,15 +44,15 @@ class CommonStream(Generic[G]):
         return self._begun[0].result() if self._begun else ChatResult()
 
     def _handed_over(self) -> G | None:
-        """The generator, which from here on the caller's loop alone holds, so that leaving closes it."""
+        """The generator; from here on only the caller's loop references it, so leaving the loop closes it."""
         chunks, self._chunks = self._known(), None
         return chunks
 
 
 def mark_begun(error: OllamaError, decoder: ChatDecoder | PullDecoder) -> None:
-    """Add what had arrived to an error on the way."""
+    """Add the received part of the answer to an error."""
     if isinstance(decoder, PullDecoder):
-        return  # a pull may be repeated: what is there already is kept
+        return  # a pull may be repeated: the server keeps what it has
     if error.partial is None:
         error.partial = decoder.result()
     # The caller has seen chunks, so the same request would repeat them.
@@ -74,7 +74,7 @@ class CommonClient:
         return self._caches.setdefault(self.settings.address.url, ModelCache())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle or a copy holds the settings, and connects by itself."""
+        """A pickle or a copy has only the settings, and makes its own connections."""
         return type(self), (self.settings,)
 
     def _request(self, asked: Asked, call: Mapping[str, Any], **how: Any) -> Request:
@@ -89,7 +89,7 @@ class CommonClient:
     def _session(
         self, settings: ConnectionSettings | None = None, token: CancelToken | None = None
     ) -> Session:
-        """The server as one call sees it, which begins now. settings: those of the call."""
+        """The session of a call that begins now. settings: those of the call."""
         settings = self.settings if settings is None else settings
         token = CancelToken() if token is None else token
         token.start(settings.timeouts.total)
@@ -104,7 +104,7 @@ class CommonClient:
     async def _pulled(self, model: str | None) -> tuple[Any, PullDecoder, list[PullProgress]]:
         """The stream of a download, its decoder, and its first progress."""
         timeouts = self.settings.timeouts
-        # Checking a large layer says nothing for minutes, so that a line may take as long as an answer.
+        # Checking a large layer takes minutes without a line, so a line may take as long as an answer.
         patient = timeouts.model_copy(update={"first_byte": timeouts.answer, "idle": timeouts.answer})
         name = model or getattr(self.settings, "model", None)
         body = {"model": name, "stream": True}
@@ -117,7 +117,7 @@ class CommonClient:
             raise
 
     def _transport(self) -> Any:
-        """This process's transport: what a fork inherited is left alone, what an assignment made stale is
+        """This process's transport: one inherited by a fork is not touched, one with old settings is
         replaced."""
         here = self._transports_here()
         key = (os.getpid(), self.settings.connection_values())
@@ -125,7 +125,7 @@ class CommonClient:
         if transport is None:
             transport = here.setdefault(key, self._connect())
             for stale in [other for other in list(here) if other != key]:
-                # Not closed: a stream of it may be open. It closes itself once nobody holds it.
+                # Not closed, because a stream of it may be open. It closes itself without references.
                 here.pop(stale, None)
         return transport
 
@@ -134,12 +134,12 @@ class CommonClient:
         return self._transports
 
     def _connect(self) -> Any:
-        """A new transport; importing it costs more than all the rest, so only who asks a server pays it."""
+        """A new transport; its import is expensive, so it is done only when a server is asked."""
         raise NotImplementedError
 
 
 async def warmup(session: Session) -> ModelInfo:
-    """See `OllamaClient.warmup`: the digest is asked for again, and what is cached for counting replaced."""
+    """See `OllamaClient.warmup`: asks for the digest again and replaces the cached counter."""
     from .count import load_counter
 
     session.cache.digests.clear()
@@ -156,7 +156,7 @@ async def warmup(session: Session) -> ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """Where a download stands. status: the server's words. total, completed: bytes of the layer `digest`."""
+    """Progress of a download. status: the server's text. total, completed: bytes of the layer `digest`."""
 
     status: str
     digest: str | None = None

@@ -19,7 +19,7 @@ from .blocking import OllamaClient
 if TYPE_CHECKING:
     from ..tokens.counter import TokenCounter
 else:
-    TokenCounter = Any  # imported when it is needed; the name stays known to `typing.get_type_hints`
+    TokenCounter = Any  # imported on first use; this name is for `typing.get_type_hints`
 
 
 _A = TypeVar("_A", bound="ClientOwner")
@@ -29,8 +29,8 @@ _T = TypeVar("_T")
 class ClientOwner(BaseModel):
     """A settings object with clients.
 
-    The clients are made on first use and are left out of pickles and copies, so that an object may move to
-    another process and connects there by itself. Mixed in before the settings class:
+    The clients are made on first use and are left out of pickles and copies, so an object can move to
+    another process and makes its own connections there. Mixed in before the settings class:
     `class ChatOllamaDify(BaseChatModel, ClientOwner, ChatSettings)`.
     """
 
@@ -47,7 +47,7 @@ class ClientOwner(BaseModel):
 
     @property
     def client(self) -> OllamaClient:
-        """The client of this object's settings, for calls the framework has no word for."""
+        """The client of this object's settings, for calls that the framework does not have."""
         return self._both()[0]
 
     @property
@@ -58,7 +58,7 @@ class ClientOwner(BaseModel):
     def warmup(self) -> ModelInfo:
         """Look the model up, get its vocabulary and have the server load it: the first call is quick.
 
-        Sees a model that was pulled anew under the same name.
+        Also notices that a model was pulled again under the same name.
         """
         return self.client.warmup()
 
@@ -67,13 +67,13 @@ class ClientOwner(BaseModel):
         return await self.async_client.warmup()
 
     def known_model(self) -> ModelInfo | None:
-        """What the server said of the model, if it was asked already; cached only, no network."""
+        """The server's information about the model, if it was asked before; cached only, no network."""
         return None if self._clients is None else self.client.cache.model(cast(ModelSettings, self).model)
 
     def counter(self) -> TokenCounter:
         """The model's token counter; the first time this asks the server.
 
-        On an event loop, where asking would block it, it is what `awarmup()` fetched, else an estimator.
+        On an event loop, which asking would block, it is the one `awarmup()` loaded, else an estimator.
         """
         settings = cast(ModelSettings, self)
         known = self.client.cache.counter(settings, settings.model)
@@ -86,14 +86,14 @@ class ClientOwner(BaseModel):
         return TokenCounter.from_show({}) if known is None else known
 
     def format_in_words(self, schema: Mapping[str, Any]) -> str | None:
-        """The schema as a request in words, where the server was seen to ignore `format`."""
+        """The schema as text for the model, if the server is known to ignore `format`."""
         return schema_request(schema) if self._format_key() in self.client.cache.ignoring_format else None
 
     def correction(self, problem: BaseException, said: str, schema: Mapping[str, Any] | None) -> str:
         """The request to answer again after an answer that is not valid.
 
-        said: the answer. schema: what was sent as `format`; a server that holds an answer to it writes JSON,
-        so text that is none shows that this one ignores it, which is remembered.
+        said: the answer. schema: what was sent as `format`; a server that enforces it always writes JSON, so
+        an answer that is not JSON shows that the server ignores it, which is remembered.
         """
         ignoring, key = self.client.cache.ignoring_format, self._format_key()
         tell = bool(said) and isinstance(problem, json.JSONDecodeError) and key not in ignoring
@@ -106,13 +106,13 @@ class ClientOwner(BaseModel):
         return str(getattr(self, "model", "")) if model is None else model.digest or model.name
 
     async def _off_loop(self, read: Callable[[], _T], call: Mapping[str, Any]) -> _T:
-        """Read the framework's messages; in a thread where that converts images, which takes long."""
+        """Read the framework's messages; in a thread if images are converted, which takes long."""
         if call.get("convert_images", getattr(self, "convert_images", False)):
             return await asyncio.to_thread(read)
         return read()
 
     def share_clients(self, made: _A) -> _A:
-        """Have a copy of this object use its connections; gives the copy."""
+        """Let a copy of this object use its connections; returns the copy."""
         made._clients = self._both()
         return made
 

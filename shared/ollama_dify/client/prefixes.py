@@ -1,4 +1,4 @@
-"""What embedding models want in front of queries and documents: a table, and the look-up in it."""
+"""Prefixes of queries and documents that embedding models expect: a table, and its look-up."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _FAMILIES = (
 
 
 def prefixes_of(settings: EmbeddingSettings) -> tuple[str, str]:
-    """What these settings put in front: their own words, and with `prefixes=True` the family's for the rest.
+    """The prefixes for queries and documents: the settings' own, else with `prefixes=True` the family's.
 
     Raises ConfigurationError for a model of no known family whose prefixes are not both given.
     """
@@ -56,9 +56,9 @@ def prefixes_of(settings: EmbeddingSettings) -> tuple[str, str]:
 
 
 def prefix_of(settings: EmbeddingSettings, kind: Kind | None) -> str:
-    """What goes in front of texts of one kind.
+    """The prefix for texts of one kind.
 
-    Raises ConfigurationError for a kind that is none of the two, or that is left open where it matters.
+    Raises ConfigurationError for an unknown kind, and for None if the model has prefixes.
     """
     if kind not in (None, "query", "document"):
         raise ConfigurationError(f'kind={kind!r} is unknown: it is "query", "document" or None.')
@@ -72,9 +72,9 @@ def prefix_of(settings: EmbeddingSettings, kind: Kind | None) -> str:
 
 
 def fingerprint(settings: EmbeddingSettings, digest: str, dimension: int) -> str:
-    """A short name for all that decides what vectors mean: store it beside an index, compare before using it.
+    """A short text that identifies how vectors are made: store it with an index, compare it before use.
 
-    Letters, digits and hyphens, so that it may be part of a file's name or of a key in a store.
+    Letters, digits and hyphens, so that it can be part of a file name or of a key in a store.
     Same model digest, dimension, query and document prefixes and overflow policy (with the context size where
     that decides what is cut or split) give the same text on every machine; anything else another.
     """

@@ -35,13 +35,13 @@ _PROMPT_ARGUMENTS = ("raw", "suffix", "system", "template")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked, and all that is needed to read the answer.
+    """One call, and all that is needed to read its answer.
 
     settings: those of this call. messages: the caller's conversation for /api/chat.
-    prompt: what /api/generate is asked instead; it cannot be trimmed.
+    prompt: for /api/generate, instead of messages; it cannot be trimmed.
     dropped: positions of messages that are left out of the request.
-    expected: the tokens of what is asked, where they were counted.
-    own_limit: whether the call itself said how long the answer may be.
+    expected: the tokens of the prompt, if they were counted.
+    own_limit: whether the call itself limits the length of the answer.
     wire: what goes over HTTP.
     """
 
@@ -74,11 +74,11 @@ class Request:
         tool_choice: str | None = None,
         streamed: bool = False,
     ) -> Request:
-        """A request out of one call. Raises for what cannot be sent.
+        """Build the request of one call. Raises for content that cannot be sent.
 
-        settings: of the object. read: gives what is asked by the settings of the call, which say what images
-        are taken. call: what overrides settings, and the prompt's own arguments (`raw`, `suffix`, `system`,
-        `template`). With mode="completion" a conversation becomes one prompt, and tools are refused.
+        settings: of the object. read: takes the settings of the call, which say what images are accepted, and
+        returns messages or prompt. call: overrides of settings, and arguments of the prompt (`raw`, `suffix`,
+        `system`, `template`). With mode="completion" a conversation becomes one prompt, tools are refused.
         """
         extra = {name: call[name] for name in _PROMPT_ARGUMENTS if name in call}
         call = {name: value for name, value in call.items() if name not in extra}
@@ -114,7 +114,7 @@ class Request:
         return [part for message in self.messages for part in message.content]
 
     def with_images(self, images: Mapping[ImageUrl, Image | ImageUrl]) -> Request:
-        """The same request with the images that addresses lead to."""
+        """The same request with image addresses replaced by the images."""
 
         def loaded(parts: Sequence[Any]) -> tuple[Any, ...]:
             return tuple(images[part] if isinstance(part, ImageUrl) else part for part in parts)
@@ -125,7 +125,7 @@ class Request:
         return replace(self, messages=tuple(messages))
 
     def decoder(self, warned: MutableSet[tuple[str, str]]) -> ChatDecoder:
-        """A fresh decoder for one attempt; warned: what this object was warned of already."""
+        """A new decoder for one attempt; warned: the warnings already given for this object."""
         settings = self.settings
         step: ThinkTags | SpelledCalls | None = None
         if self.plan.format is not None:
@@ -141,7 +141,7 @@ class Request:
         )
 
     def _reported(self, chunk: ChatChunk) -> ChatChunk:
-        """The last chunk, with which limit ended the answer and what became of the prompt."""
+        """The last chunk, with the limit that ended the answer and whether the prompt was cut."""
         settings, finish = self.settings, chunk.finish
         if finish is None:
             return chunk
@@ -158,7 +158,7 @@ class Request:
         )
 
     def _check_length(self, warned: MutableSet[tuple[str, str]], result: ChatResult) -> None:
-        """Tell of an answer that ended at a limit, as `on_length` says."""
+        """Warn or raise for an answer that ended at a limit, as `on_length` says."""
         finish, settings = result.finish, self.settings
         if finish is None or finish.reason != "length" or settings.on_length == "return":
             return
@@ -183,7 +183,7 @@ class Request:
             )
 
     def smaller(self, error: ContextOverflowError) -> Request | None:
-        """The request with more of its oldest turns dropped, where that is wanted and possible."""
+        """The request with more of its oldest turns dropped; None if not wanted or not possible."""
         if self.settings.context_overflow != "trim":
             return None
         wanted = 0.0
@@ -210,11 +210,11 @@ def _planned(
 
 
 def as_prompt(messages: Sequence[Message], write: Callable[[], str] | None = None) -> Prompt:
-    """A conversation as one prompt for /api/generate: system apart, the other turns line by line.
+    """A conversation as one prompt for /api/generate: system separate, the other turns line by line.
 
-    A lone user turn goes as it is, because the server puts the model's template around it. Several become
-    `user: …`, `assistant: …`, and a last `assistant:` that the model goes on from.
-    write: gives the text instead, in a prompt format of the user's own.
+    A single user turn is sent unchanged, because the server puts the model's template around it. Several
+    become `user: …`, `assistant: …`, and a final `assistant:` for the model to continue.
+    write: returns the text instead, in the user's own prompt format.
     Raises CapabilityError for tool calls.
     """
     if any(turn.role == "tool" or turn.tool_calls for turn in messages):

@@ -1,4 +1,4 @@
-"""Reranking by a model that says yes or no of each document: published prompts, and how yes is read."""
+"""Reranking by a model that says yes or no for each document: published prompts, and reading the answer."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .trim import check_uncut, checked_texts, split_text
 
 logger = logging.getLogger("ollama_dify")
 
-# Characters that are tried first when a document is shortened, for each token that there is room for.
+# Characters per token, to guess a length when a document is shortened.
 _CHARS_PER_TOKEN = 4
 
 
 async def rerank(session: Session, query: str, documents: Sequence[str]) -> RerankResult:
     """How relevant each document is to the query.
 
-    Every document is sent whole. Those that the server refuses as too long are cut or split as `overflow`
-    says, so that nothing is counted for the others.
+    Every document is sent whole. Only those that the server refuses as too long are counted, and cut or
+    split as `overflow` says.
     """
     settings = settings_of(session.settings, RerankSettings)
     if not isinstance(query, str) or not query.strip():
@@ -41,7 +41,7 @@ async def rerank(session: Session, query: str, documents: Sequence[str]) -> Rera
         encode({"query": query, f"document {index}": text})
     known = format_of(settings.model)
     ask = partial(known.ask, settings, query)
-    ask("")  # raises for an instruction without a place
+    ask("")  # raises for an instruction that the prompt cannot hold
     scores: list[list[float]] = [[] for _ in texts]
     usages: list[Usage] = []
     last = partial(check_uncut, context_size=settings.context_size)
@@ -84,8 +84,8 @@ async def _smaller(
     ask: Callable[[str], Prompt],
     over: Sequence[tuple[int, str, ContextOverflowError]],
 ) -> list[tuple[int, str]]:
-    """Shorter texts in place of those that do not fit. Raises where the prompt is too long without any."""
-    from .count import load_counter  # few documents are too long, and counting imports much
+    """Shorter texts in place of those that do not fit. Raises if the prompt alone is too long."""
+    from .count import load_counter  # few documents are too long, and this import is large
 
     asked = ChatSettings(
         **{**settings.explicit(fields=ModelSettings), "base_url": settings.address.url, "think": False}
@@ -125,7 +125,7 @@ def _fitting(count: Callable[[str], int], text: str, limit: int) -> int:
 
 
 def _name(error: ContextOverflowError, index: int, settings: RerankSettings) -> None:
-    """Put the position of its document into the error, and what helps a document."""
+    """Put the position of its document into the error, and the advice for a document."""
     told = "" if error.prompt_tokens is None else f": {error.prompt_tokens} tokens, at most {error.limit} fit"
     error.message = f"Document {index} does not fit into the context with the query{told}."
     error.hint = "Raise context_size, or shorten the query."
@@ -153,11 +153,11 @@ def _ranked(
 
 @dataclass(frozen=True, slots=True)
 class RerankFormat:
-    """How one family of models is asked.
+    """The prompt format of one family of models.
 
     pattern: found in the model's name (`name_to_search`). prompt: with `{instruction}`, `{query}` and
     `{document}`. system: None means a raw prompt; else the server puts the model's own template around both.
-    instruction: how one is written; "" for a prompt without. default: the instruction of the model card.
+    instruction: its template; "" for a prompt without one. default: the instruction of the model card.
     yes, no: the answers.
     """
 
@@ -231,7 +231,7 @@ def format_of(model: str) -> RerankFormat:
 def yes_share(logprobs: Sequence[Mapping[str, Any]], yes: str = "yes", no: str = "no") -> float | None:
     """The probability of yes against no as the first token, all spellings added up; None for neither.
 
-    Of two, a word that is not among the likeliest tokens counts as impossible.
+    If only one of the two words is among the likeliest tokens, the other counts as impossible.
     """
     if not logprobs:
         return None

@@ -11,11 +11,11 @@ LONGEST_S = 8.0
 
 
 class RetryBudget:
-    """Tokens that retries cost and successes give back, so that a dead server is not hammered.
+    """Limits retries: they cost tokens, successes return some, so that a dead server is not overloaded.
 
-    The scheme of botocore's standard mode: 500 tokens, a retry costs 5, what it cost comes back when it
-    succeeds, a first-try success gives 1. Safe to share between threads and with a fork: no lock, which an
-    interrupt could leave taken for good, but single operations.
+    As in botocore's standard mode: 500 tokens, a retry costs 5, which are returned if it succeeds; success on
+    the first try returns 1. Safe to share between threads and after a fork: single operations and no lock,
+    because Ctrl-C could leave a lock taken forever.
     """
 
     CAPACITY = 500
@@ -25,7 +25,7 @@ class RetryBudget:
         self._tokens = deque([None] * self.CAPACITY, maxlen=self.CAPACITY)
 
     def take(self) -> bool:
-        """Pay for one retry; False when the budget is used up."""
+        """Take the tokens for one retry; False if the budget is used up."""
         paid: list[None] = []
         try:
             while len(paid) < self.COST:

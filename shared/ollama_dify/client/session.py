@@ -1,4 +1,4 @@
-"""One server as one call sees it: what is retried, what was looked up, and what is asked of any server."""
+"""The session of one call: retries, cached look-ups, and requests that need no particular settings."""
 
 from __future__ import annotations
 
@@ -39,33 +39,32 @@ T = TypeVar("T")
 PULL_S = 6 * 3600.0
 Decoding = Callable[[], ChatDecoder]
 Opened = tuple[Any, ChatDecoder, list[ChatChunk]]
-Opened = Opened
 
 
 class ModelCache:
-    """What was looked up of one server's models, once per digest."""
+    """Cached information about one server's models, looked up once per digest."""
 
     def __init__(self) -> None:
         self.digests: dict[str, str] = {}
         self.models: dict[str, ModelInfo] = {}
         self.counters: dict[tuple[str, str], TokenCounter] = {}
         self.warned: set[tuple[str, str]] = set()
-        # Digests, or names, of models whose server does not hold answers to `format`.
+        # Digests, or names, of models for which the server ignores `format`.
         self.ignoring_format: set[str] = set()
 
     def model(self, name: str) -> ModelInfo | None:
-        """What the server said of a model; cached only, no network."""
+        """The server's information about a model; cached only, no network."""
         return self.models.get(self.digests.get(full_name(name), ""))
 
     def counter(self, settings: ConnectionSettings, name: str) -> TokenCounter | None:
-        """A model's counter, with the probes for the settings' `think` if these were rendered; no network."""
+        """A model's counter, with the probes for the settings' `think` if they were rendered; no network."""
         key = self.digests.get(full_name(name), name)
         return self.counters.get((key, think_name(settings))) or self.counters.get((key, ""))
 
 
 @dataclass(slots=True)
 class Session:
-    """One server as one call sees it: its network, its retry budget, and what was looked up."""
+    """One server for one call: its network, its retry budget, and the cached look-ups."""
 
     settings: ConnectionSettings
     network: Network
@@ -102,7 +101,7 @@ class Session:
                 return result
 
     async def _pull(self, error: ModelNotFoundError) -> bool:
-        """Have the server download the model that it lacks, where the settings say so."""
+        """Have the server download the missing model, if the settings say so."""
         if getattr(self.settings, "pull", None) is None:
             return False
         body = {"model": error.model, "stream": False}
@@ -116,13 +115,13 @@ class Session:
         return True
 
     async def _name_models(self, error: ModelNotFoundError) -> None:
-        """Put the names that the server does have into the advice; without them the error is good enough."""
+        """Add the server's model names to the advice; if they cannot be read, leave the error unchanged."""
         try:
             answer = await self.network.send(WireRequest("GET", "/api/tags"))
             names = [model.name for model in read_local_models(load_json(answer))]
         except OllamaError:
             return
-        from ..advice import model_missing_advice  # what advises is imported when something went wrong
+        from ..advice import model_missing_advice  # imported only for an error
 
         error.hint = model_missing_advice(error.model or "MODEL", names)
 
@@ -138,7 +137,7 @@ class Session:
 
     async def complete(self, request: WireRequest, decoding: Decoding) -> ChatResult:
         """An answer in one piece. decoding: makes the decoder of one attempt."""
-        # In one piece it is no longer than a line of a streamed answer may be.
+        # The same limit as for a line of a streamed answer.
         result: ChatResult = await self.fetch(request, lambda body: decoding().whole(body), MAX_LINE)
         return result
 
@@ -164,14 +163,14 @@ class Session:
         return await self.retried(attempt)
 
     def model_name(self, model: str | None = None) -> str:
-        """The model that is meant: the settings' one unless another is named."""
+        """The given model, else the one of the settings."""
         name = getattr(self.settings, "model", None) if model is None else model
         if not isinstance(name, str):
             raise ConfigurationError("Which model? Pass its name.")
         return name
 
     async def model_info(self, model: str | None = None) -> ModelInfo:
-        """What the server says of a model: /api/tags for the digest, /api/show once per digest."""
+        """The server's information about a model: /api/tags for the digest, /api/show once per digest."""
         name = self.model_name(model)
         known, full = self.cache, full_name(name)
         if full not in known.digests:
@@ -191,7 +190,7 @@ class Session:
         name = self.model_name(model)
         body = {"model": name, "verbose": True} if verbose else {"model": name}
         shown: dict[str, Any] = await self.fetch(WireRequest("POST", "/api/show", body, name))
-        read_model_info(shown, name)  # raises for what is no description
+        read_model_info(shown, name)  # raises if it is not a description
         return shown
 
     async def tags(self) -> list[LocalModel]:
@@ -217,7 +216,7 @@ _NEEDS: dict[type[ConnectionSettings], str] = {
 
 
 def settings_of(settings: ConnectionSettings, kind: type[S]) -> S:
-    """The settings, of the kind that a call needs."""
+    """The settings, checked to be of the type that a call needs."""
     if not isinstance(settings, kind):
         raise ConfigurationError(_NEEDS[kind])
     return settings

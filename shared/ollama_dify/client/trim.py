@@ -1,4 +1,4 @@
-"""Making things fit: conversations lose their oldest turns, long texts are cut into pieces. Pure."""
+"""Fit the context: drop the oldest turns of conversations, cut long texts into pieces. Pure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def droppable(messages: Sequence[Message]) -> list[tuple[int, ...]]:
-    """Positions that may be dropped, oldest first, in groups that only go together.
+    """Positions that may be dropped, oldest first, in groups that are dropped together.
 
-    A group is an exchange: a user message and what followed it. Exchanges that share a tool call and its
-    result are one group. System messages stay, and so does everything from the last user message on, with
+    A group is an exchange: a user message and what follows it. Exchanges that share a tool call and its
+    result are one group. System messages are kept, and so is everything from the last user message on, with
     the exchanges whose calls it answers.
     """
     users = [index for index, message in enumerate(messages) if message.role == "user"]
     calls = _answered_calls(messages)
-    # An exchange begins where no call still waits for its result.
+    # A group begins at a user message before which every call has its result.
     starts = [at for at in users if not any(call < at <= result for call, result in calls)]
     groups = [range(start, end) for start, end in pairwise([0, *starts])]
     found = [tuple(index for index in group if messages[index].role != "system") for group in groups]
@@ -50,7 +50,7 @@ def kept(messages: Sequence[Message], dropped: Sequence[int]) -> list[Message]:
 
 
 def length(messages: Sequence[Message]) -> int:
-    """Characters of messages, with some for their frames and what images are worth."""
+    """Characters of messages, plus a constant per message and per image."""
     total = 0
     for message in messages:
         total += 16 + len(message.text) + len(message.thinking or "")
@@ -65,10 +65,10 @@ def drop_oldest(
     wanted: float = 0.0,
     size: Callable[[Sequence[Message]], float] = length,
 ) -> tuple[int, ...] | None:
-    """Positions to drop next: at least one more exchange than `dropped`; None when there is none left.
+    """Positions to drop next: at least one more exchange than `dropped`; None if none is left.
 
-    wanted: how much is to be freed. size: what an exchange frees at most, so that never more is dropped than
-    needed.
+    wanted: how much must be freed. size: an upper bound of what an exchange frees, so that no more is dropped
+    than needed.
     """
     gone = set(dropped)
     left = [group for group in droppable(messages) if not gone.issuperset(group)]
@@ -84,9 +84,9 @@ def drop_oldest(
 
 
 def check_uncut(chunk: ChatChunk, context_size: int | None) -> ChatChunk:
-    """Raise ContextOverflowError for a prompt as long as the context, where the server was told not to cut.
+    """Raise ContextOverflowError for a prompt as long as the context, if the server was told not to cut.
 
-    Servers before 0.30 have cut it; later ones round the context up to 256 tokens and go over the settings'.
+    Servers before 0.30 have cut it; later ones round the context up to 256 tokens, above the settings' size.
     """
     finish = chunk.finish
     if finish is not None and context_size is not None and finish.usage.input_tokens >= context_size:
@@ -100,7 +100,7 @@ def check_uncut(chunk: ChatChunk, context_size: int | None) -> ChatChunk:
 
 
 def was_cut(reported: int, size: int | None, expected: TokenCount | None) -> bool | None:
-    """Whether the server cut the prompt; None when neither its count nor ours tells."""
+    """Whether the server cut the prompt; None if neither its count nor ours shows it."""
     if size is None or reported >= size:
         return None if size is None else True
     if expected is not None and (expected.exact or expected.tokens < size):
@@ -109,9 +109,9 @@ def was_cut(reported: int, size: int | None, expected: TokenCount | None) -> boo
 
 
 def add_numbers(error: ContextOverflowError, context_size: int | None, counted: TokenCount | None) -> None:
-    """Put the settings' limit into the error, and our own exact count where the server told none.
+    """Put the settings' limit into the error, and our own exact count if the server sent none.
 
-    The server checks against a context rounded up to 256 tokens, and before 0.30 tells no numbers.
+    The server uses a context rounded up to 256 tokens, and before 0.30 sends no numbers.
     """
     if context_size is not None:
         error.limit = min(context_size - 1, context_size if error.limit is None else error.limit)
@@ -133,7 +133,7 @@ _BOUNDARIES = (
 
 
 def checked_texts(call: str, noun: str, texts: object) -> list[str]:
-    """The texts that a call was given. Raises ConfigurationError for anything else."""
+    """The given texts of a call as a list. Raises ConfigurationError for anything else."""
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise ConfigurationError(
             f"{call}() takes a list of {noun}s, not {type(texts).__name__}; for one text pass [text]."
@@ -149,7 +149,7 @@ def checked_texts(call: str, noun: str, texts: object) -> list[str]:
 def split_text(text: str, size: int) -> Iterator[str]:
     """Pieces of at most `size` characters, in order; joined they are the text again.
 
-    A piece ends at the last paragraph in its second half, else sentence, else word, else at the character.
+    A piece ends at the last paragraph end in its second half, else sentence, else word, else at `size`.
     """
     start = 0
     while len(text) - start > size:

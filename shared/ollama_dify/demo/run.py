@@ -1,6 +1,6 @@
 """The demo's order of events: answers over files and images, then errors.
 
-The errors come from a simulated server, since a real one does not break off on request.
+The errors come from a simulated server, because a real one does not fail on request.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def run(
         frameworks = [langchain(*over), llamaindex(*over)]
         if is_new:
             ingest(terminal, frameworks, documents)
-            # One that was interrupted lacks this name and is built again.
+            # Renamed when complete: an interrupted index lacks this name and is built again.
             collection.modify(name=collection.name.removesuffix("-part"))
             frameworks[0] = langchain(*over)
         state = "new" if is_new else "reused"

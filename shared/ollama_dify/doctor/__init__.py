@@ -2,8 +2,8 @@
 
     report = diagnose(settings)      # .ok, .checks (name, state, fact, remedy), str(report)
 
-It asks and changes nothing; `load=True` alone has the server load a model. Other addresses are tried without
-credentials, 1.5 seconds each and all at the same time.
+It changes nothing; only `load=True` makes the server load a model. Other addresses are tried without
+credentials, all at the same time, for 1.5 seconds.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def diagnose(
     """Check the way to the server, the model and the settings.
 
     settings: or those of several models on the server of the first.
-    language: of the texts; unset: the one in force. probe: also try other addresses where Ollama may be.
-    load: have the server load the model and answer `ping`, as Dify does on "Save". world: what to look at,
-    for tests.
+    language: of the texts; unset: the current one. probe: also try other addresses where Ollama may be.
+    load: have the server load the model and answer `ping`, as Dify does on "Save". world: replaces names,
+    connections, files and environment in tests.
     """
     every = [settings] if isinstance(settings, ConnectionSettings) else settings
     with in_language(language or current_language()):

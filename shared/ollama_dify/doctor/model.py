@@ -1,10 +1,11 @@
-"""The checks of a model: is it there, do settings and memory fit it; and its values for the form."""
+"""The checks of a model: does it exist, do settings and memory fit; and its values for the form."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..address import is_loopback
 from ..advice import DOCKER_HOST, capability_advice, model_missing_advice
@@ -24,7 +25,7 @@ _LOAD_S = 300.0
 
 
 def check_model(scene: Scene, settings: ModelSettings | None, *, load: bool) -> list[Check]:
-    """Whether the server has the model, what of the settings it contradicts, and how it lies in the memory.
+    """Whether the server has the model, which settings contradict it, and whether it is in GPU memory.
 
     load: have the server load it and answer a ping, unless something is wrong already.
     """
@@ -41,7 +42,7 @@ def check_model(scene: Scene, settings: ModelSettings | None, *, load: bool) -> 
 
 
 def _compare(scene: Scene, settings: ModelSettings | None) -> list[Check]:
-    """The model as the server describes it, and the settings beside that."""
+    """Compare the settings with the server's description of the model."""
     name = "" if settings is None else settings.model
     failed = partial(Check, "model", "fail", model=name or None)
     tags = scene.ask("/api/tags", timeout_s=_LOOK_UP_S)
@@ -103,7 +104,7 @@ def _loaded(scene: Scene, name: str) -> list[RunningModel]:
 
 
 def _check_capabilities(settings: ModelSettings, info: ModelInfo) -> Check:
-    """What the settings claim and the server denies; of embeddings also their length."""
+    """Capabilities that the settings claim and the server denies; for embeddings also the dimensions."""
     name, is_embedding = settings.model, isinstance(settings, EmbeddingSettings)
     check = partial(Check, "capabilities", model=name)
     claims = {"embedding": ""} if is_embedding else {}
@@ -132,7 +133,7 @@ def _check_capabilities(settings: ModelSettings, info: ModelInfo) -> Check:
 
 
 def _check_memory(scene: Scene, name: str) -> list[Check]:
-    """Whether a loaded model lies in the GPU's memory; nothing is said of one that is not loaded."""
+    """Whether a loaded model is in the GPU's memory; no check for a model that is not loaded."""
     checks = []
     for model in _loaded(scene, name):
         share = round(100 * model.size_vram / model.size) if model.size else 0
@@ -172,7 +173,7 @@ def _check_load(scene: Scene, settings: ModelSettings) -> Check:
 
 
 def fill_form(info: ModelInfo, base_url: str, kind: str | None) -> tuple[dict[str, str], dict[str, str]]:
-    """Values as Dify stores them, and what to know about some, both by the form's variables.
+    """Values as Dify stores them, and notes about some of them, both by the form's variables.
 
     kind: llm, embedding or rerank; None: as the model's capabilities say.
     """
@@ -188,7 +189,9 @@ def fill_form(info: ModelInfo, base_url: str, kind: str | None) -> tuple[dict[st
         values["vision_support"] = str(bool(info.can("vision"))).lower()
         values["function_call_support"] = str(bool(info.can("tools"))).lower()
     if is_loopback(base_url):
-        there = f"http://{DOCKER_HOST}:{base_url.rpartition(':')[2]}"
+        parts = urlsplit(base_url)
+        port = "" if parts.port is None else f":{parts.port}"
+        there = parts._replace(netloc=DOCKER_HOST + port).geturl()
         notes["base_url"] = _("if Dify runs in Docker: {url}").format(url=there)
     if most is None:
         notes["context_size"] = _("the server does not tell the model's maximum")

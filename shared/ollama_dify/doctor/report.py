@@ -1,4 +1,4 @@
-"""What the doctor found: checks as data, and their text."""
+"""The doctor's results: checks as data, and their text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     name: here, proxy, server, model, context, capabilities, memory or load.
     fact, remedy: text in the report's language. cause: a name of the problem, the same in every language.
@@ -63,7 +63,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no check found a problem; warnings are none."""
+        """Whether no check failed; warnings do not count."""
         return all(check.state != "fail" for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Report:
         return self.text()
 
     def text(self, *, plain: bool = False) -> str:
-        """The report for people; plain: with ASCII marks, for terminals without others."""
+        """The report for people; plain: with ASCII marks only."""
         marks = PLAIN_MARKS if plain else MARKS
         arrow, dot = ("->", "-") if plain else ("→", "·")
         lines = []

@@ -1,4 +1,4 @@
-"""The checks of the way to the server: where this runs, proxies, the address, and what answers there."""
+"""The checks of the connection: where this program runs, proxies, the address, and what answers there."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _PROBLEMS = {
 
 @dataclass(slots=True)
 class Scene:
-    """What a diagnosis is about, and what it knows so far. proxy: the proxy's URL, if one is used.
+    """The subject of a diagnosis, and what is known so far. proxy: the proxy's URL, if one is used.
 
-    headers: the settings' own ones with their key, for their own address only.
+    headers: those of the settings with the key, sent to the settings' address only.
     """
 
     world: World
@@ -99,7 +99,7 @@ def _gateway(routes: str) -> str | None:
 
 
 def check_way(scene: Scene) -> list[Check]:
-    """The proxy and the server; with a problem only as much as one remedy needs."""
+    """Check the proxy and the server; stop at the first problem, so that there is one remedy."""
     settings, environ = scene.settings, scene.world.environ
     try:
         scene.headers = settings.sent_headers()
@@ -130,7 +130,7 @@ def check_way(scene: Scene) -> list[Check]:
 
 
 def _check_proxied(scene: Scene, variable: str) -> list[Check]:
-    """Through the proxy and direct at the same time: the difference tells whose fault it is."""
+    """Try through the proxy and direct at the same time: the difference shows which one fails."""
     proxy, host = without_credentials(scene.proxy or ""), urlsplit(scene.url).hostname or ""
     tasks: list[Callable[[], Answer]] = [scene.ask, partial(scene.probe_at, scene.url)]
     found = together(tasks if scene.probe else tasks[:1], 2 * PROBE_S + 0.5)
@@ -181,7 +181,7 @@ def _trial(address: str, answer: Answer) -> Trial:
 
 
 def _answered(scene: Scene, answer: Answer) -> Check:
-    """Something answered: Ollama, or what stands in its place."""
+    """The check for an answer, from Ollama or from another program."""
     version, where, status = answer.version, _where(scene), answer.status
     if version is not None:
         fact = _("Ollama {version} at {where}, {ms} ms").format(version=version, where=where, ms=answer.ms)
@@ -230,7 +230,7 @@ def _forbidden(scene: Scene, answer: Answer, fact: str) -> Check:
 
 
 def _unanswered(scene: Scene, answer: Answer) -> Check:
-    """Nothing answered: look where else Ollama may be, and name one remedy."""
+    """The check without an answer: try other addresses of Ollama, and name one remedy."""
     cause = connection_cause(scene.url, answer.problem or "", scene.container, is_wsl=scene.is_wsl)
     urls = _candidates(scene) if scene.probe and cause != "certificate" else []
     found = together([partial(scene.probe_at, url) for url in urls], PROBE_S + 0.5)
@@ -247,7 +247,7 @@ def _unanswered(scene: Scene, answer: Answer) -> Check:
 
 
 def _candidates(scene: Scene) -> list[str]:
-    """Addresses where Ollama may be, seen from here; the settings' own is not among them."""
+    """Addresses where Ollama may be, seen from this machine; without the settings' own."""
     parts = urlsplit(scene.url)
     own = parts.hostname or ""
     gateway = [] if scene.gateway is None else [scene.gateway]

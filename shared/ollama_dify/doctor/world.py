@@ -1,7 +1,7 @@
 """The world as the doctor sees it: names, connections, files, environment; and one bounded HTTP exchange.
 
-Everything that looks outside is an argument of `World`, so that tests make up worlds of their own. The
-library's own transport is not used: what it would hide (which address, which proxy, how long) is the point.
+All access to the outside is an argument of `World`, so that tests can replace it. The library's own
+transport is not used, because it hides what the doctor reports: which address, which proxy, how long.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a request: a `problem` on the way, else status, headers (lower case) and body.
+    """The result of a request: a `problem`, or status, headers (lower case) and body.
 
     problem: dns, refused, timeout, unreachable, tls, certificate, broken or proxy.
     """
@@ -101,7 +101,7 @@ def ask(
     verify: Any = True,
     timeout_s: float = PROBE_S,
 ) -> Answer:
-    """One request, GET without and POST with a body; nothing is raised. headers: none are added to them."""
+    """One request, GET without and POST with a body; raises nothing. headers: sent as given."""
     started, target = time.monotonic(), urlsplit(url)
     sent = {
         "Host": target.netloc,
@@ -239,7 +239,7 @@ def together(tasks: Sequence[Callable[[], T]], limit_s: float) -> list[T | None]
     def work(place: int, task: Callable[[], T]) -> None:
         found[place] = task()
 
-    # Looking up a name cannot be interrupted: such a thread must not hold up the end of the program.
+    # A name look-up cannot be interrupted, so its thread must not delay the end of the program.
     threads = [threading.Thread(target=work, args=row, daemon=True) for row in enumerate(tasks)]
     for thread in threads:
         thread.start()

@@ -1,1 +1,1 @@
-"""Images and sounds: from bytes, a data URL or a path to checked files."""
+"""Images and audio: from bytes, a data URL or a path to checked files."""

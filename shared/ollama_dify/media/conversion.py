@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["convert_image"]
 
-# Pillow readers without outside programs (EPS starts Ghostscript) and without documents inside
+# Pillow readers that start no other program (EPS starts Ghostscript) and read no document formats
 _FORMATS = (
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "ICNS", "JPEG2000"),
     *("PPM", "TGA", "PCX", "PSD"),
@@ -33,11 +33,11 @@ def convert_image(
     limits: ImageLimits = DEFAULT_LIMITS,
     where: str = "image",
 ) -> Image:
-    """An image Ollama reads, upright and with no edge longer than `max_edge` pixels.
+    """An image that Ollama reads, upright and with no edge longer than `max_edge` pixels.
 
-    source: an image's file as bytes, base64 or data: URL, in any format Pillow reads; the first frame
-    counts. encoded: bytes are base64 text or a data: URL too. An image that needs no change is passed on
-    untouched. Raises UnsupportedContentError, and ConfigurationError where Pillow is missing.
+    source: an image file as bytes, base64 or data: URL, in any format that Pillow reads; the first frame is
+    used. encoded: `bytes` are base64 text or a data: URL too. An image that needs no change is returned
+    unchanged. Raises UnsupportedContentError, and ConfigurationError if Pillow is missing.
     """
     if max_edge is not None and max_edge < 1:
         raise ConfigurationError(f"max_edge must be at least 1 pixel, not {max_edge}.")
@@ -63,7 +63,7 @@ def convert_image(
             with _open(PIL, data) as opened:
                 orientation = opened.getexif().get(_ORIENTATION, 1)
         except Exception:
-            # accepted by its header; a file whose metadata Pillow cannot read goes to the server as it is
+            # its header was accepted; if Pillow cannot read the metadata, the file is sent unchanged
             return ready
         if orientation == 1:
             return ready
@@ -72,7 +72,7 @@ def convert_image(
     except UnsupportedContentError:
         raise
     except Exception as exc:
-        # Pillow's readers raise whatever a broken file provokes: OSError, SyntaxError, struct.error …
+        # Pillow's readers raise many types for a broken file: OSError, SyntaxError, struct.error …
         raise refusal(where, f"this cannot be converted: {type(exc).__name__}: {str(exc)[:200]}") from exc
     return Image.from_bytes(converted, limits=limits, where=where)
 

@@ -1,9 +1,9 @@
-"""Read an image's size or a sound's kind from its header, and see that the file is whole; nothing is decoded.
+"""Read image size or audio type from the header, and check that the file is complete; nothing is decoded.
 
-What Ollama reads was recorded on 0.24, 0.32.15 and 0.33: PNG, JPEG, GIF, BMP everywhere, static WebP
-from 0.32. Also refused here although some server takes it: Radiance HDR, PPM and TGA (no reliable magic
-number, or no use for it) and a cut JPEG (the server invents the missing half). Where a file declares its
-size more than once, the largest counts: decoders differ in which one they believe.
+Formats that Ollama reads, recorded on 0.24, 0.32.15 and 0.33: PNG, JPEG, GIF, BMP on all, static WebP
+from 0.32. Refused here although some servers accept it: Radiance HDR, PPM and TGA (no reliable magic
+number, or no use for it) and a cut JPEG (the server invents the missing half). If a file declares its
+size more than once, the largest counts, because decoders differ in which one they use.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_GIF_BLOCKS = 1 << 18
 # Media type, width and height in pixels.
 Facts = tuple[str, int, int]
 
-# How a file begins, and the format's name.
+# The beginning of a file, and the format's name.
 _MAGIC = (
     (rb"\x89PNG\r\n\x1a\n", "PNG"),
     (rb"\xff\xd8\xff", "JPEG"),
@@ -67,7 +67,7 @@ _MAGIC = (
 
 
 def identify(source: Source) -> str:
-    """The name of the format, by magic number; "" where nothing is recognised."""
+    """The name of the format, by magic number; "" if it is unknown."""
     head = source.read(0, 512)
     for pattern, kind in _MAGIC:
         if re.match(pattern, head, re.DOTALL):
@@ -102,9 +102,9 @@ def _damaged(kind: str, where: str, why: str) -> UnsupportedContentError:
 
 
 def inspect_image(source: Source, where: str) -> Facts:
-    """Check an image's format and completeness; its media type and size.
+    """Check an image's format and completeness; returns its media type and size.
 
-    Raises UnsupportedContentError with what the file is and why it is refused.
+    Raises UnsupportedContentError that says what the file is and why it is refused.
     """
     kind = identify(source)
     if kind in _READERS:
@@ -150,7 +150,7 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def _read_jpeg(source: Source, where: str) -> Facts:
-    """Walk the segments to the first scan, then find the end mark behind it."""
+    """Walk the segments to the first scan, then find the end marker after it."""
     offset, sizes = 2, [(0, 0)]
     for _ in range(_MAX_CHUNKS):
         head = source.read(offset, 4)
@@ -212,7 +212,7 @@ def _read_webp(source: Source, where: str) -> Facts:
 
 
 def _riff_chunks(source: Source, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, begin and length of each chunk's content, in WebP and WAV."""
+    """Type, start and length of each chunk's content, in WebP and WAV."""
     offset = 20
     for _ in range(_MAX_CHUNKS):
         head = source.read(offset - 8, 8)
@@ -258,7 +258,7 @@ def _gif_palette(flags: int) -> int:
 
 
 def _read_bmp(source: Source, where: str) -> Facts:
-    """Read the header; uncompressed pixel data must be all there."""
+    """Read the header; uncompressed pixel data must be complete."""
     head = source.read(0, 34).ljust(34, b"\0")
     begin, header = struct.unpack("<II", head[10:18])
     if header == 12:
@@ -276,12 +276,12 @@ def _read_bmp(source: Source, where: str) -> Facts:
 
 _READERS = {"PNG": _read_png, "JPEG": _read_jpeg, "WebP": _read_webp, "GIF": _read_gif, "BMP": _read_bmp}
 _AUDIO_HINT = "Send a WAV or MP3 file."
-# Where the length of a WAV is unknown while it is written, as in a pipe, these stand for it.
+# Lengths that mean "unknown": a WAV written to a pipe has one of these.
 _UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)
 
 
 def inspect_audio(source: Source, where: str) -> str:
-    """Check a sound's format; its media type. Raises UnsupportedContentError."""
+    """Check an audio file's format; returns its media type. Raises UnsupportedContentError."""
     kind = identify(source)
     if kind == "audio (WAV)":
         _check_wav(source, where)

@@ -1,4 +1,4 @@
-"""`Image` and `Audio`: checked files as parts of a message, kept in the form they came in and never decoded.
+"""`Image` and `Audio`: checked files as parts of a message, kept in the form they were given, never decoded.
 
     bytes · base64 · data: URL · explicit file path  →  Image or Audio  →  base64 in pieces
 
@@ -37,7 +37,7 @@ _PIECE_CHARS = 65_536  # a multiple of 4, so that each piece is base64 by itself
 class MediaFile(Source):
     """A file that Ollama reads, as a part of a message; built by the `from_…` methods, which check it.
 
-    media_type: by content, not by label.
+    media_type: read from the content, not from a label.
     """
 
     kind: ClassVar[str] = "file"
@@ -45,7 +45,7 @@ class MediaFile(Source):
 
     @classmethod
     def _checked(cls, source: Source, limits: ImageLimits, where: str) -> Self:
-        """Check what the file says of itself; base64 text was checked before."""
+        """Check the file's header; base64 text was checked before."""
         raise NotImplementedError
 
     @classmethod
@@ -95,9 +95,9 @@ class MediaFile(Source):
         limits: ImageLimits = DEFAULT_LIMITS,
         where: str = "",
     ) -> Self:
-        """Check bytes, base64 or a data: URL, told apart by shape; a path or an address is refused.
+        """Check bytes, base64 or a data: URL, detected by their form; a path or an address is refused.
 
-        encoded: bytes are such text too, not a file's.
+        encoded: `bytes` are base64 or a data: URL too, not the file itself.
         """
         if not isinstance(source, str) and not encoded:
             return cls.from_bytes(source, limits=limits, where=where)
@@ -105,7 +105,7 @@ class MediaFile(Source):
 
     @property
     def data(self) -> bytes:
-        """The file's bytes (decoded when it came as text)."""
+        """The file's bytes (decoded if it was given as text)."""
         return self.read(0, self.size)
 
     @property
@@ -130,7 +130,7 @@ class MediaFile(Source):
         return b"".join(self.base64_pieces()).decode("ascii")
 
     def __eq__(self, other: object) -> bool:
-        """Whether both hold the same file, in whatever form it came."""
+        """Whether both hold the same file, in any form."""
         if not isinstance(other, MediaFile):
             return NotImplemented
         if (self.media_type, self.size) != (other.media_type, other.size):
@@ -155,7 +155,7 @@ class Image(MediaFile):
 
     @classmethod
     def _checked(cls, source: Source, limits: ImageLimits, where: str) -> Self:
-        # Most programs send no image.
+        # Imported here, because most programs send no image.
         from .headers import inspect_image
 
         media_type, width, height = inspect_image(source, where)
@@ -170,10 +170,10 @@ class Image(MediaFile):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Audio(MediaFile):
-    """A sound that Ollama reads: WAV or MP3, recognised by content; the model needs the capability `audio`.
+    """An audio file that Ollama reads: WAV or MP3, detected by content; the model needs capability `audio`.
 
-    Ollama takes it since 0.20, in the field `images`. Source: the server's own detection (`RIFF…WAVE`, `ID3`,
-    an MPEG frame at the start); no recording holds it yet.
+    Ollama accepts it since 0.20, in the field `images`. Source: the server's own detection (`RIFF…WAVE`,
+    `ID3`, an MPEG frame at the start); no recorded exchange has audio yet.
     """
 
     kind: ClassVar[str] = "audio"
@@ -187,7 +187,7 @@ class Audio(MediaFile):
 
 @dataclass(frozen=True, slots=True)
 class ImageUrl:
-    """An image still to be fetched, which `allow_image_urls=True` permits. where: names it in errors."""
+    """An image to be fetched (only with `allow_image_urls=True`). where: its name in errors."""
 
     url: str
     where: str = "image"

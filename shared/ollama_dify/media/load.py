@@ -1,6 +1,6 @@
-"""The one door through which images and sounds come in, as the settings want them.
+"""The single entry point for images and audio; the settings say what is accepted.
 
-A text out of a message is base64 or a `data:` URL and nothing else: never opened as a path, and fetched
+A text in a message is only ever base64 or a `data:` URL: it is never opened as a path, and fetched
 only with `allow_image_urls=True`, from public addresses.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["MediaRules", "check_fetching_allowed", "load_audio", "load_image"]
 
 
 class MediaRules(Protocol):
-    """The settings that say what files are taken; `ChatSettings` has them."""
+    """The settings that say which files are accepted; `ChatSettings` has them."""
 
     @property
     def allow_image_paths(self) -> bool | Path: ...
@@ -33,9 +33,9 @@ class MediaRules(Protocol):
 def load_image(
     source: Image | Path | bytes | str, rules: MediaRules, *, encoded: bool = False, where: str = "image"
 ) -> Image | ImageUrl:
-    """An image from a path object, bytes, base64, a `data:` URL, or (allowed) an http(s) address.
+    """An image from a path object, bytes, base64, a `data:` URL, or (if allowed) an http(s) address.
 
-    encoded: bytes are such text too, not a file's; they are not copied.
+    encoded: `bytes` are base64 or a `data:` URL too, not the file itself; they are not copied.
     where: names the image in errors, for example "message 2, image 1". Raises UnsupportedContentError.
     """
     if encoded and isinstance(source, bytes) and source[:4].lower() == b"http":
@@ -56,9 +56,9 @@ def load_image(
 def load_audio(
     source: Audio | Path | bytes | str, rules: MediaRules, *, encoded: bool = False, where: str = "audio"
 ) -> Audio:
-    """A sound from a path object, bytes, base64 or a `data:` URL; web addresses are not fetched.
+    """Audio from a path object, bytes, base64 or a `data:` URL; web addresses are not fetched.
 
-    encoded, where: as for `load_image`. `allow_image_paths` holds for sounds too.
+    encoded, where: as for `load_image`. `allow_image_paths` applies to audio too.
     """
     if isinstance(source, Audio):
         return source

@@ -1,6 +1,6 @@
-"""A file as it comes in, bytes, base64 text or a path given as such: read piece by piece and checked.
+"""A file given as bytes, base64 text or a path object: read piece by piece and checked.
 
-Base64 text, be it str or ASCII bytes, is neither decoded nor copied as a whole.
+Base64 text, str or ASCII bytes, is never decoded or copied as a whole.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["DEFAULT_LIMITS", "ImageLimits", "Source", "check_base64", "read_file
 ACCEPTED_FORMATS = "PNG, JPEG, static WebP, GIF or BMP"
 _PIECE_BYTES = 49_152
 _PIECE_CHARS = 65_536
-# Message contents differ between the frameworks, so each is told where a file goes.
+# Message contents differ between the frameworks, so the hint names both.
 _PATH_HINT = (
     "To send a file: `from ollama_dify import Image`, then Image.from_path(path) as a part of user(…), as "
     '{"type": "image", "image": …} in LangChain; ImageBlock(path=…) in LlamaIndex. Sounds: Audio, AudioBlock.'
 )
 SMALLER = "Send a smaller image; vision models scale it down anyway."
-# A path is not longer, and neither is the head of a data: URL.
+# No path and no data: URL header is longer.
 _HEAD_CHARS = 4096
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _MARK_INVALID = bytes(chr(code) not in _ALPHABET for code in range(256))
@@ -43,11 +43,11 @@ _PATH = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLimits:
-    """What one request may carry.
+    """Limits of one request.
 
     max_bytes: size of one file in bytes.
     max_pixels: width × height that an image's header declares.
-    max_count: images and sounds per request.
+    max_count: images and audio files per request.
     """
 
     max_bytes: int = 20 << 20
@@ -67,9 +67,9 @@ def refusal(where: str, problem: str, hint: str = f"Send {ACCEPTED_FORMATS}.") -
 class Source:
     """Random access to a file's bytes.
 
-    payload: the bytes, or strict base64 text as it came.
-    start: where the base64 text begins inside `payload` (behind the head of a data: URL).
-    encoded: whether the payload is that text, as str or as ASCII bytes.
+    payload: the bytes, or strict base64 text as given.
+    start: where the base64 text begins inside `payload` (after the header of a data: URL).
+    encoded: whether the payload is base64 text, as str or as ASCII bytes.
     """
 
     payload: bytes | str = field(repr=False)
@@ -103,7 +103,7 @@ class Source:
 
 
 def _count_padding(text: bytes | str, start: int) -> int:
-    """How many "=" base64 text that starts at `start` ends with; 2 at most."""
+    """Number of "=" at the end of the base64 text that starts at `start`; 2 at most."""
     tail = text[max(start, len(text) - 2) :]
     return len(tail) - len(tail.rstrip("=") if isinstance(tail, str) else tail.rstrip(b"="))
 
@@ -117,13 +117,13 @@ def read_file(
 ) -> bytes:
     """The bytes of a regular file of at most `limits.max_bytes`.
 
-    allowed: False refuses every path; a directory refuses what lies outside it, symbolic links resolved.
-    Raises UnsupportedContentError, chained to the OSError where there is one.
+    allowed: False refuses every path; a directory refuses paths outside it, after resolving symbolic links.
+    Raises UnsupportedContentError, chained to the OSError if there is one.
     """
     if allowed is False:
         why = "reading images from files is switched off (allow_image_paths=False)"
         raise refusal(where, why, "Send the image's bytes or base64.")
-    # Opening a pipe does not wait for its writer.
+    # O_NONBLOCK: opening a pipe does not wait for its writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         real = Path(path).resolve(strict=True)
@@ -166,7 +166,7 @@ def text_start(text: str | bytes, where: str) -> int:
 
 
 def data_url_start(head: str, where: str) -> int:
-    """Where the base64 of a `data:` URL begins; its beginning is enough."""
+    """Where the base64 of a `data:` URL begins. head: the beginning of the URL."""
     comma = head.find(",", 0, 1024)
     label = head[: max(comma, 0)].lower()
     if not label.startswith("data:") or not label.endswith(";base64"):
@@ -189,11 +189,11 @@ def check_base64(text: str | bytes, start: int, limits: ImageLimits, where: str,
     end = len(text) - padding
     for begin in range(start, end, _PIECE_CHARS):
         piece = text[begin : min(begin + _PIECE_CHARS, end)]
-        # "replace" turns what is not ASCII into "?", which is no base64 either
+        # "replace" turns other characters into "?", which is not base64 either
         codes = piece.encode("ascii", "replace") if isinstance(piece, str) else piece
         position = codes.translate(_MARK_INVALID).find(1)
         if position >= 0:
-            # UTF-8 takes four bytes at most.
+            # One character has at most four bytes in UTF-8.
             found = piece[position : position + 4]
             character = (found if isinstance(found, str) else found.decode("utf-8", "replace"))[0]
             other = "is white space" if character.isspace() else "is not in the alphabet"

@@ -1,7 +1,7 @@
-"""Which image addresses may be fetched: the pure half, without network.
+"""Which image addresses may be fetched. Pure: no network.
 
-The fetching half resolves the name, passes every resolved address to `check_public_address`, connects to
-exactly that address, and starts again here for each redirect.
+`transport/image_download.py` resolves the name, passes every resolved address to `check_public_address`,
+connects to exactly that address, and starts again here for each redirect.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["ParsedUrl", "check_image_url", "check_public_address", "is_public"]
 _HINT = "Send the image's bytes or base64, or an http(s) address on the public internet."
 _PORTS = {"http": 80, "https": 443}
 
-# https://www.iana.org/assignments/iana-ipv4-special-registry, less what is globally reachable; then what of
-# 2000::/3 is not public: Teredo and other protocol assignments, documentation, 6to4, documentation.
+# https://www.iana.org/assignments/iana-ipv4-special-registry without what is globally reachable; then the
+# parts of 2000::/3 that are not public: Teredo and other protocols, documentation, 6to4, documentation.
 _SPECIAL = (
     "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24"
     " 192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/3"
@@ -34,7 +34,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 class ParsedUrl(NamedTuple):
     """A checked address of an image.
 
-    url: as it may be sent: ASCII host, no credentials, no fragment.
+    url: ready to be sent: ASCII host, no credentials, no fragment.
     host: name or IP address, without brackets; a name still has to be resolved and checked.
     """
 
@@ -47,7 +47,7 @@ class ParsedUrl(NamedTuple):
 def is_public(ip: str) -> bool:
     """Whether an IP address belongs to the public internet.
 
-    IPv4 inside IPv6 (mapped, NAT64) is judged as IPv4; 6to4 and Teredo, which tunnel to any IPv4
+    IPv4 inside IPv6 (mapped, NAT64) is checked as IPv4; 6to4 and Teredo, which tunnel to any IPv4
     address, are never public.
     """
     try:
@@ -73,7 +73,7 @@ def check_public_address(ip: str, *, where: str = "image") -> None:
 
 
 def check_image_url(url: str, *, where: str = "image") -> ParsedUrl:
-    """Take an image's address apart and refuse what must not be fetched.
+    """Parse an image's address and refuse what must not be fetched.
 
     Refused: other schemes than http and https, credentials, control characters, white space and
     backslashes, ports outside 1–65535, names of local networks, IP addresses that are not public or not in

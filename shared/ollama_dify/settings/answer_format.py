@@ -1,4 +1,4 @@
-"""Any provider's way to say what form an answer has, as the value of Ollama's `format`. Pure."""
+"""Convert any provider's description of the answer's format to the value of Ollama's `format`. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def answer_format(value: Any) -> Any:
     """The value of Ollama's `format`: "json", a JSON schema, or None.
 
     value: also a pydantic class, OpenAI's `response_format`, a schema inside a function or another named
-    wrapper. What it does not know it gives back. Raises ConfigurationError for a wrapper without a schema.
+    wrapper. Any other value is returned unchanged. Raises ConfigurationError for a wrapper without a schema.
     """
     if isinstance(value, type) and issubclass(value, BaseModel):
         return value.model_json_schema()

@@ -31,26 +31,26 @@ from .names import configuration_error, unknown_name
 __all__ = ["ConnectionSettings", "Timeouts"]
 
 if TYPE_CHECKING:
-    # For type checkers, which take a field's type for that of the argument.
+    # For type checkers, which use a field's type as the type of the argument.
     Secret = SecretStr | str
 else:
     Secret = SecretStr
 
 _CONNECTING = ("api_key", "api_key_env", "timeout", "max_connections", "proxy", "trust_env")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# h11 takes no others, and shows the value in its error.
+# h11 accepts no others, and would show the value in its error.
 _HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 _OWN_HEADERS = ("accept-encoding", "content-encoding", "content-length", "content-type", "transfer-encoding")
 
 
 class Timeouts(BaseModel):
-    """Seconds that each part of a call may take; None means no limit. Only after `connect` it is tried again.
+    """Seconds that each part of a call may take; None: no limit. Only a `connect` timeout is retried.
 
-    connect: TCP and TLS. answer: an exchange that is not streamed, from the request to its last byte (for
-    look-ups such as /api/show a minute at most). first_byte: from the request to the end of a streamed
-    answer's head, which includes the server's queue, loading the model and reading the prompt. idle: between
-    two pieces of an answer. pool: waiting for a free connection. total: the whole call with its queue,
-    retries and batches.
+    connect: TCP and TLS. answer: an exchange that is not streamed, from the request to its last byte (at most
+    a minute for look-ups such as /api/show). first_byte: from the request to the end of a streamed answer's
+    headers; includes the server's queue, loading the model and reading the prompt. idle: between two pieces
+    of an answer. pool: waiting for a free connection. total: the whole call with its queue, retries and
+    batches.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -79,11 +79,11 @@ class ConnectionSettings(BaseModel):
 
     Raises ConfigurationError for anything that cannot work; nothing falls back to localhost.
 
-    `api_key`, `api_key_env` and `headers` are for the server (scheme, host, port) whose address came with
-    them. Another address for them is refused, whichever way it comes (assignment, `from_settings`,
-    `for_embedding`, `model_copy`, LangChain's `configurable_fields`, LlamaIndex's `from_dict`), so that no
-    other server receives them and none is dropped without a word: give both in one step, or None. User and
-    password inside an address go with it. An `http_client` and a `proxy` are used as they are.
+    `api_key`, `api_key_env` and `headers` belong to the server (scheme, host, port) they were given with.
+    Changing the address alone is an error, in every way to do it (assignment, `from_settings`,
+    `for_embedding`, `model_copy`, LangChain's `configurable_fields`, LlamaIndex's `from_dict`): no other
+    server receives them, and none is dropped silently. Give address and credentials in one step, or None.
+    User and password inside an address belong to it. `http_client` and `proxy` are used as they are.
     """
 
     model_config = ConfigDict(
@@ -130,7 +130,7 @@ class ConnectionSettings(BaseModel):
         default=None, description="An httpx.AsyncClient to use instead.", exclude=True, repr=False
     )
 
-    # What `OLLAMA_HOST` named when it was needed first: copies and pickles ask the same server.
+    # The value of `OLLAMA_HOST` at first use, so that copies and pickles use the same server.
     _environment: Address | None = PrivateAttr(default=None)
     _built: bool = PrivateAttr(default=False)
 
@@ -139,7 +139,7 @@ class ConnectionSettings(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise configuration_error(type(self), error) from None
-        # What a framework's validators filled in was not set.
+        # Values that a framework's validators filled in do not count as set.
         object.__setattr__(self, "__pydantic_fields_set__", self.model_fields_set & set(values))
         self._built = True
 
@@ -153,14 +153,14 @@ class ConnectionSettings(BaseModel):
         elif (private and private["_built"]) or name in self._settings_part().model_fields:
             self._take_over(self._changed({name: value}))
         else:
-            # A framework's validator completes a field of its own while the object is made.
+            # A framework's validator sets a field of its own while the object is created.
             self.__dict__[name] = value
 
     def _changed(self, update: Mapping[str, Any]) -> Self:
         """A copy with other values, all checked together; self stays as it is."""
         kind = type(self)
         made = kind.__new__(kind)
-        # What is in `__dict__` beside fields, such as a cached property, was made from the old values.
+        # Other entries of `__dict__`, such as cached properties, were computed from the old values.
         values = {name: value for name, value in self.__dict__.items() if name in kind.model_fields}
         # Private attributes do not take part in validation.
         context = {"environment": self._environment}
@@ -187,7 +187,7 @@ class ConnectionSettings(BaseModel):
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
-        # Shared with the copy: what holds sockets and locks cannot be copied.
+        # Shared with the copy, because objects with sockets and locks cannot be copied.
         for name in ("verify", "http_client", "http_async_client"):
             value = self.__dict__.get(name)
             if value is not None:
@@ -204,7 +204,7 @@ class ConnectionSettings(BaseModel):
         if isinstance(url, BoundText):
             return Address(str(url), url.authorization, "base_url")
         if url is not None:
-            return parse_base_url(url)  # it came past validation
+            return parse_base_url(url)  # it was not validated
         if self._environment is None:
             self._environment = resolve_address(None, os.environ)
         return self._environment
@@ -224,7 +224,7 @@ class ConnectionSettings(BaseModel):
 
         Raises ConfigurationError for an `api_key_env` that is not set.
         """
-        # Once more, for what came past validation.
+        # Checked again, because values can be set without validation.
         check_origins(self.__dict__, self.address.origin)
         headers = {name.lower(): value for name, value in self.headers.items()}
         if "authorization" not in headers:
@@ -234,7 +234,7 @@ class ConnectionSettings(BaseModel):
         return headers
 
     def connection_values(self) -> tuple[Any, ...]:
-        """What a connection depends on, hashable: while it is equal, a client keeps its connections."""
+        """The values a connection depends on, hashable: while equal, a client keeps its connections."""
         values = self.__dict__
         plain = [values[name] for name in _CONNECTING]
         own = (self.verify, self.http_client, self.http_async_client)
@@ -245,7 +245,7 @@ class ConnectionSettings(BaseModel):
     def explicit(self, *, fields: type[ConnectionSettings] | None = None) -> dict[str, Any]:
         """The values that were set, secrets included, as keyword arguments for a settings class.
 
-        fields: only what this class has too.
+        fields: only values that this class has a field for.
         """
         known = (fields or type(self)).model_fields
         return {name: getattr(self, name) for name in self.model_fields_set if name in known}
@@ -300,7 +300,7 @@ class ConnectionSettings(BaseModel):
     def _check_api_key_env(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> BoundText | None:
         name = handler(value)
         if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            # May be the key itself, so it is not shown.
+            # The value may be the key itself, so it is not shown.
             raise ValueError("is no name of an environment variable; a key itself goes into api_key=")
         return None if name is None else bind(BoundText(name), value)
 

@@ -1,7 +1,7 @@
-"""Credentials that know which server they were given for, so that no other one receives them. Pure.
+"""Credentials that store the server they were given for, so that no other server receives them. Pure.
 
 Settings are rebuilt from their values in many ways (`configurable_fields`, `from_settings`, `model_copy`,
-dumps); only the values themselves come along on each of them, so every value carries its origin.
+dumps). Only the values are always passed on, so each value stores its origin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _B = TypeVar("_B", bound="SecretStr | BoundText | BoundHeaders")
 
 
 class BoundText(str):
-    """A `base_url`, with what its user and password make of the Authorization header, or an `api_key_env`."""
+    """A `base_url`, with the Authorization header made from its user and password; or an `api_key_env`."""
 
     authorization: str | None = None
 
@@ -33,18 +33,18 @@ class BoundHeaders(dict[str, str]):
 
 
 def bind(checked: _B, given: Any) -> _B:
-    """Validation makes a new value; the server it was given for stays known."""
+    """The new value from validation, with the server of the old one."""
     vars(checked)["origin"] = getattr(given, "origin", None)
     return checked
 
 
 def check_origins(values: Mapping[str, Any], origin: str) -> None:
-    """Note the server of credentials that are new. Raises ConfigurationError for those of another one."""
+    """Store the server in new credentials. Raises ConfigurationError for those of another server."""
     stale = []
     for name in ("api_key", "api_key_env", "headers"):
         value = values.get(name)
         if not isinstance(value, (SecretStr, BoundText, BoundHeaders)):
-            continue  # None, or what came past validation
+            continue  # None, or not validated
         known = vars(value).get("origin")
         if known is None or not value:
             vars(value)["origin"] = origin
@@ -63,7 +63,7 @@ def check_origins(values: Mapping[str, Any], origin: str) -> None:
 
 
 def check_key(key: str, name: str = "") -> str:
-    """A key that a header can carry. Raises ValueError, without showing it."""
+    """The key, valid for a header. Raises ValueError without showing the key."""
     if re.search(r"[^\x21-\x7e]", key):
         raise ValueError(f"{name}holds a space, a line break or a character outside ASCII")
     return key
@@ -72,8 +72,8 @@ def check_key(key: str, name: str = "") -> str:
 def authorization(key: str | None, variable: str | None, address: Address) -> str | None:
     """Value of the Authorization header.
 
-    The address's user and password come first, then the key, the named variable, and for https://ollama.com
-    its own variable. Raises ConfigurationError when the variable is not set or holds no usable key.
+    The first of: the address's user and password, the key, the named variable, and for https://ollama.com
+    its own variable. Raises ConfigurationError if the variable is not set or is not a usable key.
     """
     if address.authorization is not None:
         return address.authorization
@@ -94,7 +94,7 @@ def authorization(key: str | None, variable: str | None, address: Address) -> st
 
 
 def bound_values(dumped: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a dump, bound to its own address before changes are mixed in."""
+    """The values of a dump, bound to its own address before changes are applied."""
     name = dumped.get("api_key_env")
     if not isinstance(name, str):
         return dict(dumped)

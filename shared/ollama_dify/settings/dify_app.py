@@ -4,8 +4,8 @@
     for node in app.nodes:
         print(node.title, node.settings(base_url="http://gpu:11434"), node.variables)
 
-It reads; it runs nothing. An export holds no address and no key, so settings take `base_url` from the caller
-or from `OLLAMA_HOST`. What is not taken over stands in `app.notes`. The shapes are those of 320 exports in
+Nothing is executed. An export has no address and no key, so settings take `base_url` from the caller
+or from `OLLAMA_HOST`. `app.notes` lists what was ignored. The supported shapes are those of 320 exports in
 public repositories, versions 0.1.0 to 0.6.0.
 """
 
@@ -25,7 +25,7 @@ from .model import ChatSettings
 __all__ = ["DifyApp", "DifyModel", "DifyNode", "load_dify_app"]
 
 MAX_BYTES = 4 * 1024 * 1024
-"""Exports seen are 155 kB at most."""
+"""The largest known export has 155 kB."""
 
 _MAX_DEPTH = 60
 _OLLAMA = ("ollama", "langgenius/ollama/ollama")
@@ -47,14 +47,14 @@ class DifyModel:
 
 @dataclass(frozen=True, slots=True)
 class DifyNode:
-    """A place of the app that asks a chat or completion model.
+    """A node of the app that calls a chat or completion model.
 
-    kind: Dify's type of the node ("llm", "question-classifier", …), or the app's mode where it has no graph.
+    kind: Dify's type of the node ("llm", "question-classifier", …), or the app's mode if it has no graph.
     parameters: settings that `completion_params` set, by our names.
-    messages: the prompt, in order; empty where Dify keeps none.
-    variables: what the prompt takes, as {name: selector}: `{"topic": "1711.topic"}`.
+    messages: the prompt, in order; empty if the export has none.
+    variables: the prompt's variables as {name: selector}: `{"topic": "1711.topic"}`.
     memory: whether earlier turns are sent; memory_window: how many at most, None for all.
-    vision: whether images are sent; vision_variable: the selector they come from.
+    vision: whether images are sent; vision_variable: the selector of the images.
     schema: the JSON schema of its structured answer.
     """
 
@@ -73,9 +73,9 @@ class DifyNode:
     schema: Mapping[str, Any] | None = None
 
     def settings(self, **changes: Any) -> ChatSettings:
-        """The settings of this node's model; changes: what the export lacks, such as base_url, or overrides.
+        """The settings of this node's model; changes: missing values, such as base_url, or overrides.
 
-        Raises ConfigurationError for a value of the export that Ollama does not take.
+        Raises ConfigurationError for a value of the export that Ollama does not accept.
         """
         values: dict[str, Any] = {"model": self.model, "mode": self.mode, **self.parameters}
         if self.vision:
@@ -87,7 +87,7 @@ class DifyNode:
 
 @dataclass(frozen=True, slots=True)
 class DifyApp:
-    """What an export says of Ollama models. notes: what was not taken over, in the current language."""
+    """The Ollama models of an export. notes: what was ignored, in the current language."""
 
     name: str
     mode: str
@@ -101,7 +101,7 @@ def load_dify_app(source: Path | str | bytes) -> DifyApp:
     """Read an export.
 
     source: a path, the path as text (one line that ends in .yml, .yaml or .json), or the export's own text or
-    bytes. Raises DifyAppError for what is no export; ConfigurationError where PyYAML is missing.
+    bytes. Raises DifyAppError if it is not an export; ConfigurationError if PyYAML is missing.
     """
     data = _parse(_bytes_of(source))
     app = data.get("app")
@@ -169,7 +169,7 @@ def _parse(data: bytes) -> Mapping[str, Any]:
     except DifyAppError:
         raise
     except Exception as error:
-        # PyYAML raises YAMLError, and whatever a date, a number or an encoding provokes.
+        # PyYAML raises YAMLError, and other errors for a bad date, number or encoding.
         raise DifyAppError(
             f"The export is no YAML that can be read: {' '.join(str(error).split())[:200]}.",
             hint=_("Export the app from Dify once more."),
@@ -182,7 +182,7 @@ def _parse(data: bytes) -> Mapping[str, Any]:
 def _places(
     data: Mapping[str, Any], name: str, mode: str
 ) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """Id, title, kind and data of what may name a model: nodes of the graph, or the app where it has none."""
+    """Id, title, kind and data of what may name a model: nodes of the graph, or without a graph the app."""
     if at(data, "model_config", "model"):
         yield "app", name or mode, mode, data["model_config"]
     for node in rows_at(data, "workflow", "graph", "nodes"):
@@ -193,10 +193,12 @@ def _places(
 
 
 def _read(kind: str, data: Mapping[str, Any], note: Note) -> Iterator[dict[str, Any]]:
-    """Arguments of a DifyNode for each model of Ollama: the node's own, then those it retrieves with."""
+    """Arguments of a DifyNode for each Ollama model: the node's own, then the models of its retrieval."""
     place = {"agent": "agent_parameters", "tool": "tool_configurations"}.get(kind)
     model = data.get("model") if place is None else at(data, place, "model", "value")
-    found = _read_model(model, note) if model else {}
+    # A tool's own parameter may bear that name, such as an image generator's.
+    is_none = not model or (kind == "tool" and not isinstance(model, Mapping))
+    found = {} if is_none else _read_model(model, note)
     if found:
         vision = at(data, "vision", "enabled") is True
         selector = at(data, "vision", "configs", "variable_selector") if vision else None
@@ -215,7 +217,7 @@ def _read(kind: str, data: Mapping[str, Any], note: Note) -> Iterator[dict[str, 
 
 
 def _read_model(model: Any, note: Note) -> dict[str, Any]:
-    """Arguments of a DifyNode out of a model; none where it is not Ollama's."""
+    """Arguments of a DifyNode for a model; empty if it is not an Ollama model."""
     if not isinstance(model, Mapping):
         note(_("the model is written in a way that Dify does not use; left out"))
         return {}
@@ -266,15 +268,16 @@ def _schema(data: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
         required = [_text(row["name"]) for row in rows if row.get("required") is True]
         return {"type": "object", "properties": properties, "required": required} if rows else None
     output = data.get("structured_output") if data.get("structured_output_enabled") is True else None
-    schema = at(output, "schema") or output
+    schema = output.get("schema", output) if isinstance(output, Mapping) else None
     return schema if isinstance(schema, Mapping) and schema else None
 
 
 def _parameter(row: Mapping[str, Any]) -> dict[str, Any]:
     kind, _bracket, inner = (_text(row.get("type")) or "string").rstrip("]").partition("[")
     about = {"description": _text(row.get("description"))} if row.get("description") else {}
-    if kind == "select":
-        return {"type": "string", "enum": [_text(option) for option in rows_at(row, "options")], **about}
+    options = [_text(option) for option in rows_at(row, "options")]
+    if kind == "select" and options:
+        return {"type": "string", "enum": options, **about}
     if kind == "array":
         return {"type": "array", "items": {"type": _JSON_TYPES.get(inner, "string")}, **about}
     return {"type": _JSON_TYPES.get(kind, "string"), **about}

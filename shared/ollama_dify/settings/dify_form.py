@@ -3,10 +3,10 @@
     {"base_url": "http://…", "context_size": "4096", "vision_support": "true"}  ⇄  {"context_size": 4096, …}
     {"num_ctx": 8192, "think_level": "high"}                                    →  {"context_size": 8192, …}
 
-A missing key, None and a blank string take the form's default. Without `max_tokens` the bound is the context
-size, as the form advises; without `base_url` the address is left to `OLLAMA_HOST`. A value that is None in
-the settings is not exported. Blanks around a value do not count. Beside its fields a stored form may hold the
-parameters of `completion_params` and Dify's own `__model_type` and `__model_name`. docs/dify.md has a table.
+A missing key, None or a blank string takes the form's default. Without `max_tokens` the bound is the context
+size, as the form advises; without `base_url` the address comes from `OLLAMA_HOST`. A value that is None in
+the settings is not exported. Blanks around a value are ignored. A stored form may also have the parameters of
+`completion_params` and Dify's own `__model_type` and `__model_name`. docs/dify.md has a table.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 Language = Literal["en", "ja", "zh"]
 ModelType = Literal["llm", "text-embedding", "rerank"]
 
-# Parameter → our setting. A later one wins: `think_level` over `think`, as in Dify, a schema over `format`.
+# Parameter → our setting. The later one wins: `think_level` over `think` as in Dify, a schema over `format`.
 PARAMETERS: Mapping[str, str] = {
     **{
         name: name
@@ -49,7 +49,7 @@ PARAMETERS: Mapping[str, str] = {
 }
 
 _MOST_TOKENS = 999_999_999
-# Truth values seen in stored forms, beside the form's own "true" and "false".
+# Booleans found in stored forms, in addition to the form's own "true" and "false".
 _WORDS = {
     **dict.fromkeys(("supported", "yes", "1"), "true"),
     **dict.fromkeys(("unsupported", "no", "0", "off", "disabled"), "false"),
@@ -62,11 +62,11 @@ _LLM: tuple[ModelType, ...] = ("llm",)
 class FormField:
     """One field of the form.
 
-    variable: key in the stored form and name of our setting; `model` and `model_type` are kept beside it.
+    variable: key in the stored form and name of our setting; `model` and `model_type` are stored outside it.
     labels: as shown, by language.
     kind: how the form asks for it.
-    default: what the form fills in, None for nothing.
-    applies_to: model types whose form has it.
+    default: the value that the form fills in, None for no value.
+    applies_to: model types whose form has this field.
     options: stored value and labels of each choice.
     """
 
@@ -118,9 +118,9 @@ def values_from_form(
     model_type: ModelType,
     completion_params: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Keyword arguments for the settings of a model of this type, every field of its form among them.
+    """Keyword arguments for the settings of a model of this type, including every field of its form.
 
-    Raises ConfigurationError for an unknown key or a value the form cannot hold.
+    Raises ConfigurationError for an unknown key or a value that the form does not allow.
     """
     stray = [*PARAMETERS] if model_type == "llm" else ["num_ctx", "keep_alive"]
     for key in form:
@@ -154,7 +154,7 @@ def values_from_form(
 
 
 def form_from_values(values: Mapping[str, Any], model_type: ModelType) -> dict[str, str]:
-    """The form of a model of this type with these settings; names that are not on the form are left out."""
+    """The form of a model of this type with these settings; other names are left out."""
     form = {}
     for key, field in _FIELDS.items():
         value = values.get(key)
@@ -164,9 +164,9 @@ def form_from_values(values: Mapping[str, Any], model_type: ModelType) -> dict[s
 
 
 def settings_from_completion_params(params: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Keyword arguments of ChatSettings, and the names of parameters for which there is none.
+    """Keyword arguments of ChatSettings, and the names of parameters that have no setting.
 
-    None and blank values are left out. Raises ConfigurationError for a `json_schema` that is none; the
+    None and blank values are left out. Raises ConfigurationError for an invalid `json_schema`; the
     settings check the other values.
     """
     values: dict[str, Any] = {}
@@ -204,7 +204,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _value(field: FormField, value: Any) -> Any:
-    """A value of the form as that of our setting; JSON's own numbers and truth values count as their text."""
+    """A value of the form as a value of our setting; JSON numbers and booleans are read like their text."""
     if value is None:
         return None
     text = value.strip() if isinstance(value, str) else ""

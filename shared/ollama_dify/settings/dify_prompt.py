@@ -1,7 +1,7 @@
-"""The prompt of one node of a Dify app: messages in order, and the variables in them by readable names.
+"""The prompt of one node of a Dify app: messages in order, and their variables by readable names.
 
-Dify writes a variable as `{{#node.field#}}`, with the heads `sys.`, `conversation.`, `env.`, and
-`{{#context#}}`, `{{#histories#}}`; apps without a graph as `{{name}}`. Everything else in braces is text.
+Dify writes a variable as `{{#node.field#}}`, also with `sys.`, `conversation.` or `env.` as the node, and as
+`{{#context#}}`, `{{#histories#}}`; apps without a graph as `{{name}}`. All other braces are text.
 In a chat prompt with memory, Dify sends the messages, then the earlier turns, then the question
 (`memory.query_prompt_template`, else `{{#sys.query#}}`).
 """
@@ -19,7 +19,7 @@ __all__ = ["DifyMessage", "at", "read_prompt", "rows_at", "selector_text"]
 
 Role = Literal["system", "user", "assistant", "history"]
 Note = Callable[[str], None]
-# Role, text, and its literals with the selector of the variable behind each.
+# Role, text, and its literals with the selector of the variable after each.
 Item = tuple[Role, str, list[tuple[str, str | None]]]
 
 _VARIABLE = re.compile(r"\{\{#([^{}#\n]{1,200})#\}\}")
@@ -34,8 +34,8 @@ _HISTORY: Item = ("history", "", [])
 class DifyMessage:
     """One message of a prompt.
 
-    text: as the export writes it. role "history" stands for the earlier turns and has no text.
-    parts: the text as pairs of a literal and the name of the variable behind it, None behind the last.
+    text: as in the export. The role "history" is the place of the earlier turns and has no text.
+    parts: the text as pairs of a literal and the name of the variable after it, None after the last.
     """
 
     role: Role
@@ -43,32 +43,32 @@ class DifyMessage:
     parts: tuple[tuple[str, str | None], ...] = ()
 
     def filled(self, values: Mapping[str, object]) -> str:
-        """The text with values in the places of the variables, as Dify sends it."""
+        """The text with the variables replaced by values, as Dify sends it."""
         return "".join(text + ("" if name is None else str(values[name])) for text, name in self.parts)
 
 
 def at(value: Any, *keys: str) -> Any:
-    """What stands under these keys; None where something on the way is missing or no mapping."""
+    """The value under these nested keys; None if a key is missing or a value is not a mapping."""
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
 
 
 def rows_at(value: Any, *keys: str) -> list[Any]:
-    """The list that stands there; an empty one for anything else."""
+    """The list under these keys; an empty list for any other value."""
     found = at(value, *keys)
     return found if isinstance(found, list) else []
 
 
 def selector_text(value: Any) -> str:
-    """A selector, which an export writes as a list, with dots; "" for anything else."""
+    """A selector (a list in the export) joined by dots; "" for any other value."""
     return ".".join(map(str, value)) if isinstance(value, list) else ""
 
 
 def read_prompt(data: Mapping[str, Any], kind: str, note: Note) -> dict[str, Any]:
-    """Arguments of a DifyNode out of a node's `data` or an app's `model_config`.
+    """Arguments of a DifyNode from a node's `data` or an app's `model_config`.
 
-    kind: the node's type or the app's mode. note: takes what is not taken over.
+    kind: the node's type or the app's mode. note: called with what is ignored.
     """
     names: dict[str, str] = {}
     messages = [
@@ -77,14 +77,16 @@ def read_prompt(data: Mapping[str, Any], kind: str, note: Note) -> dict[str, Any
     ]
     if messages and not any(message.role == "user" for message in messages):
         note(_("the prompt has no user message; add the question when you call the model"))
-    context = selector_text(at(data, "context", "variable_selector"))
-    if context and at(data, "context", "enabled") is True and "context" in names:
-        names = {context if selector == "context" else selector: name for selector, name in names.items()}
+    is_enabled = at(data, "context", "enabled") is True
+    context = selector_text(at(data, "context", "variable_selector")) if is_enabled else ""
     memory = any(message.role == "history" for message in messages)
     size = at(data, "memory", "window", "size") if _has_window(data) else None
     return {
         "messages": tuple(messages),
-        "variables": {name: selector for selector, name in names.items()},
+        "variables": {
+            name: (context or selector) if selector == "context" else selector
+            for selector, name in names.items()
+        },
         "memory": memory,
         "memory_window": size if memory and type(size) is int and size > 0 else None,
     }
@@ -134,7 +136,7 @@ def _simple(data: Mapping[str, Any], kind: str, note: Note) -> Iterator[Item]:
 
 
 def _instruction(data: Mapping[str, Any], kind: str, note: Note) -> Iterator[Item]:
-    """A classifier or an extractor: Dify's own prompt around the instruction is not in the export."""
+    """A classifier or extractor; the export does not have Dify's own prompt around the instruction."""
     classes = [str(at(one, "name") or at(one, "id")) for one in rows_at(data, "classes")]
     if classes and kind == "question-classifier":
         note(_("the classes are: {names}").format(names=", ".join(classes)))
@@ -181,7 +183,7 @@ def _role(role: Any) -> Role:
 def _item(
     role: Any, text: Any, pattern: re.Pattern[str] = _VARIABLE, selectors: Mapping[str, str] | None = None
 ) -> Item:
-    """One message; selectors: those of the names in its text, where these are not the selectors."""
+    """One message. selectors: by name, if the names in the text are not the selectors themselves."""
     text, end, parts = str(text), 0, []
     for match in pattern.finditer(text):
         name = match[1].strip()
@@ -191,7 +193,7 @@ def _item(
 
 
 def _name(selector: str | None, names: dict[str, str]) -> str | None:
-    """A readable name of its own: the field's, with the node's id behind it where two are alike."""
+    """A unique readable name: the field's, followed by the node's id if two fields have the same name."""
     if selector is None or selector in names:
         return selector and names[selector]
     taken = {"history", *names.values()}

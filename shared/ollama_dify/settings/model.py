@@ -1,4 +1,4 @@
-"""The form, once: a model on a server, and what a chat, an embedding or a reranker adds.
+"""The form, in one place: a model on a server, and what chat, embedding and rerank models add.
 
 `ConnectionSettings` ← `ModelSettings` ← `ChatSettings`, `EmbeddingSettings`, `RerankSettings`. The
 framework classes inherit these fields, so a name, its default, its validation and its documentation exist
@@ -31,7 +31,7 @@ SAMPLING_OPTIONS = (
     *("mirostat", "mirostat_eta", "mirostat_tau"),
 )
 
-# Options that have a field of their own under another name.
+# Ollama's options that have a field of their own → the name of the field.
 _RENAMED_OPTIONS = {"num_ctx": "context_size", "num_predict": "num_predict"}
 
 _OPTION_NAMES = (*LOAD_OPTIONS, *SAMPLING_OPTIONS, *_RENAMED_OPTIONS)
@@ -88,9 +88,9 @@ class ModelSettings(ConnectionSettings):
         default_factory=dict, description="Other options by Ollama's own names, for which there is no field."
     )
 
-    # Fields that travel inside the request's `options`.
+    # Fields that are sent inside the request's `options`.
     option_fields: ClassVar[tuple[str, ...]] = LOAD_OPTIONS
-    # What Dify calls models of this kind.
+    # Dify's name for models of this type.
     _model_type: ClassVar[ModelType]
 
     @classmethod
@@ -103,16 +103,16 @@ class ModelSettings(ConnectionSettings):
     ) -> Self:
         """Settings from Dify's credentials form, whose values are strings; missing keys take its defaults.
 
-        completion_params: an app's parameters for this model. Raises ConfigurationError for names that are
-        neither on the form nor among the parameters.
+        completion_params: an app's parameters for this model. Raises ConfigurationError for a name that is
+        neither a field of the form nor a parameter.
         """
         return cls(**{**values_from_form(model, credentials, cls._model_type, completion_params), **changes})
 
     def to_dify(self, *, secrets: bool = True) -> dict[str, str]:
-        """The credentials form as Dify stores it; what is unset here is left out.
+        """The credentials form as Dify stores it; unset values are left out.
 
-        It holds the key, and the password of an address, as plain text. secrets: False leaves both out. What
-        the form has no field for (`headers`, a key in the environment) is never in it.
+        It has the key, and the password of an address, as plain text. secrets: False leaves both out. Values
+        without a field on the form (`headers`, a key in the environment) are never included.
         """
         url = self.address.url_with_password if secrets else self.address.url
         key = self.secret("api_key") if secrets else None
@@ -125,7 +125,7 @@ class ModelSettings(ConnectionSettings):
             field = _RENAMED_OPTIONS.get(name, name)
             if field in cls.model_fields:
                 raise ValueError(f"{name!r} has a field of its own: set {field}=")
-            # The server only logs an option it does not know.
+            # Checked here, because the server only logs an unknown option.
             close = difflib.get_close_matches(name, _OPTION_NAMES, n=1, cutoff=0.85)
             if close and name not in _OPTION_NAMES:
                 raise ValueError(f"Ollama knows no option {name!r}; did you mean {close[0]!r}?")
@@ -134,20 +134,20 @@ class ModelSettings(ConnectionSettings):
     def for_embedding(self, model: str, **values: Any) -> EmbeddingSettings:
         """Embedding settings for the same server, with the same key, headers and timeouts.
 
-        For a server of its own give its credentials too: `for_embedding(model, base_url=…, api_key=…)`.
+        For another server give its credentials too: `for_embedding(model, base_url=…, api_key=…)`.
         """
         return EmbeddingSettings(**{**self.explicit(fields=ConnectionSettings), "model": model, **values})
 
     def for_rerank(self, model: str, **values: Any) -> RerankSettings:
-        """The same for a model that reranks."""
+        """Rerank settings for the same server, like `for_embedding`."""
         return RerankSettings(**{**self.explicit(fields=ConnectionSettings), "model": model, **values})
 
 
 class ChatSettings(ModelSettings):
     """The form for a model of type LLM, and Ollama's own parameters.
 
-    What is unset is not sent. Each of Ollama's parameters can also be given per call, except those
-    that make the server load the model again.
+    Unset values are not sent. Ollama's parameters can also be given per call, except those that make the
+    server load the model again.
     """
 
     mode: Literal["chat", "completion"] = Field(
@@ -230,12 +230,12 @@ class ChatSettings(ModelSettings):
 
     @property
     def token_bound(self) -> int | None:
-        """Most tokens an answer may have: `max_tokens`, else the context size."""
+        """Maximum number of tokens in an answer: `max_tokens`, else the context size."""
         return self.context_size if self.max_tokens is None else self.max_tokens
 
     @property
     def answer_limit(self) -> int | None:
-        """What is sent as `num_predict`."""
+        """The value sent as `num_predict`."""
         return self.num_predict if (self.num_predict or 0) > 0 else self.token_bound
 
     @property
@@ -274,7 +274,7 @@ class EmbeddingSettings(ModelSettings):
 
 
 class RerankSettings(ModelSettings):
-    """The form for a model of type Rerank: a model that says yes or no of a query and a document."""
+    """The form for a model of type Rerank: a model that answers yes or no for a query and a document."""
 
     instruction: str | None = Field(default=None, description="What is relevant; unset: as its card says.")
     top_n: int | None = Field(default=None, gt=0, description="Most documents in the order; unset: all.")

@@ -1,4 +1,4 @@
-"""Names of arguments that do not exist, and pydantic's findings, said in our words. Pure."""
+"""Error messages for unknown argument names and for pydantic's validation errors. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import ConfigurationError
 
 __all__ = ["FOREIGN_NAMES", "configuration_error", "unknown_name"]
 
-# What other libraries, and Ollama's own options, call our fields.
+# Names in other libraries and in Ollama's options → our fields.
 FOREIGN_NAMES: Mapping[str, str] = {
     "api_base": "base_url",
     "api_key_from_env": 'api_key_env="OLLAMA_API_KEY"',
@@ -48,7 +48,7 @@ FOREIGN_NAMES: Mapping[str, str] = {
 }
 
 
-# Fields of several types, whose findings pydantic lists type by type.
+# Fields of several types, for which pydantic lists one error per type.
 _TAKES: Mapping[str, str] = {
     "timeout": "a number of seconds greater than 0, a Timeouts, or None",
     "keep_alive": 'seconds as a number, or a text with a unit such as "10m"',
@@ -58,7 +58,7 @@ _TAKES: Mapping[str, str] = {
     "stop": "a text or a list of texts",
 }
 
-# What is given elsewhere, or nowhere.
+# Names that are given elsewhere, or do not exist here.
 _ELSEWHERE: Mapping[str, str] = {
     "images": "images go into the messages, as content blocks or as user(text, Image.from_path(…))",
     "skip_failed": "it is an argument of embed(texts, skip_failed=True)",
@@ -71,16 +71,18 @@ _SHOWN_LENGTH = 12
 
 
 def configuration_error(cls: type[BaseModel], error: ValidationError) -> ConfigurationError:
-    """Say pydantic's findings in our words; values that may be secret are not shown."""
+    """Pydantic's validation error as ours; values that may be secret are not shown."""
     by_field: dict[str, list[ErrorDetails]] = {}
     for found in error.errors(include_url=False):
         by_field.setdefault(str(found["loc"][0]) if found["loc"] else "", []).append(found)
-    said = [line for name, found in by_field.items() for line in _lines(cls, name, found)]
-    return ConfigurationError(f"{cls.__name__}: " + "; ".join(dict.fromkeys(said)))
+    said = {line: None for name, found in by_field.items() for line in _lines(cls, name, found)}
+    # Only an error of ours has a second line, its hint.
+    message, _line, hint = "; ".join(sorted(said, key=lambda line: "\n" in line)).partition("\n")
+    return ConfigurationError(f"{cls.__name__}: {message}", hint=hint or None)
 
 
 def _lines(cls: type[BaseModel], name: str, found: list[ErrorDetails]) -> list[str]:
-    """What is wrong with one field; a name of "" stands for the whole object."""
+    """The errors of one field; the name "" means the whole object."""
     if found[0]["type"] == "extra_forbidden":
         return [unknown_name(name, cls.model_fields)]
     ours = [one for one in found if one["type"] == "value_error"]
@@ -90,7 +92,7 @@ def _lines(cls: type[BaseModel], name: str, found: list[ErrorDetails]) -> list[s
     lines = []
     for one in ours or inner or found:
         text = one["msg"].removeprefix("Value error, ").partition(", unable to")[0]
-        # Errors of ours that came through pydantic already bear the name of a class.
+        # Our own errors, passed through pydantic, already begin with a class name.
         text = text.removeprefix(f"{cls.__name__}: ").removeprefix("Timeouts: ")
         if one["type"] not in ("value_error", "missing"):
             text += _shown(cls, name, one["input"])
@@ -100,7 +102,7 @@ def _lines(cls: type[BaseModel], name: str, found: list[ErrorDetails]) -> list[s
 
 
 def _shown(cls: type[BaseModel], name: str, value: Any) -> str:
-    """The refused value, where it is short and its field holds no secret."""
+    """The refused value, if it is short and its field is not secret."""
     field = cls.model_fields.get(name)
     if field is None or not field.repr or name in ("base_url", "api_key_env"):
         return ""
@@ -113,7 +115,7 @@ def _shown(cls: type[BaseModel], name: str, value: Any) -> str:
 
 
 def unknown_name(name: str, known: Mapping[str, Any]) -> str:
-    """Name an argument that does not exist and the closest one that does."""
+    """The message for an unknown argument, with the closest known name."""
     if name in _ELSEWHERE:
         return f"{name!r} is no setting: {_ELSEWHERE[name]}"
     ours = FOREIGN_NAMES.get(name, "")

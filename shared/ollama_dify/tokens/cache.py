@@ -1,8 +1,8 @@
-"""What servers said of their models' vocabularies and templates, on disk, so that no process asks again.
+"""A disk cache of models' vocabularies and templates, so that later processes need not ask the server.
 
-One file for each server, model digest and kind of content: what one server claims is not believed of another.
-A file holds a mark, a SHA-256 of its name and content, and the JSON. Nothing here raises for the disk's sake:
-a file that cannot be read, is no regular file, or is not what was written counts as absent.
+One file per server, model digest and kind of content: one server's data is never used for another.
+A file has a marker, a SHA-256 of its name and content, and the JSON. Disk errors are never raised:
+a file that cannot be read, is not a regular file, or was changed counts as absent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import orjson
 __all__ = ["cache_directory", "load", "store"]
 
 MAX_BYTES = 512 * 1024 * 1024
-"""Of all files together; the least recently used go."""
+"""Bytes of all files together; the least recently used are deleted first."""
 _MAX_FILE = 64 * 1024 * 1024
 """Bytes of one file at most; larger ones are neither written nor read."""
 _MARK = b"ollama-dify vocabulary 2\n"
@@ -35,7 +35,7 @@ _logger = logging.getLogger("ollama_dify")
 
 
 def cache_directory() -> Path:
-    """The user's cache directory by the platform's convention; `XDG_CACHE_HOME` wins where it is absolute."""
+    """The user's cache directory by the platform's convention; an absolute `XDG_CACHE_HOME` wins."""
     xdg, local = os.environ.get("XDG_CACHE_HOME", ""), os.environ.get("LOCALAPPDATA", "")
     if os.path.isabs(xdg):
         base = Path(xdg)
@@ -47,7 +47,7 @@ def cache_directory() -> Path:
 
 
 def load(origin: str, digest: str, kind: str) -> Any:
-    """What was stored under these names; None where there is none, or a damaged or foreign file."""
+    """What was stored under these names; None if there is no file, or it is damaged or of another program."""
     try:
         path = _path(origin, digest, kind)
         content = _read(path)
@@ -62,7 +62,7 @@ def load(origin: str, digest: str, kind: str) -> Any:
 
 
 def store(origin: str, digest: str, kind: str, content: Any) -> bool:
-    """Keep a JSON value, whole or not at all; False where the disk refuses or it exceeds the bound."""
+    """Store a JSON value, whole or not at all; False on a disk error or if it is too large."""
     try:
         payload = orjson.dumps(content)
         path = _path(origin, digest, kind)
@@ -79,13 +79,13 @@ def store(origin: str, digest: str, kind: str, content: Any) -> bool:
 
 
 def _path(origin: str, digest: str, kind: str) -> Path:
-    # No name from a server becomes part of a path.
+    # Hashed, so that no name from a server becomes part of a path.
     names = "\0".join((origin, digest, kind)).encode("utf-8", "surrogatepass")
     return cache_directory() / f"{hashlib.sha256(names).hexdigest()}{_SUFFIX}"
 
 
 def _evict(newest: Path) -> None:
-    """Remove files of writers that were killed, and the least recently used beyond the bound."""
+    """Remove files of killed writers, and the least recently used files beyond the limit."""
     entries: list[tuple[float, int, Path]] = []
     for path in newest.parent.iterdir():
         with contextlib.suppress(OSError):

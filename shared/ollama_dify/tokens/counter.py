@@ -1,4 +1,4 @@
-"""The counter of one model: texts exactly by its vocabulary, conversations as a bound, without network."""
+"""The counter of one model: exact for texts, an upper bound for conversations; no network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tokenizer import ModelTokenizer, TokenCount, TokenEstimator, tokenizer_fro
 __all__ = ["TokenCounter", "count_rendered"]
 
 _IMAGE_SLACK = 4
-"""Tokens that a text may gain where an image cuts it."""
+"""Extra tokens that a text may have if an image splits it."""
 _IMAGE_TAG = re.compile(r"\[img-(\d+)\]")
 
 
@@ -26,8 +26,8 @@ _IMAGE_TAG = re.compile(r"\[img-(\d+)\]")
 class TokenCounter:
     """Counts for one model and one value of `think`.
 
-    probed: the templates without and with tools, None for what the server does not render; None where it was
-    not asked.
+    probed: the templates without and with tools, None for one that the server does not render; None if the
+    server was not asked.
     """
 
     tokenizer: ModelTokenizer | TokenEstimator
@@ -36,11 +36,11 @@ class TokenCounter:
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any]) -> TokenCounter:
-        """Build from a verbose `/api/show` answer; what it holds may be anything."""
+        """Build from a verbose `/api/show` answer, which is not trusted."""
         return cls(tokenizer_from_show(show), show)
 
     def with_renderings(self, renderings: Sequence[str | None]) -> TokenCounter:
-        """The same with what the server rendered of the probes, in their order."""
+        """The same counter with the server's renderings of the probes, in the order of the probes."""
         shown = [(probe, text) for probe, text in zip(PROBES, renderings, strict=False) if text is not None]
         plain = [pair for pair in shown if not pair[0].tools]
         with_tools = [pair for pair in shown if pair[0].tools] or plain
@@ -50,15 +50,15 @@ class TokenCounter:
         return replace(self, probed=(without, within))
 
     def text(self, text: str) -> TokenCount:
-        """What the server counts for this text as a raw prompt."""
+        """The tokens that the server counts for this text as a raw prompt."""
         return TokenCount(self.tokenizer.count(text), self.tokenizer.exact)
 
     def embedding(self, text: str) -> TokenCount:
-        """What the server counts for this text as an embedding input."""
+        """The tokens that the server counts for this text as an embedding input."""
         return TokenCount(self.tokenizer.count_embedding(text), self.tokenizer.exact)
 
     def token_ids(self, text: str) -> list[int]:
-        """The ids that `text` counts. Raises ConfigurationError where there is no vocabulary."""
+        """The token ids that `text` counts. Raises ConfigurationError without a vocabulary."""
         if isinstance(self.tokenizer, TokenEstimator):
             raise ConfigurationError(
                 "There are no token ids: no vocabulary of this model is known.\n"
@@ -67,9 +67,9 @@ class TokenCounter:
         return self.tokenizer.encode(text)
 
     def bound(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> TokenCount:
-        """At least the tokens of the conversation's prompt, by the probes; never exact.
+        """An upper bound of the tokens of the conversation's prompt, from the probes; never exact.
 
-        Without probes it is an estimate: bytes, and a constant for each message.
+        Without probes it is an estimate: the bytes, plus a constant per message.
         """
         template = None if self.probed is None else self.probed[bool(tools)]
         if template is None or not messages:
@@ -80,11 +80,11 @@ class TokenCounter:
         return TokenCount(tokens + images, exact=False)
 
     def rendered(self, messages: Sequence[Message], prompt: str) -> TokenCount:
-        """The tokens of a prompt that the server made of these messages."""
+        """The tokens of the prompt that the server rendered from these messages."""
         return count_rendered(self.tokenizer, prompt, self.image_costs(messages))
 
     def image_costs(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens that each image costs at most; one still to be fetched may have any size.
+        """Maximum tokens of each image; an image that is not fetched yet may have any size.
 
         Raises UnsupportedContentError for audio.
         """
@@ -103,10 +103,10 @@ class TokenCounter:
 def count_rendered(
     tokenizer: ModelTokenizer | TokenEstimator, rendered: str, image_costs: Sequence[int] = ()
 ) -> TokenCount:
-    """Tokens of the prompt; exact where no image is in it.
+    """Tokens of the prompt; exact if it has no image.
 
-    The server puts `[img-N]` for each image and reads the texts between them apart. An empty prompt costs
-    what the server puts around any.
+    The server writes `[img-N]` for each image and tokenises the texts between them separately. An empty
+    prompt counts the tokens that the server puts around every prompt.
     """
     texts, images = [""], 0
     at = 0

@@ -1,4 +1,4 @@
-"""What an image costs, from what a server shows of the model's image encoder."""
+"""The tokens of an image, from the server's description of the model's image encoder."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["UNKNOWN_IMAGE_TOKENS", "image_tokens"]
 Size = tuple[int, int]
 
 UNKNOWN_IMAGE_TOKENS = 4096
-"""Assumed for an image where nothing tells its cost: llama.cpp's own limit for one."""
+"""Assumed for an image of unknown cost: llama.cpp's own limit for one image."""
 _LARGEST, _MOST_PINPOINTS = 1 << 20, 1000
-"""No model's geometry has larger numbers, or more of them."""
+"""Limit for the numbers, and for how many there are; no known model has more."""
 
 
 def image_tokens(show: Mapping[str, Any], size: Size | None = None) -> int:
-    """Tokens that one image of `size` (width, height in pixels) costs at most.
+    """Maximum tokens of one image of `size` (width, height in pixels).
 
-    From `projector_info`, or the `<architecture>.vision.*` keys of `model_info` where the model brings its
-    own image encoder. Geometry as in llama.cpp; `UNKNOWN_IMAGE_TOKENS` where the projector is unknown.
+    From `projector_info`, or the `<architecture>.vision.*` keys of `model_info` if the image encoder is part
+    of the model. Geometry as in llama.cpp; `UNKNOWN_IMAGE_TOKENS` if the projector is unknown.
     """
     projector, info = _mapping(show.get("projector_info")), _mapping(show.get("model_info"))
     architecture = str(info.get("general.architecture", ""))

@@ -1,8 +1,8 @@
-"""An upper bound for a conversation's prompt, from what the server rendered of made-up conversations.
+"""An upper bound for a conversation's prompt, learned from test conversations that the server rendered.
 
-The probes are conversations whose texts are marks. The literal text between two marks is the chat template's,
-and what stands between a user's and an assistant's text there stands between theirs in any conversation. A
-new conversation is put together from these literals and tokenised once. No template language is read.
+The probes are conversations whose texts are marks. The text between two marks comes from the chat template.
+For example, the text between a user's and an assistant's mark is the same in every conversation. A new
+conversation is built from these literals and tokenised once. No template language is interpreted.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .tokenizer import ModelTokenizer, TokenEstimator
 __all__ = ["Template", "estimate"]
 
 _GUARD = 7
-"""Tokens added to every bound: servers differ in a blank here and there."""
+"""Tokens added to every bound, because servers differ in some blanks."""
 _TOOL_TOKENS, _JSON_SHARE = 32.0, 2.0
-"""Assumed of a tool or a call that no probe shows: tokens around it, and tokens per token of its JSON."""
+"""Assumed for a tool or a call that no probe shows: tokens around it, and tokens per token of its JSON."""
 _UNSEEN_TOOLS = 640
-"""Bytes assumed around tools where no probe shows it."""
+"""Bytes assumed around tools if no probe shows them."""
 _MESSAGE_BYTES, _PROMPT_BYTES = 64, 128
-"""Assumed around each message and around the prompt where the server renders nothing."""
+"""Assumed around each message and around the prompt if the server renders nothing."""
 
 
 def estimate(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
-    """Tokens that a conversation hardly exceeds where nothing is known of its template: its bytes, and a
-    constant for each message."""
+    """Estimated tokens of a conversation with an unknown template, rarely too low: its bytes, and a constant
+    for each message."""
     wire = [{**wire_message(message, with_images=False), "images": ()} for message in messages]
     given = [wire_tool(tool) for tool in tools]
     size = len(json.dumps([wire, given], ensure_ascii=False, default=str).encode(errors="replace"))
@@ -41,25 +41,25 @@ def estimate(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
 
 
 Place = tuple[str, int, bool]
-"""What decides how a template writes a message: its kind; -1, 0, 1 for before, at and after the last user
-message; whether it is the last."""
+"""What determines how a template writes a message: its kind; -1, 0, 1 for before, at and after the last user
+message; whether it is the last message."""
 Node = tuple[Place, str]
 """A message's place, and the part of it that is written: "content", "thinking", "calls"; "" for none."""
 _START, _END = (("start", 0, False), ""), (("end", 0, False), "")
 Mark = tuple[int, int, int, str]
-"""Where a mark begins and ends, the message it stands in (-1: the tools), and the part."""
+"""Start and end of a mark, the index of its message (-1: the tools), and the part."""
 
 
 def _places(kinds: Sequence[str], *, system_first: bool) -> list[Place]:
     """system_first: the template moves all system messages to the front."""
     size = len(kinds)
-    # Templates join neighbours of one role, so they share a place: that of the last of them.
+    # Templates join consecutive messages of one role, so they share a place: that of the last one.
     ends = list(range(size))
     for index in reversed(range(size - 1)):
         if _role(kinds[index]) == _role(kinds[index + 1]) != "T":
             ends[index] = ends[index + 1]
     last_user = max((ends[index] for index, kind in enumerate(kinds) if kind == "U"), default=-1)
-    # Some templates show a system text only where no message stands before it, others only where one does.
+    # Some templates show a system text only as the first message, others only after another message.
     names = {"Q": "C", "S": "S" if kinds[0] == "S" else "M"}
     return [
         (names[kind], 0, False)
@@ -79,7 +79,7 @@ class Template:
     def __init__(
         self, rendered: Sequence[tuple[Probe, str]], tokenizer: ModelTokenizer | TokenEstimator
     ) -> None:
-        """rendered: what the server made of the probes, one at least."""
+        """rendered: the server's renderings of the probes, at least one."""
         self._tokenizer = tokenizer
         self._literals: dict[Any, str] = {}
         self._parts: dict[Any, tuple[str, ...]] = {}
@@ -102,7 +102,7 @@ class Template:
             at = end
             if index < 0:
                 continue  # the tools are counted apart
-            # What is not shown between the two has part in the literal.
+            # Parts between the two that are not shown belong to the literal.
             hidden = [(places[other], "") for other in range(previous + 1, index) if other not in shown]
             last = _END if index == len(places) else (places[index], part)
             for before, after in pairwise([node, *hidden, last]):
@@ -115,11 +115,12 @@ class Template:
         for index, place in enumerate(places):
             for key in (place, place[0]):
                 found = parts.get(index, ("",))
-                if len(self._parts.get(key, ())) <= len(found):
+                # "" is no part: what one probe hides, another may show.
+                if sum(map(bool, self._parts.get(key, ()))) <= sum(map(bool, found)):
                     self._parts[key] = found
 
     def _learn_items(self, probe: Probe, text: str, marks: Sequence[Mark]) -> None:
-        """What tools and calls cost, from the distances between three of them."""
+        """Measure the cost of tools and calls, from the distances between three of them."""
         starts: dict[tuple[int, str], int] = {}
         for start, _, index, part in marks:
             starts.setdefault((index, part), start)
@@ -153,25 +154,25 @@ class Template:
         return sum(each + share * self._json_tokens(item) for item in items)
 
     def _literal(self, before: Node, after: Node) -> str:
-        """What stood between such parts, else the longest between parts of such roles."""
+        """The literal between these parts, else the longest one between parts of these roles."""
         exact, similar, behind, ahead = _keys(before, after)
         known = self._literals
         return known.get(exact, known.get(similar, known.get(behind, "") + known.get(ahead, "")))
 
     def _parts_of(self, place: Place) -> tuple[str, ...]:
-        """What is shown of such a message; its text where any message of its kind shows it."""
+        """The parts that are shown of a message at this place; its text if any of its kind shows it."""
         widest = self._parts.get(place[0], ("content", "thinking", "calls"))
         parts = self._parts.get(place, ())
         return parts if parts and ("content" in parts or "content" not in widest) else widest
 
     def bound(self, messages: Sequence[Message], tools: Sequence[Tool]) -> int:
-        """At least the tokens of the prompt, without those of images."""
+        """An upper bound of the prompt's tokens, without those of images."""
         extra = float(_GUARD) + self._cost("tool", tools)
         only_system = all(message.role == "system" for message in messages)
         if tools and (only_system or not self._shows_tools):
             extra += _UNSEEN_TOOLS
         if only_system:
-            # No probe is without a user, and templates may write tools where the first user's text stands.
+            # All probes have a user message, and templates may write tools next to the first one.
             messages = [*messages, user("")]
         places = _places([kind_of(message) for message in messages], system_first=self._system_first)
         given = list(zip(messages, places, strict=True))
@@ -191,7 +192,7 @@ class Template:
 
 
 def _keys(before: Node, after: Node) -> list[Any]:
-    """The pair itself, their roles, and at last what stands behind the one and before the other."""
+    """Keys to look up, in order: the pair, their roles, then only the first and only the second."""
     role, next_role = ((_role(place[0]), part) for place, part in (before, after))
     return [
         (before, after),
@@ -210,14 +211,14 @@ def _marks(probe: Probe, rendered: str) -> list[Mark]:
 
 
 def _puts_system_first(kinds: str, marks: Sequence[Mark]) -> bool:
-    """Whether a system message from the middle came first."""
+    """Whether a system message from the middle was rendered first."""
     systems = [index for index, kind in enumerate(kinds) if kind == "S"]
     order = [index for _, _, index, _ in marks if index >= 0]
     return bool(systems) and systems[-1] >= len(systems) and order[: len(systems)] == systems
 
 
 def _blocks(marks: Sequence[Mark]) -> list[Mark]:
-    """The marks, with those of one message's calls or of all tools joined to one each."""
+    """The marks; those of one message's calls are joined into one, and so are those of all tools."""
     blocks: list[Mark] = []
     for start, end, index, part in marks:
         part = "calls" if part in ("id", "argument") or part.startswith("call") else part

@@ -1,4 +1,4 @@
-"""Made-up conversations whose texts are marks, for the server to render: the rest is the template's."""
+"""Test conversations whose texts are marks, for the server to render: the rest comes from the template."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..wire.messages import Message, TextPart, Tool, ToolCall
 __all__ = ["MARK", "PROBES", "PROBES_NAME", "Probe", "kind_of"]
 
 MARK = re.compile(r"zq(\d{3})mark", re.IGNORECASE)
-"""Nine letters and digits, since some templates refuse other ids of calls; their case may be changed."""
+"""Nine letters and digits: some templates refuse other call ids, and some change the case."""
 
-_ROLES = {"S": "system", "U": "user", "T": "tool"}  # every other kind is an assistant's
+_ROLES = {"S": "system", "U": "user", "T": "tool"}  # all other kinds are assistant messages
 
 
 def kind_of(message: Message) -> str:
-    """The letter for what a message holds; an assistant's by text, calls and thinking."""
+    """The letter for a message's role; for an assistant also by text, calls and thinking."""
     for kind, role in _ROLES.items():
         if message.role == role:
             return kind
@@ -41,13 +41,13 @@ _BIG_SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A conversation to be rendered. kinds: letters of `kind_of`, or Q: a C with three calls."""
+    """A conversation to be rendered. kinds: letters of `kind_of`, and Q: a C with three calls."""
 
     kinds: str
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...]
     places: tuple[tuple[int, str], ...]
-    """What each mark stands for: message (-1: the tools) and part."""
+    """What each mark means: index of the message (-1: the tools) and part."""
 
 
 def _probe(kinds: str, *, tools: bool) -> Probe:
@@ -58,7 +58,7 @@ def _probe(kinds: str, *, tools: bool) -> Probe:
         return f"Zq{len(places) - 1:03d}mark"
 
     def call(index: int, number: int) -> ToolCall:
-        # Of the first of three calls, the length is measured; marks at both ends enclose the calls.
+        # The length of the first of three calls is measured; marks at both ends enclose the calls.
         name = mark(index, f"call{number}")
         big = kinds[index] == "Q" and number == 0
         arguments = _BIG_ARGUMENTS if big else {"city": mark(index, "argument")}
@@ -94,6 +94,6 @@ PROBES = (
     *(_probe(kinds, tools=False) for kinds in _SHAPES.split()),
     *(_probe(kinds, tools=True) for kinds in _SHAPES_WITH_TOOLS.split()),
 )
-"""All probes, the same in every process: what the server rendered of them is kept in their order."""
+"""All probes, the same in every process: the cache stores their renderings in this order."""
 PROBES_NAME = hashlib.sha256(repr(PROBES).encode()).hexdigest()[:16]
-"""Changes with the probes, so that renderings of others are not taken for theirs."""
+"""Changes with the probes, so that cached renderings of other probes are not used."""

@@ -1,7 +1,7 @@
-"""Token counts by the model's own tokenizer, built from the vocabulary that the server hands out.
+"""Token counts by the model's own tokenizer, built from the vocabulary that the server sends.
 
-`/api/show` with `verbose: true` tells tokens, merges, scores and flags; what the server makes of them is
-llama.cpp's tokenizer. The `tokenizers` library is imported when a byte-pair or unigram model is built.
+`/api/show` with `verbose: true` has tokens, merges, scores and flags; the server uses them with llama.cpp's
+tokenizer. The `tokenizers` library is imported when a byte-pair or unigram model is built.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENCODERS: dict[str, Callable[[Vocabulary], Encode]] = {
     "t5": unigram_encoder,
 }
 _TRIAL = "".join(map(chr, range(256))) + "Ԁ東京 \U0001f642 hello"
-"""A text that a vocabulary must be able to cut before it is used."""
+"""A test text: a vocabulary that cannot tokenise it is not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class TokenCount:
 
 
 class ModelTokenizer:
-    """The tokenizer of one model. Safe to share between threads; texts are cut at special tokens first."""
+    """The tokenizer of one model. Safe to share between threads; texts are split at special tokens first."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -54,13 +54,13 @@ class ModelTokenizer:
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any]) -> ModelTokenizer:
-        """Build from a verbose `/api/show` answer; what cannot be counted with raises anything."""
+        """Build from a verbose `/api/show` answer. An unusable vocabulary raises any exception."""
         return cls(Vocabulary.from_show(show))
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """Token ids; with `special`, those that the server puts before and after a prompt are included.
+        """Token ids; with `special`, including those that the server puts before and after a prompt.
 
-        Special tokens written in the text are recognised either way, as the server does.
+        Special tokens written in the text are always recognised, as on the server.
         """
         ids = list(self._before) if special else []
         for part in self._cut(_valid(text)):
@@ -68,23 +68,23 @@ class ModelTokenizer:
         return ids + self._after if special else ids
 
     def count(self, text: str) -> int:
-        """The `prompt_eval_count` of this prompt, sent raw; an empty prompt has none: 0."""
+        """The `prompt_eval_count` of this prompt, sent raw; 0 for an empty prompt."""
         if not text:
             return 0
-        # The server does so where the model itself declares `add_bos_token`.
+        # The server removes it if the model itself declares `add_bos_token`.
         return len(self.encode(text.removeprefix("<bos>") if self._strips_bos else text))
 
     def count_embedding(self, text: str) -> int:
-        """The `prompt_eval_count` of one embedding input; an empty one has none: 0."""
+        """The `prompt_eval_count` of one embedding input; 0 for an empty one."""
         return len(self.encode(text)) if text else 0
 
     def count_text(self, text: str) -> int:
-        """Tokens of the text alone, without those around a prompt."""
+        """Tokens of the text only, without those around a prompt."""
         return len(self.encode(text, special=False))
 
 
 class TokenEstimator:
-    """An upper bound for models whose vocabulary cannot be had: no tokenizer makes more tokens than bytes."""
+    """An upper bound for models without a usable vocabulary: no tokenizer makes more tokens than bytes."""
 
     exact = False
     AROUND = 4
@@ -102,7 +102,7 @@ class TokenEstimator:
 
 
 def tokenizer_from_show(show: Mapping[str, Any]) -> ModelTokenizer | TokenEstimator:
-    """The model's own tokenizer, or the estimator where `/api/show` holds none that can be counted with."""
+    """The model's own tokenizer, or the estimator if `/api/show` has no usable vocabulary."""
     try:
         vocabulary = Vocabulary.from_show(show)
         if not vocabulary.spells_all():
@@ -110,8 +110,8 @@ def tokenizer_from_show(show: Mapping[str, Any]) -> ModelTokenizer | TokenEstima
         tokenizer = ModelTokenizer(vocabulary)
         tokenizer.count(_TRIAL)
     except BaseException as error:
-        # What a server says can be anything, and the tokenizers library raises bare Exception for what it
-        # refuses, and a panic, which is no Exception, where it did not expect such a vocabulary.
+        # A server can send anything. The tokenizers library raises a bare Exception for what it refuses, and
+        # a panic, which is not an Exception, for a vocabulary it did not expect.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         return TokenEstimator()
@@ -119,7 +119,7 @@ def tokenizer_from_show(show: Mapping[str, Any]) -> ModelTokenizer | TokenEstima
 
 
 def tokenizer_part_of_show(show: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a show answer that counting needs, to be kept in a cache: a fraction of the whole."""
+    """The small part of a show answer that counting needs, to be stored in a cache."""
     kept = ("model_info", "projector_info")
     return {key: show[key] for key in kept if key in show}
 

@@ -1,7 +1,7 @@
 """Connecting to the first of a host's addresses that answers ("happy eyeballs", RFC 8305).
 
-A silent address delays the next one by a quarter of a second only. No threads; every socket but the
-winner's is closed.
+An address that does not answer delays the next one by only 0.25 seconds. No threads; all sockets except the
+connected one are closed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULD
 
 
 def in_order(found: Sequence[Address]) -> deque[Address]:
-    """The resolver's order, with the families in turn, so that a dead one costs one attempt."""
+    """The resolver's order, alternating IPv6 and IPv4, so that a dead family costs one attempt."""
     turns = {row[0]: itertools.count() for row in found}
     return deque(sorted(found, key=lambda row: next(turns[row[0]])))
 
@@ -45,9 +45,9 @@ def in_order(found: Sequence[Address]) -> deque[Address]:
 async def connect(
     found: Sequence[Address], made: list[socket.socket], left: Callable[..., float | None], writable: Writable
 ) -> socket.socket:
-    """A connected socket, which does not block.
+    """A connected, non-blocking socket.
 
-    made: holds each socket from its making on, in the end this one alone; the caller closes what is in it.
+    made: holds each socket from its creation, at the end only this one; the caller closes what is in it.
     left: as of `countdown`. Raises TimeoutError, or the OSError of the last attempt.
     """
     waiting = in_order(found)
@@ -87,7 +87,7 @@ def _check(code: int) -> None:
 
 
 async def writable(sockets: list[socket.socket], limit_s: float | None) -> list[socket.socket]:
-    """Those of some sockets that connected or failed; waits, blocking, until there are any."""
+    """The sockets that connected or failed; blocks until there is at least one."""
     with selectors.DefaultSelector() as selector:
         for sock in sockets:
             selector.register(sock, selectors.EVENT_WRITE, sock)
@@ -126,7 +126,7 @@ async def resolve(host: str, port: int, limit_s: float | None) -> Sequence[Addre
         except Exception as error:
             found.set_exception(error)
 
-    # The system's resolver takes no timeout; a daemon thread that hangs in it holds up nobody.
+    # The system's resolver has no timeout; a daemon thread that hangs in it blocks nothing.
     threading.Thread(target=work, name="ollama-dify-resolver", daemon=True).start()
     try:
         return found.result(limit_s)
@@ -143,7 +143,7 @@ async def resolve_async(host: str, port: int, limit_s: float | None) -> Sequence
 
 
 def _is_address(host: str) -> bool:
-    """Whether no name is to be looked up."""
+    """Whether the host is an IP address, so that no name is looked up."""
     return ":" in host or host.replace(".", "").isdigit()
 
 

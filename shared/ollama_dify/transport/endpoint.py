@@ -1,4 +1,4 @@
-"""What a request needs of the settings, computed once: address, headers, TLS, proxy, limits; the queue."""
+"""Values computed once from the settings: address, headers, TLS, proxy, limits; and the queue."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _GOOD_PROXY = (
 class Endpoint:
     """A server as the settings describe it, and the queue in front of its connections."""
 
-    connected: Callable[[], Awaitable[Pool]]  # where there is no client of the caller's
+    connected: Callable[[], Awaitable[Pool]]  # used unless the caller gave a client
 
     def __init__(self, settings: ConnectionSettings, client: httpx.Client | httpx.AsyncClient | None) -> None:
         """client: the caller's own, whose headers are sent too."""
@@ -48,14 +48,14 @@ class Endpoint:
         self._look_up_timeouts = timeouts.model_copy(update={"answer": answer})
         self.max_connections = most = settings.max_connections
         requests_at_once = min(most, getattr(settings, "max_concurrency", most))
-        # Waiting for `max_concurrency` is the object's own doing, and lasts as long as its other calls do.
+        # Waiting because of `max_concurrency` has no timeout: it lasts as long as the object's other calls.
         self.is_queue_timed = requests_at_once == most
         self.slots = Slots(requests_at_once)
         self._proxy = _proxy_of(settings)
         self.via = None if self._proxy is None else f"http://{self._proxy.url.netloc.decode('ascii')}"
         self._verify = settings.verify
         self._follow_redirects = settings.follow_redirects
-        # Names in lower case, as httpx has them, so that one replaces the other and none is sent twice.
+        # Names in lower case as in httpx, so that no header is sent twice.
         self._headers = {
             **({} if client is None else client.headers),
             "accept": "application/json, application/x-ndjson",
@@ -90,7 +90,7 @@ class Endpoint:
         url = _parsed(self.url + request.path)
         headers = dict(self._headers)
         limits = self.limits(request)
-        # The head is bounded as a whole, by the state's deadline; httpx's own client knows this one only.
+        # Our state's deadline limits the whole head; a client of httpx itself only knows this read timeout.
         bounds = (limits.first_byte if request.streamed else limits.answer, limits.total)
         read = min((bound for bound in bounds if bound is not None), default=None)
         phases = {"connect": limits.connect, "read": read, "write": limits.idle, "pool": limits.pool}
@@ -101,23 +101,23 @@ class Endpoint:
             if isinstance(body, bytes):
                 more["content"] = body
             else:
-                # httpx adds neither for a body of one's own.
+                # httpx adds neither header for a custom body.
                 stream = more["stream"] = _Body(body)
                 headers["Host"] = url.netloc.decode("ascii")
                 headers["content-length"] = str(stream.length)
         return httpx.Request(request.method, url, headers=headers, **more)
 
     async def hand_over(self, sent: httpx.Request) -> httpx.Response:
-        """Have a request sent and the answer's head read."""
+        """Send a request and read the response's head."""
         if isinstance(self.client, httpx.AsyncClient):
             return await self.client.send(sent, stream=True, follow_redirects=False)
         if self.client is not None:
             return self.client.send(sent, stream=True, follow_redirects=False)
-        # Past httpx.Client: no cookies kept from an answer, no authentication flow, no log line per call.
+        # Not by httpx.Client: no cookies kept from an answer, no authentication flow, no log line per call.
         return await (await self.connected()).handle_async_request(sent)
 
     def redirect(self, sent: httpx.Request, response: httpx.Response) -> httpx.Request | None:
-        """The request to send instead, for a 307 or 308 within the same origin when that is wanted."""
+        """The request to send instead, for a 307 or 308 within the same origin, if redirects are allowed."""
         location = response.headers.get("location")
         if not self._follow_redirects or response.status_code not in (307, 308) or not location:
             return None
@@ -133,11 +133,11 @@ class Endpoint:
 
 
 class Slots:
-    """Places in order of arrival; the first `count` of them are slots, whose owners may have a connection.
+    """A queue of places in order of arrival; owners of the first `count` places may use a connection.
 
-    owner: has `place`, its number, and `wake()`: it may be its turn (called from any thread, also when it
-    waits no more). An interrupt may fall between any two lines: a place is taken and left by one operation,
-    and goes with its owner. No lock: garbage collection may close a stream anywhere.
+    owner: has `place`, its number, and `wake()`, called when it may be its turn (from any thread, also after
+    it stopped waiting). Safe if Ctrl-C comes between any two lines: one operation takes or leaves a place,
+    and a collected owner loses it. No lock, because garbage collection may close a stream at any point.
     """
 
     def __init__(self, count: int) -> None:
@@ -148,7 +148,7 @@ class Slots:
     def enter(self, owner: Any) -> None:
         """Take the last place."""
         number = owner.place = next(self._numbers)
-        # With the key in front `pop` takes the dead reference as its default, so it never raises.
+        # `pop` is called as pop(number, dead reference): the reference is its default, so it never raises.
         self._places[number] = weakref.ref(owner, partial(self._places.pop, number))
 
     def has_turn(self, owner: Any) -> bool:
@@ -157,7 +157,7 @@ class Slots:
         return len(places) <= self._count or owner.place in list(places)[: self._count]
 
     def leave(self, owner: Any) -> None:
-        """Give the place up; whoever now has a slot is woken. Done twice it does nothing."""
+        """Give the place up and wake the owner that now has a slot. A second call does nothing."""
         left = self._places.pop(owner.place, None)
         if left is not None and len(self._places) >= self._count:
             for reference in list(self._places.values())[: self._count]:
@@ -191,12 +191,12 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def is_look_up(request: WireRequest) -> bool:
-    """Whether a request only asks what the server has: its answer takes no model."""
+    """Whether a request only asks for information, which the server answers without a model."""
     return request.method == "GET" or request.path == "/api/show"
 
 
 def _tls(verify: Any) -> ssl.SSLContext:
-    """The TLS context; one of the caller's is not changed."""
+    """The TLS context; a context of the caller is not changed."""
     if isinstance(verify, ssl.SSLContext):
         return verify
     try:
@@ -252,7 +252,7 @@ def _parsed_proxy(address: SecretStr) -> httpx.Proxy | None:
     except (httpx.InvalidURL, ValueError):
         return None
     url = proxy.url
-    # httpx encodes what no host may hold, in `raw_host` alone, and takes any number for a port.
+    # httpx encodes invalid characters of a host, but only in `raw_host`, and accepts any number as a port.
     host = url.host + url.raw_host.decode("ascii")
     port = 80 if url.port is None else url.port
     return proxy if url.scheme == "http" and host and "%" not in host and 0 < port < 65536 else None

@@ -1,4 +1,4 @@
-"""What went wrong on the way, in our words: httpx's errors and the socket's → ours, with advice. Pure."""
+"""Errors of httpx and of sockets → our errors, with advice. Pure."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from .pool import RequestState
 __all__ = ["check", "late", "too_long", "translate"]
 
 E = TypeVar("E", bound=OllamaError)
-# How httpx, httpcore and the server's kernel say that a connection ended where more had to come.
+# Texts of httpx, httpcore and the server's kernel for a connection that ended too early.
 _ENDED = ("disconnected", "peer closed", "incomplete", "connection closed")
 _PASSING = (408, 429, 502, 503, 504)
 _UNSENDABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError)
 _CHECK_PROXY = N_("Check proxy=, HTTP_PROXY and NO_PROXY; trust_env=False ignores proxy variables.")
-# Why there is no connection, by what is among the causes, and whether it may pass.
+# Type among the causes of the error → the problem, and whether a retry may help.
 _NO_CONNECTION: tuple[tuple[type[Exception], str, bool], ...] = (
     (socket.gaierror, "the name cannot be resolved", False),
     (ssl.SSLError, "TLS failed ({})", False),
@@ -46,14 +46,14 @@ _NO_CONNECTION: tuple[tuple[type[Exception], str, bool], ...] = (
 def translate(endpoint: Endpoint, error: Exception, request: WireRequest, state: RequestState) -> OllamaError:
     """Our error for another library's; the caller chains it."""
     url = endpoint.url + request.path
-    # Its own words may quote the server.
+    # The error's text may quote the server.
     said = printable(str(error), 200) or type(error).__name__
 
     def made(kind: type[E], text: str, hint: str | None = None, *, retryable: bool = False) -> E:
         return kind(text, url=url, model=request.model, retryable=retryable, hint=hint)
 
     if isinstance(error, httpx.TimeoutException):
-        return late(endpoint, _phase(error, state), request)
+        return late(endpoint, _phase(error, state), request, said)
     if isinstance(error, httpx.ConnectError):
         causes = _causes(error)
         reason, passing = next(
@@ -107,18 +107,22 @@ def translate(endpoint: Endpoint, error: Exception, request: WireRequest, state:
     )
 
 
-def late(endpoint: Endpoint, phase: str, request: WireRequest) -> RequestTimeoutError:
-    """The error for a limit that was reached: which, and how to raise it."""
+def late(endpoint: Endpoint, phase: str, request: WireRequest, said: str = "") -> RequestTimeoutError:
+    """The error for a timeout: which limit, and how to raise it. said: the words of the caller's client."""
     from ..advice import advice  # with an error only
 
     seconds = getattr(endpoint.limits(request), phase)
     name = "look-up" if phase == "answer" and is_look_up(request) else phase
     hint = _advice(endpoint, "timed out") if phase == "connect" else ""
-    hint = hint or advice(name, number=endpoint.max_connections, seconds=f"{seconds:g}")
+    if seconds is None:
+        told, hint = said, hint or "The limit is none of the settings: see those of your own http_client."
+    else:
+        told = f"the limit for {phase} is {seconds} s"
+        hint = hint or advice(name, number=endpoint.max_connections, seconds=f"{seconds:g}")
     url = endpoint.url + request.path
     place = f"The proxy {endpoint.via}" if phase == "connect" and endpoint.via is not None else url
     return RequestTimeoutError(
-        f"{place} did not answer in time: the limit for {phase} is {seconds} s.",
+        f"{place} did not answer in time: {told}.",
         phase=phase,
         url=url,
         model=request.model,
@@ -138,9 +142,9 @@ def too_long(endpoint: Endpoint, request: WireRequest, limit: int) -> ProtocolEr
 
 
 def check(response: httpx.Response, body: bytes | None, request: WireRequest) -> None:
-    """Raise for a response that is no success, whose `body` this is, and for one that is compressed.
+    """Raise for a response without a success status, and for a compressed one. body: of the response.
 
-    Compression was not asked for and may unpack to any size.
+    Compression was not requested, and the content could expand to any size.
     """
     encoding, url = response.headers.get("content-encoding", ""), str(response.request.url)
     encoded = encoding.strip().lower() not in ("", "identity")
@@ -160,7 +164,7 @@ def check(response: httpx.Response, body: bytes | None, request: WireRequest) ->
 def _advice(endpoint: Endpoint, reason: str) -> str:
     if endpoint.via is not None:
         return _(_CHECK_PROXY)
-    from ..advice import connection_advice  # long texts, for those who need them
+    from ..advice import connection_advice  # long texts, imported only for an error
     from ..container import container_kind
 
     return connection_advice(
@@ -179,7 +183,7 @@ def _phase(error: httpx.TimeoutException, state: RequestState) -> str:
 
 
 def _is_broken(error: BaseException) -> bool:
-    """Whether the connection ended where more had to come."""
+    """Whether the connection ended too early."""
     if isinstance(error, httpx.RemoteProtocolError):
         return any(words in str(error).lower() for words in _ENDED)
     return isinstance(error, (httpx.NetworkError, OSError, EOFError))

@@ -1,7 +1,7 @@
 """HTTP/1.1 for one exchange: the heads by h11, the body here. Pure.
 
-h11 makes an event of each chunk of a body and copies what follows it: 5 µs a token, where a server sends
-every token as a chunk. All chunks that one read brings are one piece here.
+h11 creates an event for each chunk of a body and copies the bytes after it: 5 µs per token, because servers
+send every token as a chunk. Here all chunks of one read are returned as one piece.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ __all__ = ["Http1"]
 
 Pairs = Sequence[tuple[bytes, bytes]]
 HEAD_LIMIT = 256 * 1024
-# What is handed to the socket at once.
+# Bytes given to the socket at once.
 WRITE_SIZE = 64 * 1024
-# The line break of the chunk before; the size of a chunk, and what may follow it, which is not interpreted.
+# The line break after the previous chunk; the size of a chunk; its extensions, which are ignored.
 _CHUNK = re.compile(rb"\r\n([0-9A-Fa-f]{1,20})(?:[ \t]*(?:;[\t\x20-\x7e\x80-\xff]{0,4096})?)?\r\n")
 _CHUNK_LINE_LIMIT = 4200
 _TRAILERS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*")
@@ -28,10 +28,10 @@ _TRAILER_LIMIT = 16 * 1024
 
 
 class Body:
-    """Takes bytes off the wire, gives those of the body.
+    """Takes the received bytes, returns those of the body.
 
-    length: as announced, None for a body that ends with the connection. finished: the body is complete.
-    clean: nothing came after it. error: the framing broke; what came before was given.
+    length: Content-Length, None for a body that ends with the connection. finished: the body is complete.
+    clean: no bytes came after it. error: the framing is invalid; the bytes before that were returned.
     """
 
     def __init__(self, length: int | None) -> None:
@@ -52,7 +52,7 @@ class Body:
         return data
 
     def end(self) -> None:
-        """The server closed; raises RemoteProtocolError when that came too early."""
+        """The server closed the connection; raises RemoteProtocolError if that was too early."""
         if self._left is not None:
             raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
         self.finished = True
@@ -61,13 +61,13 @@ class Body:
 class Http1:
     """The request as bytes to send, and the response from bytes.
 
-    request: what is to be sent, in pieces, held here alone, so that what fails later shows none of it.
-    status, headers, body: known once `feed` said so; `rest` then is what came of the body already.
-    keeps: the server lets the connection serve another exchange.
+    request: the bytes to send, in pieces, referenced only here, so that tracebacks of later errors show none.
+    status, headers, body: known once `feed` returned True; `rest` is then the received part of the body.
+    keeps: the server allows another exchange on the connection.
     """
 
     def __init__(self, request: httpx.Request, target: bytes | None = None, more_headers: Pairs = ()) -> None:
-        """target: instead of the path, for a proxy. more_headers: for it alone. Raises LocalProtocolError."""
+        """target: replaces the path, for a proxy. more_headers: for it alone. Raises LocalProtocolError."""
         self._method = request.method.encode("ascii")
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
         self._received = 0
@@ -77,11 +77,11 @@ class Http1:
             head = self._h11.send(h11.Request(method=self._method, target=target, headers=headers))
         except h11.LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error)) from error
-        # A streamed body of ours can be read without awaiting, in async calls too.
+        # Our own streamed bodies can be read without awaiting, in async calls too.
         self.request = _pieces(head or b"", cast(Iterable[bytes], request.stream))
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes; whether the response's head is complete. Raises RemoteProtocolError."""
+        """Take bytes; returns whether the response's head is complete. Raises RemoteProtocolError."""
         if not data:
             raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
         self._received += len(data)
@@ -106,7 +106,7 @@ class Http1:
             raise httpx.RemoteProtocolError(f"the answer is HTTP/{version}, which was not asked for")
         self.status = event.status_code
         self.headers: list[tuple[bytes, bytes]] = event.headers.raw_items()
-        # What says where the body ends (RFC 9112, section 6.3); h11 has checked it.
+        # The headers that determine the body's end (RFC 9112, section 6.3); h11 has checked them.
         known = dict(event.headers)
         chunked = b"transfer-encoding" in known
         length = known.get(b"content-length")
@@ -123,7 +123,7 @@ class Http1:
 
 
 def _pieces(head: bytes, body: Iterable[bytes]) -> Iterator[memoryview]:
-    """A head and what fits beside it make one packet."""
+    """The head and the beginning of the body go into one packet."""
     rest = iter(body)
     first = next(rest, b"")
     start = (head + first,) if len(first) <= WRITE_SIZE else (head, first)
@@ -140,7 +140,7 @@ class _Chunked(Body):
     def __init__(self) -> None:
         super().__init__(0)
         self.finished = False
-        # What is no whole line yet; the first chunk is read as if one had ended before it.
+        # An incomplete line; the first chunk is parsed as if another one had ended before it.
         self._held = b"\r\n"
         self._is_last = False
 
@@ -170,7 +170,7 @@ class _Chunked(Body):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _end_with_trailers(self, data: bytes, at: int) -> None:
-        """Read past the fields after the last chunk, which are checked and not used."""
+        """Skip the fields after the last chunk; they are checked but not used."""
         end = data.find(b"\r\n\r\n", at - 2)
         if (len(data) if end < 0 else end) - at > _TRAILER_LIMIT:
             self._break("the fields after the body do not end")

@@ -1,4 +1,4 @@
-"""One request over HTTP, and the network's half that is the same whether it blocks or awaits."""
+"""One request over HTTP, and the part of the network that blocking and async code share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import httpx
@@ -24,10 +25,10 @@ from .sockets import AnySocket
 __all__ = ["HttpNetwork", "HttpStream"]
 
 ERROR_BODY_LIMIT = 64 * 1024
-# The first chunk of an answer is some hundred bytes; a line that is longer is waited for by the decoder.
+# The first chunk of an answer has some hundred bytes; the decoder waits for the rest of a longer line.
 FIRST_LINE = 64 * 1024
 ERROR_BODY_S = 10.0
-# What is left of a body after `done:true` is framing.
+# Time to read the rest of a body after `done:true`, which is only framing.
 LAST_BYTES_S = 2.0
 REDIRECTS = 3
 LOOK_UP_S = 0.1
@@ -37,9 +38,9 @@ _PASSED_ON = (OllamaError, MemoryError, StopIteration, StopAsyncIteration)
 class HttpStream:
     """One request of a call: its place in the queue, its connection, its answer.
 
-    Iterate for the answer's bytes (on a blocking network with `for`, else with `async for`), and close it in
-    any case. It is made before anything is taken, and closing it gives back whatever was taken. Should an
-    interrupt prevent that, its place in the queue goes when the object does.
+    Iterate for the answer's bytes (on a blocking network with `for`, else with `async for`), and always close
+    it. It is created before a slot or connection is taken, and closing it returns both. If Ctrl-C prevents
+    that, its place in the queue is freed with the object.
     """
 
     def __init__(self, network: HttpNetwork, request: WireRequest) -> None:
@@ -68,7 +69,7 @@ class HttpStream:
         else:
             state.hurry(limits.answer, "answer")
         token.under_way.add(state)
-        if endpoint.client is None:  # what instruments httpx has a span for a client of the caller's
+        if endpoint.client is None:  # instrumented httpx makes the span for a caller's client
             self._span = _begin_span(self._sent)
         try:
             state.begin()
@@ -78,19 +79,19 @@ class HttpStream:
         state.in_body = True
         if request.streamed:
             state.deadline, state.phase = token.deadline, "total"
-        # From now on the wait is between pieces; this is read again for each.
+        # From now on the timeout is between pieces; it is read again for each piece.
         response.request.extensions["timeout"]["read"] = limits.idle
         source: Any = response.stream
         self._source = aiter(source) if self._network.awaits else iter(source)
         body = None
         if not 200 <= response.status_code < 300:
-            # As much of the body as comes soon: the status alone says enough.
+            # Only the part of the body that arrives soon, because the status alone may be enough.
             state.hurry(ERROR_BODY_S)
             body = (await self.collect(ERROR_BODY_LIMIT, lenient=True))[:ERROR_BODY_LIMIT]
         check(response, body, request)
 
     async def collect(self, limit: int, *, line: bool = False, lenient: bool = False) -> bytes:
-        """Read until over `limit` bytes or to the end. line: of a line; lenient: or to where it breaks."""
+        """Read until over `limit` bytes or the end. line: of a line; lenient: a failure ends it too."""
         pieces: list[bytes] = []
         size = 0
         with contextlib.suppress(*((OllamaError,) if lenient else ())):
@@ -131,7 +132,7 @@ class HttpStream:
             self._fail(error)
 
     def finish(self) -> None:
-        """The answer is complete: what follows is framing, and neither waited for long nor missed."""
+        """The answer is complete: wait only briefly for the rest, which is framing; its loss is no error."""
         self._finished = True
         _end_span(self._span, self.response, self._failed)
         self._state.hurry(LAST_BYTES_S)
@@ -140,8 +141,8 @@ class HttpStream:
         run(self.aclose())
 
     async def aclose(self) -> None:
-        """Give the connection back, or cut it when the answer is not at its end; leave the queue."""
-        # Cutting late must not hit the connection's next request.
+        """Give the connection back, or close it if the answer is incomplete; leave the queue."""
+        # A late `cancel` must not end the connection's next request.
         self._state.cut = None
         self._network.token.under_way.discard(self._state)
         try:
@@ -163,13 +164,13 @@ class HttpStream:
             self._turn.put_nowait(None)
 
     async def _take_slot(self) -> None:
-        """Wait for a slot, as long as the limits allow and the call is wanted."""
+        """Wait for a slot, until a limit is reached or the call is cancelled."""
         endpoint, token = self._network.endpoint, self._network.token
         slots = endpoint.slots
         slots.enter(self)
         if slots.has_turn(self):
             return
-        # From here on `wake` is heard; what came before it is looked at once more.
+        # From here on `wake` has an effect; a turn that came before is checked again.
         self._turn = self._network.new_queue()
         pool = endpoint.limits(self._request).pool if endpoint.is_queue_timed else None
         total = token.left()
@@ -183,7 +184,7 @@ class HttpStream:
             await self._network.wait_for(self._turn, limit_s)
 
     async def _send(self) -> httpx.Response:
-        """Send, following what redirects are allowed."""
+        """Send, and follow allowed redirects."""
         for left in reversed(range(REDIRECTS + 1)):
             response = self.response = await self._network.endpoint.hand_over(self._sent)
             again = self._network.endpoint.redirect(self._sent, response) if left else None
@@ -194,10 +195,10 @@ class HttpStream:
         return response
 
     def _fail(self, error: Exception) -> NoReturn:
-        """Nothing but our errors gets out; where one of another library was, it is the cause."""
+        """Raise our own error; an error of another library becomes its cause."""
         if isinstance(error, _PASSED_ON):
             raise error
-        # An error of ours in httpx's words only repeats the one below it.
+        # An httpx error that our transport raised only repeats its own cause.
         cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
         ours = translate(self._network.endpoint, error, self._request, self._state)
         self._failed = type(ours).__name__
@@ -205,9 +206,9 @@ class HttpStream:
 
 
 def _begin_span(sent: httpx.Request) -> Any:
-    """Begin a client span of OpenTelemetry, put its `traceparent` into the headers; None without a provider.
+    """Begin an OpenTelemetry client span, put its `traceparent` into the headers; None without a provider.
 
-    A program that has set a provider has imported OpenTelemetry, so nothing is imported for one that has not.
+    A program with a provider has already imported OpenTelemetry, so it is never imported here.
     """
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
@@ -231,7 +232,7 @@ def _begin_span(sent: httpx.Request) -> Any:
 
 
 def _end_span(span: Any, response: httpx.Response | None, failed: str) -> None:
-    """The first call counts. failed: the class of what ended the exchange; its text may quote the server."""
+    """Only the first call has an effect. failed: the error's class; its text may quote the server."""
     if span is None or not span.is_recording():
         return
     if response is not None:
@@ -244,9 +245,9 @@ def _end_span(span: Any, response: httpx.Response | None, failed: str) -> None:
 
 
 class HttpNetwork(Network):
-    """The network as one call sees it; `BlockingNetwork` and `AsyncNetwork` say how it waits.
+    """The network of one call; `BlockingNetwork` and `AsyncNetwork` define how it waits.
 
-    wait_for: waits until there is something in a queue of `new_queue`, or the time is over.
+    wait_for: waits until a queue of `new_queue` has an item, or the time is over.
     """
 
     awaits: bool
@@ -268,10 +269,13 @@ class HttpNetwork(Network):
         return stream.first
 
     async def open(self, request: WireRequest, limit: int = FIRST_LINE, *, line: bool = True) -> HttpStream:
+        limits, total = self.endpoint.limits(request), self._timeouts.total
+        if limits.total != total:  # the call has its own, and this is a look-up of it
+            request = replace(request, timeouts=limits.model_copy(update={"total": total}))
         stream = HttpStream(self, request)
         try:
             await stream.start()
-            # Read at once, so that what fails before a chunk is there can still be retried.
+            # Read at once, so that a failure before the first chunk can still be retried.
             stream.first = await stream.collect(limit, line=line)
         except BaseException as error:
             await stream.aclose()

@@ -1,4 +1,4 @@
-"""Fetching an image: its host looked up and checked, its address pinned, all within the given time and size.
+"""Fetching an image: resolve and check its host, connect to that address, with limits on time and size.
 
 No cookies, no credentials, no proxy: only a GET to an address that was checked before.
 """
@@ -23,13 +23,13 @@ __all__ = ["download"]
 
 REDIRECTS = 3
 FETCH_S = 10.0
-"""An image's address may be slow or hostile: names, redirects and body come within this time."""
+"""Time limit for resolving, redirects and body together, because the server may be slow or hostile."""
 
 
 async def download(
     url: str, limit: int, where: str, token: CancelToken, resolve: Resolver, new_socket: type[AnySocket]
 ) -> bytes:
-    """The bytes of an image. Every address of its host must be public, and of each that it redirects to."""
+    """The bytes of an image. Every address of its host, and of each redirect's host, must be public."""
     state = RequestState(token.deadline, token)
     state.hurry(FETCH_S)
     for _ in range(REDIRECTS + 1):
@@ -42,6 +42,8 @@ async def download(
             answer = await _fetched(target, addresses[0], limit, state, new_socket)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             shown, why = without_credentials(target.url), str(error) or type(error).__name__
+            if isinstance(error, (httpx.TimeoutException, TimeoutError)):
+                why = "it takes too long"
             raise UnsupportedContentError(
                 f"The image at {shown} could not be fetched: {why}.",
                 hint="Fetch it yourself and send its bytes.",
@@ -55,7 +57,7 @@ async def download(
 async def _fetched(
     target: ParsedUrl, ip: str, limit: int, state: RequestState, new_socket: type[AnySocket]
 ) -> bytes | str:
-    """GET an image of at most `limit` bytes from exactly this IP address; or where it redirects to."""
+    """GET an image of at most `limit` bytes from exactly this IP address; returns it or its redirect."""
     url = httpx.URL(target.url)
     pool = Pool(Target(url, system_tls() if url.scheme == "https" else None, ip=ip), new_socket)
     headers = {"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"}

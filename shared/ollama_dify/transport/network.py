@@ -1,4 +1,4 @@
-"""The network as the client's logic uses it: awaited, or passed to `run` where nothing suspends."""
+"""The network as the client's logic uses it: awaited, or if it never suspends, passed to `run`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CancelToken:
         self.under_way: set[Any] = set()
 
     def start(self, total_s: float | None) -> None:
-        """The call begins, and may take so long."""
+        """The call begins; total_s: seconds it may take."""
         self.deadline = None if total_s is None else time.monotonic() + total_s
 
     def left(self) -> float | None:
@@ -34,16 +34,16 @@ class CancelToken:
         return None if self.deadline is None else self.deadline - time.monotonic()
 
     def cancel(self) -> None:
-        """End all of the call; what begins later looks at `cancelled`."""
+        """End all requests of the call; later ones check `cancelled`."""
         self.cancelled = True
         for state in list(self.under_way):
-            cut = state.cut  # read once: it goes as the answer ends
+            cut = state.cut  # read once: it is set to None as the answer ends
             if cut is not None:
                 cut()
 
 
 class ResponseStream(Protocol):
-    """A successful streamed response, which the client reads on from. first: its first line, read already."""
+    """A successful streamed response; iterate for the rest. first: its first line, already read."""
 
     first: bytes
 
@@ -63,7 +63,7 @@ class Network(Protocol):
         """GET an image of at most `limit` bytes from a public address; where: names it in errors."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait. Raises RequestTimeoutError at once where the call's deadline comes first."""
+        """Wait. Raises RequestTimeoutError at once if the call's deadline is earlier."""
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Call a function that takes long or reads a file, off the event loop."""
@@ -73,9 +73,9 @@ class Network(Protocol):
 
 
 def countdown(limit_s: float | None) -> Callable[..., float | None]:
-    """A function `left(most=None)`: the seconds left of these, at most so many; None for no limit.
+    """A function `left(most=None)`: the seconds left of `limit_s`, at most `most`; None for no limit.
 
-    It raises TimeoutError when none are left.
+    It raises TimeoutError if no time is left.
     """
     until = None if limit_s is None else time.monotonic() + limit_s
 

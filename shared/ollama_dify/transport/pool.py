@@ -1,4 +1,4 @@
-"""Connections to one server, kept for reuse; how many there may be is decided by the queue in front."""
+"""Connections to one server, kept for reuse; the queue (`Slots`) limits their number."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import httpx
 
 from .http1 import Http1
 from .network import CancelToken, countdown, run
-from .sockets import AnySocket
+from .sockets import AnySocket, is_late
 
 __all__ = ["STATE", "Pool", "RequestState", "Target"]
 
 KEEP_S = 30.0
 _LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
-# Where a request of httpx holds its state, beside its timeouts.
+# The key of our state in the extensions of an httpx request.
 STATE = "ollama_dify"
 
 
@@ -43,7 +43,7 @@ class RequestState:
         self.cut: Callable[[], None] | None = None
 
     def begin(self, cut: Callable[[], None] | None = None) -> None:
-        """A connection serves it from now on. Raises ReadError where the call was cancelled."""
+        """A connection serves the request from now on. Raises ReadError if the call was cancelled."""
         self.cut = cut
         if self._token.cancelled:
             raise httpx.ReadError("it was cancelled")
@@ -53,13 +53,13 @@ class RequestState:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def hurry(self, seconds: float | None, phase: str | None = None) -> None:
-        """Allow the rest only this long; None for no limit. phase: the limit that these seconds are."""
+        """Limit the remaining time; None for no limit. phase: the name of this limit."""
         soon = math.inf if seconds is None else time.monotonic() + seconds
         if soon < (math.inf if self.deadline is None else self.deadline):
             self.deadline, self.phase = soon, phase or self.phase
 
     def limit(self, timeout: float | None) -> float | None:
-        """The timeout of one operation, cut to what is left; raises ReadTimeout when nothing is."""
+        """The timeout of one operation, at most the time left; raises ReadTimeout if none is left."""
         if self.deadline is None:
             return timeout
         left = self.deadline - time.monotonic()
@@ -78,10 +78,10 @@ class Target(NamedTuple):
 
 
 class Connection:
-    """Use it from one thread or task at a time; only its socket's `cut` may come from another.
+    """Use it from one thread or task at a time; only its socket's `cut` may be called from another.
 
-    answered: something came back for the last request. Raises httpx's errors. Who uses it holds it: one that
-    nobody holds closes its socket.
+    answered: bytes arrived for the last request. Raises httpx's errors. Its user holds the only reference:
+    without one it closes its socket.
     """
 
     def __init__(self, sock: AnySocket, target: Target) -> None:
@@ -102,15 +102,14 @@ class Connection:
             await self.socket.connect(host, at, left())
             if tls is not None:
                 if proxy is not None:
-                    await self._open_tunnel(f"{name}:{port}", left)
+                    place = f"[{name}]" if ":" in name else name
+                    await self._open_tunnel(f"{place}:{port}", left)
                 chosen = await self.socket.start_tls(tls, name, left())
                 if chosen not in (None, "http/1.1"):
                     raise httpx.UnsupportedProtocol(f"the SSLContext of verify= offers {chosen}")
             self._is_open = True
-        except TimeoutError as error:
-            raise httpx.ConnectTimeout(str(error)) from error
         except (OSError, UnicodeError) as error:
-            raise httpx.ConnectError(str(error)) from error
+            raise (httpx.ConnectTimeout if is_late(error) else httpx.ConnectError)(str(error)) from error
 
     async def _open_tunnel(self, place: str, left: Callable[..., float | None]) -> None:
         """Have the proxy connect to the server."""
@@ -122,7 +121,7 @@ class Connection:
                     data = data[await self.socket.send(data, left()) :]
             while not http.feed(await self.socket.read(left())):
                 pass
-        # What fails at the proxy is no answer of the server; what takes too long is a part of connecting.
+        # A failure at the proxy is not an answer of the server; a timeout here is one of connecting.
         except httpx.TimeoutException as error:
             raise httpx.ConnectTimeout(str(error)) from error
         except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
@@ -133,14 +132,14 @@ class Connection:
             raise httpx.ProxyError("it sent bytes before the server could")
 
     def _credentials(self) -> list[tuple[bytes, bytes]]:
-        """The headers that the proxy alone gets."""
+        """The headers for the proxy only."""
         proxy = self._target.proxy
         if proxy is None or proxy.raw_auth is None:
             return []
         return [(b"Proxy-Authorization", b"Basic " + b64encode(b":".join(proxy.raw_auth)))]
 
     async def begin(self, request: httpx.Request, state: RequestState) -> Http1:
-        """Send a request, read the response's head; one that comes before all is sent ends the sending."""
+        """Send a request, read the response's head; an early response stops the sending."""
         phases = request.extensions["timeout"]
         state.begin(self.socket.cut)
         if not self._is_open:
@@ -148,7 +147,7 @@ class Connection:
         http = self._http1(request)
         self.is_idle = self.answered = False
         complete = cut_short = False
-        # A server that refuses before it has read everything may close: its answer says more than that.
+        # A server may refuse and close before it has read everything; then its answer is still read.
         with contextlib.suppress(httpx.WriteError):
             for data in http.request:
                 cut_short = True
@@ -180,7 +179,7 @@ class Connection:
         return http.feed(data)
 
     def is_stale(self) -> bool:
-        """Whether an idle connection is of no more use: too old, or the server said something (its end)."""
+        """Whether an idle connection is unusable: too old, or bytes or an end arrived from the server."""
         return time.monotonic() - self.idle_since > KEEP_S or self.socket.is_stale()
 
     def __del__(self) -> None:
@@ -192,13 +191,13 @@ class Connection:
 class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Called from any thread with `BlockingSocket`, awaited in one event loop with `AsyncSocket`.
 
-    Idle connections are held here, the newest is used first; those in use are held by who uses them.
+    The pool holds idle connections, the newest is used first; a connection in use is held by its user.
     """
 
     def __init__(self, target: Target, new_socket: Callable[[], AnySocket]) -> None:
         self._target = target
         self._new_socket = new_socket
-        # Changed by single operations only, which no other thread can come between.
+        # Changed only by single operations, which are atomic between threads.
         self._idle: list[Connection] = []
         self._alive: set[weakref.ref[Connection]] = set()
         self._closed = False
@@ -214,7 +213,7 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
             try:
                 return await self._exchange(kept, request, state)
             except _LOST:
-                # No byte came back: it was closed while it was idle, as others may have been.
+                # No byte came back: it was closed while idle, and others may have been closed too.
                 if kept.answered:
                     raise
         connection = Connection(self._new_socket(), self._target)
@@ -225,7 +224,7 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self, connection: Connection, request: httpx.Request, state: RequestState
     ) -> httpx.Response:
         try:
-            self._check_open()  # after `close` could see this connection
+            self._check_open()  # checked once `close` can see this connection
             http = await connection.begin(request, state)
         except BaseException as error:
             connection.socket.close()
@@ -253,7 +252,7 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
             self._idle.append(connection)
         else:
             connection.socket.close()
-        if self._closed:  # asked last: another thread may close at any moment
+        if self._closed:  # checked last: another thread may close at any time
             self._close_idle()
 
     def _close_idle(self) -> None:
@@ -264,7 +263,7 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def close(self) -> None:
         self._closed = True
         self._close_idle()
-        # Who uses it closes it: a number of a socket freed under a reading thread may be another's by then.
+        # The user closes it: a freed descriptor could be reused while another thread still reads from it.
         for known in list(self._alive):
             connection = known()
             if connection is not None:
@@ -272,14 +271,14 @@ class Pool(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         self.close()
-        # The event loop closes the sockets in its next round.
+        # The event loop closes the sockets in its next iteration.
         await asyncio.sleep(0)
 
 
 class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A response's body; closing it gives the connection back. No async generator: `break` leaves it open.
 
-    phases: the request's timeouts, of which the caller changes "read" once the head is there.
+    phases: the request's timeouts; the caller changes "read" after the head.
     """
 
     def __init__(
@@ -293,7 +292,7 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
         self._phases = phases
 
     def _is_over(self) -> bool:
-        """Whether the body is complete, so that the connection may be idle. Raises what broke it."""
+        """Whether the body is complete, so that the connection is idle. Raises the body's error."""
         body = self._http.body
         if body.error is not None:
             raise body.error

@@ -16,12 +16,12 @@ import httpx
 from .addresses import connect, resolve, resolve_async, within, writable, writable_async
 from .network import countdown
 
-__all__ = ["AnySocket", "AsyncSocket", "BlockingSocket"]
+__all__ = ["AnySocket", "AsyncSocket", "BlockingSocket", "is_late"]
 
 READ_SIZE = 64 * 1024
-# What may wait here unread before the server is made to wait.
+# Unread bytes held here before reading from the server pauses.
 _HELD_LIMIT = 256 * 1024
-# An SSLSocket's own would pull the TLS state from under a reading thread.
+# SSLSocket's own shutdown would remove the TLS state while another thread reads.
 _SHUTDOWN = socket.socket.shutdown
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -36,13 +36,16 @@ class BlockingSocket:
     def __init__(self) -> None:
         self._made: list[socket.socket] = []
         self._timeout: float | None = None
-        # What came while the request was being sent.
+        # Bytes that arrived while the request was being sent.
         self._early: bytes | None = None
+        self._is_cut = False
         self._pid = os.getpid()
 
     async def connect(self, host: str, port: int, limit_s: float | None) -> None:
         left = countdown(limit_s)
         self._sock = await connect(await resolve(host, port, limit_s), self._made, left, writable)
+        if self._is_cut:  # perhaps when there was no socket yet
+            raise httpx.ReadError("it was cut")
         self._timeout = 0.0
 
     async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
@@ -55,7 +58,7 @@ class BlockingSocket:
         return secure.selected_alpn_protocol()
 
     async def send(self, data: memoryview, limit_s: float | None) -> int:
-        """How many bytes were taken; 0 when there is something to read first."""
+        """Number of bytes sent; 0 if there is something to read first."""
         until, left = None if limit_s is None else time.monotonic() + limit_s, limit_s
         self._limit(0.0)
         while True:
@@ -66,13 +69,13 @@ class BlockingSocket:
                     raise httpx.WriteTimeout("not taken in time") from error
             except OSError as error:
                 raise httpx.WriteError(str(error)) from error
-            # The kernel says that there is room only when there is plenty: a last attempt is made at the end.
+            # The kernel reports room only if there is much of it, so a last attempt is made at the timeout.
             if _is_readable(self._sock, left, or_writable=True) and self._read_early():
                 return 0
             left = None if until is None else max(until - time.monotonic(), 0.0)
 
     def _read_early(self) -> bool:
-        """Whether something came; with TLS it may be no data."""
+        """Whether something arrived; with TLS it may contain no data."""
         try:
             self._early = self._sock.recv(READ_SIZE)
         except _NOT_NOW:
@@ -82,34 +85,33 @@ class BlockingSocket:
         return True
 
     async def read(self, limit_s: float | None) -> bytes:
-        """What has come, b"" at the end."""
+        """The bytes that arrived; b"" at the end."""
         return self.receive(limit_s)
 
     def receive(self, limit_s: float | None) -> bytes:
-        """`read`, called."""
+        """`read` without a coroutine."""
         if self._early is not None:
             early, self._early = self._early, None
             return early
         self._limit(limit_s)
         try:
             return self._sock.recv(READ_SIZE)
-        except TimeoutError as error:
-            raise httpx.ReadTimeout(str(error)) from error
         except OSError as error:
-            raise httpx.ReadError(str(error)) from error
+            raise (httpx.ReadTimeout if is_late(error) else httpx.ReadError)(str(error)) from error
 
     def _limit(self, limit_s: float | None) -> None:
-        """Set the socket's timeout, which is a system call, where it is another than before."""
+        """Set the socket's timeout if it changed, because that is a system call."""
         if limit_s != self._timeout:
             self._sock.settimeout(limit_s)
             self._timeout = limit_s
 
     def is_stale(self) -> bool:
-        """Whether the server said something on an idle connection, or ended it."""
+        """Whether bytes arrived on an idle connection, or the server ended it."""
         return _is_readable(self._sock, 0.0)
 
     def cut(self) -> None:
-        """End it, from any thread or task; who reads from it sees the end."""
+        """End the connection, from any thread or task; a reader sees its end."""
+        self._is_cut = True
         # In a forked child these are copies: the parent's connection must not end.
         if self._pid == os.getpid():
             for sock in list(self._made):
@@ -121,7 +123,7 @@ class BlockingSocket:
             sock.close()
 
     drop = close
-    """Close it where nobody else holds it any more; from any thread."""
+    """Close the socket if no other reference to it exists; from any thread."""
 
 
 class AsyncSocket(asyncio.Protocol):
@@ -136,7 +138,7 @@ class AsyncSocket(asyncio.Protocol):
         self._writable = True
         self._ended = False
         self._error: Exception | None = None
-        # Who waits for bytes, or for room to write; until when; and the timer that looks after it.
+        # The waiter for bytes or for room to write; its deadline; the timer that checks it.
         self._waiter: asyncio.Future[bool] | None = None
         self._until: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -162,7 +164,7 @@ class AsyncSocket(asyncio.Protocol):
         self._error = exc
         if self._timer is not None:
             self._timer.cancel()
-        # asyncio's transports break when aborted after their end, and Python 3.10's TLS ones want a close.
+        # asyncio's transports fail if aborted after their end, and Python 3.10's TLS transports need a close.
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
@@ -184,7 +186,7 @@ class AsyncSocket(asyncio.Protocol):
     async def start_tls(self, context: ssl.SSLContext, name: str, limit_s: float | None) -> str | None:
         if self._transport is None:
             raise ConnectionResetError("the connection was closed")
-        # asyncio's own limit is out of the way: `within` has ours.
+        # asyncio's own limit is disabled: `within` applies ours.
         starting = self._loop.start_tls(
             self._transport, self, context, server_hostname=name, ssl_handshake_timeout=24 * 3600.0
         )
@@ -222,7 +224,7 @@ class AsyncSocket(asyncio.Protocol):
         return data
 
     def is_stale(self) -> bool:
-        # What the event loop had no turn to read would be taken for the next answer.
+        # Bytes that the event loop has not read yet would be taken for the next answer.
         return self._ended or bool(self._pieces) or _is_readable(self._made[0], 0.0)
 
     def cut(self) -> None:
@@ -248,9 +250,9 @@ class AsyncSocket(asyncio.Protocol):
                 self._loop.call_soon_threadsafe(self.close)
 
     async def _wait(self, until: float | None) -> bool:
-        """Until something happens on the connection; False when nothing did in time.
+        """Wait until something happens on the connection; False if nothing did in time.
 
-        until: on the monotonic clock; uvloop's own lags behind, so that a deadline would seem not reached.
+        until: on the monotonic clock; uvloop's own clock is behind it, so a deadline would seem not reached.
         """
         waiter = self._waiter = self._loop.create_future()
         self._until = until
@@ -263,7 +265,7 @@ class AsyncSocket(asyncio.Protocol):
             self._waiter = None
 
     def _look(self) -> None:
-        """End a wait that is too long, else look again later: a timer for each token would cost more."""
+        """End a wait that is too long, else check again later: a timer per token would be slower."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -283,14 +285,19 @@ class AsyncSocket(asyncio.Protocol):
 AnySocket = BlockingSocket | AsyncSocket
 
 
+def is_late(error: Exception) -> bool:
+    """Whether an error is a limit of ours; those of the system have a number, such as ETIMEDOUT."""
+    return isinstance(error, TimeoutError) and error.errno is None
+
+
 def _shut_down(sock: socket.socket) -> None:
-    """End a connection although others hold copies of it: a forked child, or a thread that reads from it."""
+    """End a connection even if a forked child has a copy of it, or a thread reads from it."""
     with contextlib.suppress(OSError):
         _SHUTDOWN(sock, socket.SHUT_RDWR)
 
 
 def _is_readable(sock: socket.socket, limit_s: float | None, *, or_writable: bool = False) -> bool:
-    """Whether there are bytes or an end to read; waits for it, or also for room to write."""
+    """Whether there are bytes or an end to read; waits for that, or with or_writable for room to write."""
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(sock, select.POLLIN | (select.POLLOUT if or_writable else 0))

@@ -1,4 +1,4 @@
-"""The networks and transports, blocking and awaited: how each waits, and the pool that it keeps."""
+"""The networks and transports, blocking and async: how each waits, and its connection pool."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class BlockingNetwork(HttpNetwork):
                     if self.token.cancelled:
                         break
                     results[number] = run(job())
-            except BaseException as error:  # it is raised where the results are waited for
+            except BaseException as error:  # raised again by the thread that waits for the results
                 failure = error
             ended.put(failure)
 
         try:
             for number in range(min(limit, len(jobs))):
-                # Each in a copy of the caller's context, which holds the current span. Daemons: after Ctrl-C
-                # nobody waits for them, the interpreter's end neither.
+                # Each in a copy of the caller's context, which has the current span. Daemons, so that after
+                # Ctrl-C nothing waits for them, not even the interpreter at its end.
                 threading.Thread(
                     target=copy_context().run, args=(work,), name=f"ollama-dify-{number}", daemon=True
                 ).start()
@@ -118,7 +118,7 @@ class Transport(Endpoint):
         self._pool: Pool | None = None
         if self.client is None:
             self._pool = pool = Pool(self.target(), BlockingSocket)
-            # Sockets of a client nobody closed are closed when it is collected.
+            # Garbage collection closes the sockets of a client that was not closed.
             self._finalizer = weakref.finalize(self, pool.close)
 
     async def connected(self) -> Pool:
@@ -130,7 +130,7 @@ class Transport(Endpoint):
             self._finalizer()
 
     def network(self, timeouts: Timeouts, token: CancelToken) -> BlockingNetwork:
-        """The network as one call sees it."""
+        """The network of one call."""
         return BlockingNetwork(self, timeouts, token)
 
 
@@ -145,12 +145,12 @@ class AsyncTransport(Endpoint):
     async def connected(self) -> Pool:
         if self._pool is not None:
             return self._pool
-        # For https it reads files, which takes too long for an event loop.
+        # In a thread for https, which reads files and would block the event loop.
         is_secure = self.url.startswith("https:")
         target = await asyncio.to_thread(self.target) if is_secure else self.target()
         if self._pool is None:
             self._pool = pool = Pool(target, AsyncSocket)
-            # Garbage collection then finds the pool alive: its sockets are closed by the guard, not dropped.
+            # Keeps the pool alive in garbage collection, so that the guard closes its sockets.
             weakref.finalize(self, bool, pool)
             self._guard = _closing(pool)
             await self._guard.__anext__()
@@ -166,8 +166,8 @@ class AsyncTransport(Endpoint):
 
 
 async def _closing(pool: Pool) -> AsyncGenerator[None, None]:
-    """Closes a pool when it is closed itself: by us, by garbage collection, or by the loop's end,
-    which closes all async generators (`asyncio.run` does)."""
+    """An async generator that closes the pool when it is closed: by us, by garbage collection, or at the end
+    of the event loop, which closes all async generators (as in `asyncio.run`)."""
     try:
         yield
     finally:

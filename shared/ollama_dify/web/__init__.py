@@ -1,4 +1,4 @@
-"""The form as a page beside the code it means; served on 127.0.0.1 for `ollama-dify form --web`.
+"""The form as a web page with the equivalent code; served on 127.0.0.1 for `ollama-dify form --web`.
 
     GET  /                     the page, its style, its script and its texts: the same bytes for everybody
     POST /models /model        fill the form from the server
@@ -6,7 +6,7 @@
     POST /chat /embed          the try-out; /chat answers JSON lines while the model writes
 
 A POST must come from the page itself (exact Host, own Origin) and carry the token of this run in a header.
-Only the Base URL inside it is contacted. A typed key is used for that POST and kept nowhere.
+Only the Base URL inside it is contacted. A typed key is used for that POST and stored nowhere.
 """
 
 from __future__ import annotations
@@ -123,13 +123,14 @@ def form(args: Namespace, terminal: Terminal) -> int:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", args.port))
+        listener.listen()  # before the address is told: a browser may be quicker than the page's server
     except (OSError, OverflowError) as error:
         listener.close()
         terminal.complain_of_port("127.0.0.1", args.port, error)
         return 1
     origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
     token = secrets.token_urlsafe(32)
-    # Behind the #, which no browser sends: the token stays out of requests and logs.
+    # After the #, which browsers do not send, so the token is not in requests or logs.
     start = {"token": token, "lang": current_language(), "base_url": address.url, "model": args.model or ""}
     url = f"{origin}/#{urlencode(start)}"
     terminal.say(_("The form is at {url}").format(url=url))
@@ -184,7 +185,7 @@ async def _file(name: str, request: Request) -> Response:
 
 
 async def _answer(call: Call, request: Request) -> Response:
-    """An endpoint: the JSON body in, the call's values out; what failed is told with its remedy."""
+    """An endpoint: the JSON body in, the call's values out; an error is returned with its remedy."""
     data = bytearray()
     async for piece in request.stream():
         data += piece
@@ -208,7 +209,7 @@ def _problem(error: OllamaError) -> dict[str, Any]:
 
 
 def _form(body: Body, *needed: str) -> dict[str, str]:
-    """The form's fields out of a body, and nothing else."""
+    """The form's fields from a body, and nothing else."""
     form = {}
     for field in FORM_FIELDS:
         form[field.variable] = str(body.get(field.variable) or "").strip()

@@ -1,1 +1,1 @@
-"""Our words to Ollama's JSON and back. Pure."""
+"""Our types to Ollama's JSON and back. Pure."""

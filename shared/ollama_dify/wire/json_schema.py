@@ -1,4 +1,4 @@
-"""JSON schemas as Ollama takes them: no references."""
+"""JSON schemas as Ollama accepts them: without references."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _FIRST = ("type", "description", "enum", "items", "properties", "required")
 
 
 def inline_refs(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema with each local `$ref` replaced by what it names, and `$defs` left out.
+    """The schema with each local `$ref` replaced by its target, and without `$defs`.
 
-    The server drops `$defs` of a tool's parameters, so a reference would point nowhere. Keywords beside
-    a reference win over those of its target. Raises UnsupportedContentError for a reference to
-    elsewhere and for a schema that contains itself, which no finite schema without references can say.
+    The server drops `$defs` of a tool's parameters, so a reference would point nowhere. Keywords next to
+    a reference win over those of its target. Raises UnsupportedContentError for a reference that is not
+    local and for a schema that contains itself, which cannot be written without references.
     """
     try:
         resolved = _resolve(schema, schema, ())
@@ -28,14 +28,14 @@ def inline_refs(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tool_parameters(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool's parameters as they are sent; one without any takes an empty object."""
+    """A tool's parameters as they are sent; a tool without parameters gets an empty object."""
     return inline_refs({"type": "object", "properties": {}, **schema})
 
 
 _DEFINITIONS = ("$defs", "definitions")
-# Keywords whose value is data or definitions, not a schema to be sent.
+# Keywords whose value is data or definitions, not a schema.
 _NOT_SCHEMAS = (*_DEFINITIONS, "const", "default", "enum", "examples")
-# Keywords whose value has names of the user's for keys.
+# Keywords whose value is an object with the user's own names as keys.
 _NAMED_SCHEMAS = ("properties", "patternProperties", "dependentSchemas")
 
 
@@ -48,7 +48,7 @@ def _resolve(node: Any, root: Mapping[str, Any], path: tuple[str, ...], keyword:
         return {name: _resolve(schema, root, path) for name, schema in node.items()}
     reference = node.get("$ref")
     if not isinstance(reference, str):
-        # In one order, whoever wrote it: the same tool makes the same prompt.
+        # Always in the same order, so that the same tool makes the same prompt.
         first = [key for key in _FIRST if key in node]
         order = [*first, *(key for key in node if key not in (*_FIRST, _SAYS_NOTHING))]
         return {key: _resolve(node[key], root, path, key) for key in order}

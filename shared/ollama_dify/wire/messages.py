@@ -1,7 +1,7 @@
-"""What is said to a model, free of any framework: frozen values that both adapters build.
+"""Messages and tools for a model, independent of the frameworks: frozen values that both adapters build.
 
 A `Message` is a role and an ordered content of texts and images. Ollama's own message has one
-text and a list of images; `requests` makes that out of it.
+text and a list of images; `requests` converts it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Content = TextPart | Image | Audio | ImageUrl
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call the model asks for. `arguments` is the object the server sent, never parsed again.
+    """A call that the model requests. `arguments` is the object that the server sent, not parsed again.
 
-    id: the server's id, or a unique one made when it sent none; None only in messages the caller built.
+    id: the server's id, or a unique new one if it sent none; None only in messages that the caller built.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Tool:
 class Message:
     """One turn.
 
-    content: texts, images and sounds in the order they are meant.
-    thinking: the model's reasoning of an assistant turn, sent back in tool loops.
+    content: texts, images and audio, in order.
+    thinking: the model's reasoning in an assistant turn, sent back in tool loops.
     tool_calls: calls of an assistant turn.
-    tool_name, tool_call_id: which call a tool turn answers; both are sent, since some chat renderers
-        match one and some the other.
+    tool_name, tool_call_id: which call a tool turn answers; both are sent, because some chat renderers
+        use the one and some the other.
     """
 
     role: Role
@@ -71,12 +71,12 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The texts of the content, each on its own line, as it is sent."""
+        """The texts of the content, each on its own line, as they are sent."""
         return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
 
     @property
     def images(self) -> tuple[Image | Audio, ...]:
-        """What Ollama's field `images` carries: the images and sounds of the content, in order."""
+        """The content of Ollama's field `images`: the images and audio files, in order."""
         return tuple(part for part in self.content if isinstance(part, (Image, Audio)))
 
 
@@ -106,9 +106,9 @@ def assistant(*parts: str | Content, tool_calls: Iterable[ToolCall] = ()) -> Mes
 
 
 def read_arguments(value: Any, where: str) -> Mapping[str, Any]:
-    """A call's arguments as an object; histories of other models hold them as JSON text.
+    """A call's arguments as an object; histories of other models have them as JSON text.
 
-    where: names the call in errors. Raises UnsupportedContentError for what is no object.
+    where: names the call in errors. Raises UnsupportedContentError if they are not an object.
     """
     problem = cause = None
     if isinstance(value, str):
@@ -129,15 +129,15 @@ _LIKE_A_PLACE = re.compile(r"\[(?=img(?:-\d+)?\])")
 
 
 def placed_text(content: Sequence[Content]) -> str:
-    """The texts of a content, each on its own line, with the places of its images where they are several.
+    """The texts of a content, each on its own line, with `[img]` placeholders if it has several images.
 
-    The server puts the images of a message in the places of `[img]` in its text, one after the other, and
-    those without a place before it; then it reads `[img-0]` as the first image of the conversation. Models
-    with a renderer inside the server have their images before the text in any case.
+    The server replaces the `[img]` placeholders in a message's text by its images in order, and puts the
+    other images before the text; then it reads `[img-0]` as the first image of the conversation. Models
+    with a renderer inside the server always have their images before the text.
 
-    An image alone needs no place. Two of them side by side make servers since 0.30 fail with "Chunk not
-    found" once an earlier prompt shared the first and not the second, so a line break stands between them.
-    What looks like a place in a text of the caller gets a word joiner, and no image goes there.
+    A single image needs no placeholder. Two images next to each other make servers since 0.30 fail with
+    "Chunk not found" if an earlier prompt had the same first image and another second one, so a line break
+    is put between them. A placeholder in the caller's text gets a word joiner, so that no image goes there.
     """
     texts = [_LIKE_A_PLACE.sub("[\u2060", part.text) for part in content if isinstance(part, TextPart)]
     if len(content) - len(texts) < 2:

@@ -1,4 +1,4 @@
-"""What the server says of its models: /api/show, /api/tags, /api/ps, /api/version. Pure."""
+"""The server's answers about its models: /api/show, /api/tags, /api/ps, /api/version. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .responses import objects, wrong
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What /api/show says of a model. `capabilities` is None on servers that do not tell."""
+    """A model's description from /api/show. `capabilities` is None if the server does not send them."""
 
     name: str
     capabilities: frozenset[str] | None
@@ -50,7 +50,7 @@ class RunningModel:
 
 
 def read_model_info(data: Any, name: str, digest: str | None = None) -> ModelInfo:
-    """What /api/show says; a server that tells no capabilities leaves them None."""
+    """The answer of /api/show; capabilities that the server does not send are None."""
     if not isinstance(data, dict):
         raise wrong("a model description", data)
     facts = _part(data, "model_info")

@@ -1,4 +1,4 @@
-"""Structured answers: what of one is JSON, and what to say to a model whose answer is not valid. Pure."""
+"""Structured answers: find the JSON in one, and write the request to correct an invalid one. Pure."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)(?:\n[ \t]*)?```", re.DOTALL | re
 
 
 def read_json(text: str) -> Any:
-    """The value of an answer: what stands in its first fence (```json), else all of it. ValueError."""
+    """The JSON value of an answer: of its first fence (```json), else of all text. Raises ValueError."""
     text = text.strip()
     fence = None if text.startswith(("{", "[", '"')) else _FENCE.search(text)
-    # Models write line breaks into JSON texts, which is the only thing that is let pass.
+    # strict=False: models write line breaks into JSON strings; only this error is accepted.
     return json.loads(text if fence is None else fence[1].strip(), strict=False)
 
 
 def correction(problem: BaseException, schema: Mapping[str, Any] | None = None) -> str:
-    """The request to answer again, which names what was wrong.
+    """The request to answer again, which says what was wrong.
 
-    problem: pydantic's ValidationError, of either version, is told place by place, ten places at most; of
-    another error, the first line. schema: told too, where the server did not hold the answer to it. Both
-    frameworks send this text.
+    problem: a ValidationError of pydantic 1 or 2 is listed by location, at most ten; of any other error, the
+    first line. schema: added to the text, for a server that did not enforce it. Both frameworks send this
+    text.
     """
     told = "\n".join(f"- {line}" for line in _problems(problem))
     said = f"That is not valid:\n{told}\nAnswer again with the whole corrected JSON and nothing else."
@@ -34,7 +34,7 @@ def correction(problem: BaseException, schema: Mapping[str, Any] | None = None) 
 
 
 def schema_request(schema: Mapping[str, Any]) -> str:
-    """The schema as words for the model, for servers that ignore `format` (cloud models, some engines)."""
+    """The schema as text for the model, for servers that ignore `format` (cloud models, some engines)."""
     written = orjson.dumps(schema).decode()
     return f"Answer with one JSON value that satisfies this JSON schema, and nothing else:\n{written}"
 

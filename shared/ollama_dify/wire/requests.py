@@ -1,6 +1,6 @@
-"""Settings and messages in, the request's path and body out.
+"""Build a request's path and body from settings and messages.
 
-Facts about the API: Ollama's docs/api.md and recorded exchanges. What is unset is not in the body.
+Sources for the API: Ollama's docs/api.md and recorded exchanges. Unset values are not in the body.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .json_schema import tool_parameters
 from .messages import Content, Message, TextPart, Tool, placed_text
 from .think_tags import thinking_apart
 
-# Settings of the object, not of a call: name → why.
+# Settings that a call cannot change: name → why.
 _CONNECTION = ConnectionSettings.model_fields.keys() - {"timeout", "max_retries"}
 _LOADING = ("num_ctx", "context_size", *ModelSettings.option_fields)
 _NOT_PER_CALL: Mapping[str, str] = {
@@ -37,7 +37,7 @@ _NOT_PER_CALL: Mapping[str, str] = {
     "mode": "it decides between /api/chat and /api/generate",
 }
 
-# Levels of lists and dictionaries in a request; orjson writes a few more.
+# Maximum nesting of lists and dictionaries in a request; orjson's own limit is a little higher.
 _MAX_DEPTH = 250
 
 
@@ -45,7 +45,7 @@ _MAX_DEPTH = 250
 class WireRequest:
     """One HTTP request.
 
-    body: JSON values, and `Image` or `Audio` objects where base64 text goes.
+    body: JSON values, with `Image` or `Audio` objects in place of their base64 text.
     model: for error messages.
     streamed: whether the answer comes in pieces, which decides what timeouts mean.
     timeouts: of this request; None means those of the connection.
@@ -53,7 +53,7 @@ class WireRequest:
 
     method: str
     path: str
-    body: Mapping[str, Any] | None = field(default=None, repr=False)  # the prompt, in no error report
+    body: Mapping[str, Any] | None = field(default=None, repr=False)  # no prompts in error reports
     model: str | None = None
     streamed: bool = False
     timeouts: Timeouts | None = None
@@ -61,7 +61,7 @@ class WireRequest:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What /api/generate takes beside the settings. `raw` skips the model's template."""
+    """The arguments of /api/generate that are not settings. `raw` skips the model's template."""
 
     text: str
     system: str | None = None
@@ -83,12 +83,12 @@ class Prompt:
 
 
 def encode(body: Mapping[str, Any]) -> bytes | list[bytes | MediaFile]:
-    """JSON bytes of a body; with images, the pieces around them and the images, whose base64 text goes there.
+    """JSON bytes of a body; with images, a list: the JSON pieces, and each image in place of its base64 text.
 
-    Raises UnsupportedContentError for text that is not valid Unicode, and for values that are no JSON.
+    Raises UnsupportedContentError for text that is not valid Unicode, and for values that JSON cannot hold.
     """
     images: list[MediaFile] = []
-    # A mark nobody can put into a message beforehand, so cutting at it is safe.
+    # A random marker: no message can contain it, so splitting at it is safe.
     mark = secrets.token_hex(16)
 
     def place_image(value: Any) -> Any:
@@ -105,7 +105,7 @@ def encode(body: Mapping[str, Any]) -> bytes | list[bytes | MediaFile]:
     except (TypeError, RecursionError) as error:
         why = _find_not_json(body, "") or f"The request cannot be written as JSON: {error}."
         raise UnsupportedContentError(why) from error
-    # NaN and infinity become null, which the server skips without a word.
+    # orjson writes NaN and infinity as null, which the server ignores silently.
     if b"null" in text and (found := _find_not_json(body, "")):
         raise UnsupportedContentError(found)
     if not images:
@@ -118,9 +118,9 @@ def encode(body: Mapping[str, Any]) -> bytes | list[bytes | MediaFile]:
 
 
 def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
-    """The settings of one call: those of the object with what the call overrides, validated.
+    """The settings of one call: those of the object, overridden by those of the call, validated.
 
-    `max_tokens` of a call is, like `num_predict`, a request below the object's bound.
+    `max_tokens` of a call, like `num_predict`, may not exceed the object's bound.
     """
     if not call:
         return settings
@@ -155,7 +155,7 @@ def check_call(settings: ChatSettings, call: Mapping[str, Any]) -> ChatSettings:
 def chat_request(
     settings: ChatSettings, messages: Sequence[Message], *, tools: Sequence[Tool] = (), streamed: bool = False
 ) -> WireRequest:
-    """POST /api/chat. Raises CapabilityError for an image or a tool that the settings rule out."""
+    """POST /api/chat. Raises CapabilityError for an image or a tool that the settings forbid."""
     if not messages:
         raise UnsupportedContentError(
             "There are no messages to answer: without one the server only loads the model.\n"
@@ -190,7 +190,7 @@ def generate_request(settings: ChatSettings, prompt: Prompt, *, streamed: bool =
 
 
 def rerank_request(settings: RerankSettings, prompt: Prompt) -> WireRequest:
-    """POST /api/generate for one token, with the 20 likeliest in its place; the server cuts nothing."""
+    """POST /api/generate for one token and its 20 likeliest alternatives; the server cuts nothing."""
     body = _prompt(settings.model, prompt, streamed=False) | _loading(settings)
     body["options"] |= {"temperature": 0, "num_predict": 1}
     body |= {"think": False, "logprobs": True, "top_logprobs": 20, "truncate": False, "shift": False}
@@ -221,7 +221,7 @@ def load_request(settings: ModelSettings) -> WireRequest:
 
 
 def wire_message(message: Message, *, with_images: bool) -> dict[str, Any]:
-    """Ollama's message: one text, the images apart. with_images: whether the conversation holds any."""
+    """Ollama's message: one text, a list of images. with_images: whether the conversation has any."""
     calls = [
         {
             **({"id": call.id} if call.id else {}),
@@ -241,14 +241,14 @@ def wire_message(message: Message, *, with_images: bool) -> dict[str, Any]:
 
 
 def wire_tool(tool: Tool) -> dict[str, Any]:
-    """Ollama's tool definition; `$ref` is inlined because the server keeps no `$defs`."""
+    """Ollama's tool definition; `$ref` is inlined because the server drops `$defs`."""
     parameters = tool_parameters(tool.parameters)
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": function}
 
 
 def _generation(settings: ChatSettings) -> dict[str, Any]:
-    """What chat and generate have in common."""
+    """The part of the body that chat and generate share."""
     body = _loading(settings)
     if (limit := settings.answer_limit) is not None:
         body["options"]["num_predict"] = limit
@@ -275,7 +275,7 @@ def _told(**values: Any) -> dict[str, Any]:
 
 
 def _check_files(settings: ChatSettings, parts: Sequence[Content]) -> int:
-    """How many files; refuses images that the settings rule out, fetched or not, and too many files."""
+    """The number of files. Raises for images that the settings forbid, and for too many files."""
     count = sum(not isinstance(part, TextPart) for part in parts)
     if count > (most := DEFAULT_LIMITS.max_count):
         problem = f"it carries {count} images; at most {most} are taken"
@@ -294,7 +294,7 @@ def _ruled_out(settings: ChatSettings, given: str, field: str, does: str) -> Cap
 
 
 def _find_not_json(value: Any, place: str, depth: int = 0) -> str:
-    """What of a value cannot be sent; empty when all can."""
+    """Why a value cannot be sent as JSON, and where; "" if it can."""
     at = place or "the top"
     if depth > _MAX_DEPTH:
         deep = f"nested over {_MAX_DEPTH} levels deep, which cannot be sent"
@@ -316,7 +316,7 @@ def _find_not_json(value: Any, place: str, depth: int = 0) -> str:
     return ""
 
 
-# Kinds of values that JSON has, and why one of them cannot be sent.
+# Type of a value that JSON cannot hold → why; `object` is any other type.
 _NOT_JSON: Mapping[type, str] = {
     str: "holds a lone surrogate, which is not valid Unicode and cannot be sent.\nRepair it, for example: "
     'text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").',

@@ -1,4 +1,4 @@
-"""The server's JSON, checked and made into values. Whatever is not what Ollama sends is a ProtocolError."""
+"""The server's JSON, checked and converted to our types. Anything Ollama does not send is a ProtocolError."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .messages import ToolCall
 _T = TypeVar("_T")
 _NOT_OLLAMA = "Is this an Ollama server? A proxy or another program may be answering."
 CutBy = Literal["max_tokens", "context_size"]
-# Calls of tools in one answer: far more than any model means, far fewer than would fill the memory.
+# Most tool calls in one answer: far more than a model needs, far fewer than would fill the memory.
 MAX_TOOL_CALLS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one exchange. The server omits a count that is zero; what is missing counts as zero.
+    """Tokens of one exchange. The server omits zero counts, so a missing count is zero.
 
-    cached_tokens: those of the input that the server did not have to read again; None where it does not say.
+    cached_tokens: input tokens that the server took from its cache; None if it does not say.
     """
 
     input_tokens: int = 0
@@ -37,13 +37,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What the last chunk says. Durations are in nanoseconds, as the server sends them.
+    """The metadata of the last chunk. Durations are in nanoseconds, as the server sends them.
 
-    reason: "stop", "length", "load", "unload", "" or what a newer server says.
-    truncated: whether the server cut the prompt; None when that cannot be known.
+    reason: "stop", "length", "load", "unload", "" or a value of a newer server.
+    truncated: whether the server cut the prompt; None if unknown.
     dropped: positions of the messages that `context_overflow="trim"` left out.
-    remote_model, remote_host: who answered in place of this server, for cloud models.
-    cut_by: the limit that a reason of "length" means; None where that is not known.
+    remote_model, remote_host: for cloud models, the model and host that answered.
+    cut_by: the limit behind reason "length"; None if unknown.
     """
 
     reason: str
@@ -61,7 +61,7 @@ class Finish:
     cut_by: CutBy | None = None
 
     def metadata(self) -> dict[str, Any]:
-        """The same keys for both frameworks: Ollama's names, what is unknown left out."""
+        """The same keys for both frameworks: Ollama's names, without unknown values."""
         renamed = ("reason", "usage", "dropped", "cut_by")
         values: dict[str, Any] = {
             "model_name": self.model,
@@ -90,7 +90,7 @@ class ChatChunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChatResult:
-    """A whole answer of chat or generate; on an error's `partial`, what of it had arrived (no `finish`)."""
+    """A whole answer of chat or generate; in an error's `partial` its received part (without `finish`)."""
 
     text: str = ""
     thinking: str = ""
@@ -105,11 +105,11 @@ class ChatResult:
 
 @dataclass(frozen=True, slots=True)
 class EmbedResult:
-    """Vectors in the order of the texts; None in the place of a text without one (`skip_failed=True` only).
+    """Vectors in the order of the texts; None for a text without a vector (`skip_failed=True` only).
 
-    input_tokens: tokens of all texts, as far as the server cut none. Durations: nanoseconds, of all requests
-    added up. truncated: positions of the texts the server cut. split: those split and averaged. failed: those
-    without a vector, and `reasons` why.
+    input_tokens: tokens of all texts, without what the server cut off. Durations: nanoseconds, the sum of all
+    requests. truncated: positions of texts that the server cut. split: those split and averaged. failed:
+    those without a vector; `reasons` says why.
     """
 
     vectors: list[list[float] | None]
@@ -130,10 +130,10 @@ class EmbedResult:
 
 @dataclass(frozen=True, slots=True)
 class RerankResult:
-    """How relevant documents are, from 0 to 1, in the order they were given.
+    """The relevance of each document, from 0 to 1, in the given order of the documents.
 
-    order: positions, the most relevant first, equal ones as they were given; at most `top_n`.
-    failed: positions of documents that the model said neither yes nor no of: score 0.0, last in the order.
+    order: positions, the most relevant first, equal ones in the given order; at most `top_n`.
+    failed: positions of documents for which the model said neither yes nor no: score 0.0, last in the order.
     usage: tokens of all requests.
     """
 
@@ -144,8 +144,8 @@ class RerankResult:
 
 
 def load_json(data: bytes, what: str = "answer") -> Any:
-    """Parse JSON bytes; text that is no JSON is a ProtocolError that shows its beginning, none at all an
-    EmptyResponseError."""
+    """Parse JSON bytes. Raises ProtocolError with the beginning of a text that is not JSON,
+    EmptyResponseError for no bytes."""
     if not data or data.isspace():
         raise EmptyResponseError(
             f"The server said 200, but its {what} is empty.",
@@ -162,14 +162,14 @@ def load_json(data: bytes, what: str = "answer") -> Any:
 
 
 def printable(text: str, limit: int = 500) -> str:
-    """Text of the server for a message: no control characters, at most `limit` characters."""
+    """Text of the server, safe for a message: no control characters, at most `limit` characters."""
     clean = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
     clean = " ".join(clean.split())
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def wrong(what: str, value: Any) -> ProtocolError:
-    """The error for a value of the answer that is of another type than Ollama's."""
+    """The error for a value of the answer that has the wrong type."""
     return ProtocolError(f"The server's answer has {what} of type {type(value).__name__}.", hint=_NOT_OLLAMA)
 
 
@@ -182,7 +182,7 @@ def objects(value: Any, what: str) -> Sequence[Mapping[str, Any]]:
 
 
 def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:
-    """One JSON object of /api/chat, or with `generated` of /api/generate. An `error` is not read here."""
+    """One JSON object of /api/chat, or with `generated` of /api/generate. An `error` is handled elsewhere."""
     try:
         source = data if generated else data["message"]
         text = source["response" if generated else "content"]
@@ -195,7 +195,7 @@ def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:
     if type(text) is not str:
         raise wrong("content", text)
     if done is False and len(source) == 2 and "role" in source and not generated and "logprobs" not in data:
-        # Nearly every chunk of an answer: a role and a text.
+        # Fast path for nearly every chunk: a role and a text.
         return ChatChunk(text)
     if type(done) is not bool:
         raise wrong("`done`", done)
@@ -212,7 +212,7 @@ def read_chunk(data: Any, *, generated: bool = False) -> ChatChunk:
 
 
 def check_call_count(count: int) -> None:
-    """Raise ProtocolError for more calls in one answer than a model can mean."""
+    """Raise ProtocolError for more than MAX_TOOL_CALLS calls in one answer."""
     if count > MAX_TOOL_CALLS:
         raise ProtocolError(
             f"The answer holds over {MAX_TOOL_CALLS} tool calls.",
@@ -221,7 +221,7 @@ def check_call_count(count: int) -> None:
 
 
 def new_call_id() -> str:
-    """An id for a call that came without one, unique among all calls."""
+    """A unique id for a call that came without one."""
     return f"call_{uuid.uuid4().hex[:12]}"
 
 
@@ -245,7 +245,7 @@ def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
 
 
 def read_finish(data: Mapping[str, Any]) -> Finish:
-    """What the last chunk, or an answer of /api/embed, says of itself."""
+    """The metadata of the last chunk, or of an answer of /api/embed."""
 
     def read(name: str, kind: type[_T]) -> _T | None:
         value = data.get(name)

@@ -1,6 +1,6 @@
-"""What the server said went wrong → one of our errors, with what to do next. Pure.
+"""The server's error message → one of our errors, with what to do next. Pure.
 
-The texts were read in Ollama's source and recorded from servers 0.24 to 0.33; newer servers put JSON
+The texts come from Ollama's source and from recordings of servers 0.24 to 0.33; newer servers put JSON
 inside the error text.
 """
 
@@ -28,8 +28,8 @@ _CANNOT = re.compile(
     r"|image input is not supported"
 )
 _CAPABILITIES = {"chat": "completion", "generate": "completion", "multimodal": "vision"}
-_MEMORY = "memory"  # in place of a hint: `advice` has it
-# A pattern of the text; the error, its sentence before the text, its hint.
+_MEMORY = "memory"  # instead of a hint: its text is in `advice`
+# Pattern of the server's text; the error, its sentence before that text, its hint.
 _BY_TEXT: tuple[tuple[str, Callable[..., errors.OllamaError], str, str], ...] = (
     (
         r"illegal base64 data|Failed to load image|failed to (?:process|decode) image",
@@ -101,14 +101,14 @@ _BY_STATUS: Mapping[int, tuple[Callable[..., errors.OllamaError], str, str]] = {
 
 
 def server_message(body: bytes) -> tuple[str, Mapping[str, Any] | None]:
-    """The text of an error body, out of JSON, JSON within the error text or plain text; and the values
-    beside it, None of a body that is not JSON."""
+    """The text of an error body (JSON, JSON inside the error text, or plain text), and the other values of
+    the JSON, None for a body that is not JSON."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return printable(body.decode("utf-8", "replace")), None
     details: dict[str, Any] = {}
-    for _depth in range(6):  # bounded: a hostile server may nest for ever
+    for _depth in range(6):  # bounded: a hostile server may nest endlessly
         if isinstance(value, Mapping):
             details |= value
             value = value.get("error", value.get("message", ""))
@@ -129,7 +129,7 @@ def retry_after(value: str | None, now_s: float) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        import email.utils  # hardly a server sends a date
+        import email.utils  # few servers send a date
 
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - now_s
@@ -141,9 +141,9 @@ def retry_after(value: str | None, now_s: float) -> float | None:
 def error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, *, url: str, model: str | None, now_s: float
 ) -> errors.OllamaError:
-    """The error for a response that is no success.
+    """The error for a response without a success status.
 
-    headers: lower-case or case-insensitive. body: at most as much as one wants to read of it.
+    headers: lower-case or case-insensitive. body: may be only its beginning.
     """
     text, details = server_message(body)
     error = _by_text(text, details or {}, model)
@@ -165,7 +165,7 @@ def error_in_stream(line: bytes, *, model: str | None) -> errors.OllamaError:
 
 
 def _advice() -> ModuleType:
-    """Imported when something went wrong."""
+    """The module `advice`, imported only for an error."""
     from .. import advice
 
     return advice
@@ -177,7 +177,7 @@ def _by_text(text: str, details: Mapping[str, Any], model: str | None) -> errors
     if found := _CANNOT.search(text):
         word = found[1] or "vision"
         capability = "embedding" if "embedding" in word else _CAPABILITIES.get(word, word)
-        # The server advises an option of llama.cpp's own server there, which Ollama does not have.
+        # That text of the server names an option of llama.cpp's server that Ollama does not have.
         said = "it makes no embeddings" if capability == "embedding" else text
         hint = _advice().capability_advice(model or "MODEL", capability)
         return errors.CapabilityError(f"The model cannot do this: {said}", hint=hint)
@@ -193,7 +193,7 @@ def _overflow(text: str, details: Mapping[str, Any]) -> errors.ContextOverflowEr
     if found := _OVERFLOW_COUNTS.search(text):
         prompt_tokens, context = int(found[1]), int(found[2])
     prompt_tokens = prompt_tokens if type(prompt_tokens) is int else None
-    # A prompt of exactly the context's size is already cut, so one token less is what fits.
+    # A prompt of exactly the context's size is already cut, so the limit is one token less.
     limit = context - 1 if type(context) is int else None
     numbers = f": {prompt_tokens} tokens, at most {limit} fit" if prompt_tokens and limit else ""
     return errors.ContextOverflowError(

@@ -1,6 +1,6 @@
-"""A streamed answer: bytes in, chunks out, and the whole at the end. Pure.
+"""Decode a streamed answer: bytes in, chunks out, the whole answer at the end. Pure.
 
-Lines end at `\\n` alone: U+0085 and U+2028 are legal inside JSON text.
+Only `\\n` ends a line: U+0085 and U+2028 are legal inside JSON text.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ MAX_LINE = 16 * 1024 * 1024
 
 
 class LineSplitter:
-    """Cuts bytes at newlines; what is over MAX_LINE is given at once, as a line that its reader refuses."""
+    """Cuts bytes at newlines; text over MAX_LINE is returned at once, as a line that the decoder refuses."""
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Complete lines, without their newline; blank ones left out."""
+        """Complete lines, without their newline; blank lines are left out."""
         lines = data.split(b"\n")
         rest = lines.pop()
         if lines and self._rest:
@@ -41,16 +41,16 @@ class LineSplitter:
         return [line for line in lines if line and (not line.isspace() or len(line) > MAX_LINE)]
 
     def flush(self) -> list[bytes]:
-        """What follows the last newline."""
+        """The rest after the last newline."""
         return self.feed(b"\n")
 
 
 class ChatDecoder:
     """Turns the bytes of one answer into chunks and keeps what arrived.
 
-    `feed` what was read, `close` at the end of the body: it raises IncompleteResponseError unless the
-    answer said `done:true`. An answer in one piece goes to `whole`. Every error carries the answer so far
-    in `partial`.
+    Call `feed` with the bytes read, and `close` at the end of the body: it raises IncompleteResponseError
+    unless the answer said `done:true`. For an answer that is not streamed call `whole`. Every error has the
+    answer so far in `partial`.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class ChatDecoder:
         last: Callable[[ChatChunk], ChatChunk] | None = None,
         check: Callable[[ChatResult], None] | None = None,
     ) -> None:
-        """step: changes every chunk until it is done. last: changes the last chunk, after it.
-        check: sees the whole answer, and may raise."""
+        """step: a filter for each chunk, used until its `done`. last: a filter for the last chunk, after it.
+        check: called with the whole answer; may raise."""
         self._generated = generated
         self._last = last
         self._check = check
@@ -76,29 +76,29 @@ class ChatDecoder:
         self.error: OllamaError | None = None
 
     def feed(self, data: bytes) -> list[ChatChunk]:
-        """The chunks these bytes complete.
+        """The chunks that these bytes complete.
 
-        Chunks before a faulty line are given first; its error then waits in `error`, and the next call
+        Chunks before a bad line are returned first; the line's error is kept in `error`, and the next call
         raises it.
         """
         return self._read(self._lines.feed(data))
 
     def close(self) -> list[ChatChunk]:
-        """The end of the body: chunks of a last line without newline."""
+        """End of the body; returns the chunks of a last line without newline."""
         chunks = self._read(self._lines.flush())
         if self._finish is None and self.error is None:
             raise self._incomplete()
         return chunks
 
     def whole(self, body: bytes) -> ChatResult:
-        """An answer that was not streamed; IncompleteResponseError where it says `done:false`."""
+        """An answer that was not streamed. Raises IncompleteResponseError if it says `done:false`."""
         self._read([body])
         if self._finish is None:
             raise self._incomplete()
         return self.result()
 
     def result(self) -> ChatResult:
-        """What has arrived so far; whole once the last chunk did."""
+        """The answer received so far; complete after the last chunk."""
         held = "" if self._finish or self._step is None else self._step.held
         texts, thoughts = [], []
         calls: list[ToolCall] = []

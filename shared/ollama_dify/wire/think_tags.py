@@ -1,4 +1,4 @@
-"""Older models write their reasoning into the text, between `<think>` tags: kept apart here."""
+"""Older models write their reasoning into the text, between `<think>` tags; it is separated here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _CLOSE = "</think>"
 
 
 def thinking_apart(message: Message) -> Message:
-    """An assistant turn whose text begins with `<think>…</think>`, as other programs' histories hold it, with
-    that part as `thinking`."""
+    """An assistant turn with a leading `<think>…</think>` moved from its text to `thinking`; histories of
+    other programs have such texts."""
     first = message.content[0] if message.content and message.role == "assistant" else None
     if not isinstance(first, TextPart) or message.thinking or not first.text.lstrip().startswith(_OPEN):
         return message
@@ -26,10 +26,10 @@ def thinking_apart(message: Message) -> Message:
 
 
 class ThinkTags:
-    """A chunk filter that moves a `<think>…</think>` at the very start of an answer into `thinking`.
+    """A chunk filter that moves a `<think>…</think>` at the start of an answer into `thinking`.
 
-    held: text that may still be part of a tag. `done` once nothing is left to do: the answer does not start
-    with the tag, the server keeps thinking apart itself, or the tag was closed.
+    held: text that may still be part of a tag. `done`: nothing is left to do, because the answer does not
+    start with the tag, the server separates the thinking itself, or the tag was closed.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class ThinkTags:
                 self.done = True
             else:
                 self.held, text = text, ""
-        # The line breaks behind a tag belong to neither the reasoning nor the answer.
+        # Line breaks after a tag belong neither to the reasoning nor to the answer.
         if self._stage == "opened" and (text := text.lstrip("\n")):
             self._stage = "thought"
         if self._stage == "thought":

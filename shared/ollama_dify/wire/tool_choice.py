@@ -1,4 +1,4 @@
-"""Making the model call a tool, or not: Ollama has no `tool_choice`, so a forced one becomes a `format`.
+"""Tool choice: Ollama has no `tool_choice`, so a forced call is written as a `format`.
 
 The answer is constrained to an object with one key, the tool's name, whose value is the arguments. The
 name is the key because some servers reorder properties, so a `name` property could arrive last.
@@ -18,7 +18,7 @@ from .json_schema import inline_refs, tool_parameters
 from .messages import Tool, ToolCall
 from .responses import ChatChunk, ChatResult, Finish, new_call_id
 
-# The start of a JSON object up to the end of its first key; and what can never become one.
+# The start of a JSON object up to the end of its first key; and a text that cannot become one.
 _FIRST_KEY = re.compile(r'\s*\{\s*"((?:[^"\\]|\\.)*)"')
 _NO_KEY = re.compile(r'\s*(?:[^\s{]|\{\s*[^\s"])')
 _RESERVED = {"any": "required", "required": "required", "auto": "auto", "none": "none"}
@@ -28,7 +28,7 @@ _RESERVED = {"any": "required", "required": "required", "auto": "auto", "none": 
 class ToolPlan:
     """What to send for a choice: the tools to offer, and the format that forces one of `names`.
 
-    may_answer: the format also allows an answer in a form of its own.
+    may_answer: the format also allows an answer, by a schema of its own.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -45,15 +45,15 @@ class ToolPlan:
 
 
 def read_tool_choice(choice: Any, names: Sequence[str]) -> str | None:
-    """None, "auto", "none", "required" or a tool's name, out of any provider's way to say it.
+    """Any provider's tool choice as None, "auto", "none", "required" or a tool's name.
 
-    True asks for a call, False leaves it to the model. Raises ConfigurationError for an unknown name.
+    True requires a call, False leaves it to the model. Raises ConfigurationError for an unknown name.
     """
     if choice is None or choice is False:
         return None
     name = "required" if choice is True else choice
     if isinstance(choice, Mapping):
-        # OpenAI has the name in `function`, Anthropic beside `type`, which alone may be the choice.
+        # OpenAI has the name in `function`, Anthropic next to `type`; without a name, `type` is the choice.
         function = choice.get("function")
         name = (function if isinstance(function, Mapping) else choice).get("name", choice.get("type"))
     if isinstance(name, str) and (name in names or name in _RESERVED):
@@ -89,9 +89,9 @@ def plan_tools(tools: Sequence[Tool], choice: str | None) -> ToolPlan:
 
 
 def plan_calls_or_answer(plan: ToolPlan, answer: Any) -> ToolPlan:
-    """The plan for tools the model may call and a `format` its answer must have.
+    """The plan for tools that the model may call together with a `format` for its answer.
 
-    A server with a format allows no calls beside it, so what is sent allows a call's form or the answer's.
+    With a format the server allows no calls, so the format that is sent allows either a call or the answer.
     Raises ConfigurationError for a property named like a tool.
     """
     schema = {"type": "object"} if answer == "json" else inline_refs(answer)
@@ -116,10 +116,10 @@ def _forms(tools: Sequence[Tool]) -> list[dict[str, Any]]:
 
 
 class SpelledCalls:
-    """A chunk filter that reads the call which the constrained text of a plan spells.
+    """A chunk filter that turns the constrained text of a plan into a tool call.
 
-    held: the text, kept back until its first key tells a call from an answer, where both are allowed. An
-    answer is given as it comes, a call at the end.
+    held: the text, held back until its first key shows whether it is a call or an answer (if both are
+    allowed). An answer is returned as it arrives, a call at the end.
     """
 
     def __init__(self, plan: ToolPlan) -> None:
@@ -134,7 +134,7 @@ class SpelledCalls:
         return "".join(self._texts)
 
     def feed(self, chunk: ChatChunk) -> ChatChunk:
-        """The chunk as a part of an answer, or without its text and, at the end, with the call."""
+        """The chunk of an answer unchanged; of a call without its text, and at the end with the call."""
         self._texts.append(chunk.text)
         if not self._is_call:
             key = _FIRST_KEY.match(self.held)

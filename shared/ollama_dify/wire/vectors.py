@@ -1,4 +1,4 @@
-"""The vectors of one /api/embed answer, checked; and several made into one. Pure."""
+"""The vectors of one /api/embed answer, checked; and the mean of several vectors. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import EmbeddingError, ProtocolError
 from .responses import EmbedResult, load_json, read_finish, wrong
 
-# What other servers write for a number that is none, numbers too large for one, and booleans in a list.
+# NaN and infinity as other servers write them, numbers too large for a float, and booleans in a list.
 _NO_NUMBER = re.compile(
     rb"-?\b(?:NaN|Infinity|\d+(?:\.\d+)?[eE]\+?\d{3,})\b|(?<=[\[,\s])(?:true|false)(?=[\],\s])"
 )
@@ -20,9 +20,9 @@ _NO_NUMBER = re.compile(
 def read_vectors(body: bytes, expected: int) -> EmbedResult:
     """An /api/embed answer for `expected` texts.
 
-    Raises EmbeddingError (retryable) for another number of vectors, and for one that is ragged, not finite
-    or all zero; its `indexes` are positions in this request. The server decodes null as 0, so what was NaN
-    can arrive as zeros.
+    Raises EmbeddingError (retryable) for a wrong number of vectors, and for a vector of another length, with
+    a number that is not finite, or all zero; `indexes` are positions in this request. The server decodes
+    null as 0, so NaN can arrive as zeros.
     """
     data = _parsed(body)
     vectors = data.get("embeddings") if isinstance(data, dict) else None
@@ -46,7 +46,7 @@ def read_vectors(body: bytes, expected: int) -> EmbedResult:
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON of an answer; what is no finite number is None, so that its text is found."""
+    """The JSON of an answer; a number that is not finite becomes None, so that its text can be named."""
     # Booleans count as numbers in Python. One letter is found ten times as fast as a word, and numbers have
     # neither the u of true nor the s of false.
     start, end = body.find(b'"embeddings"') + len(b'"embeddings"'), body.rfind(b"]]")
@@ -62,14 +62,14 @@ def _parsed(body: bytes) -> Any:
 
 
 def _defect(vector: Any, length: int) -> str:
-    """What is wrong with a vector, to follow "a vector that"; empty when it is sound."""
+    """What is wrong with a vector, as words to put after "a vector that"; "" if it is valid."""
     if not isinstance(vector, list) or not vector:
         return "is empty"
     if len(vector) != length:
         return f"has {len(vector)} numbers where others have {length}"
     try:
-        # Two passes in C, the second ends at the first number that is not zero; a sum is NaN or infinite
-        # when one of its parts is.
+        # Two passes in C; the second ends at the first number that is not zero. The sum is NaN or infinite
+        # if one of the numbers is.
         if not math.isfinite(sum(vector)):
             return "is not finite"
     except TypeError:
@@ -78,7 +78,7 @@ def _defect(vector: Any, length: int) -> str:
 
 
 def mean_vector(vectors: Sequence[Sequence[float]], weights: Sequence[float]) -> list[float] | None:
-    """The weighted mean of vectors of one length, as a unit vector; None where it has no direction."""
+    """The weighted mean of vectors of one length, as a unit vector; None if the mean is zero."""
     total = [sum(map(mul, column, weights)) for column in zip(*vectors, strict=True)]
     norm = math.hypot(*total)
     return [number / norm for number in total] if 0.0 < norm < math.inf else None

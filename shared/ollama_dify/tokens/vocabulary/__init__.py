@@ -1,1 +1,1 @@
-"""Tokenizer models, one file per family, built from the vocabulary that the server hands out."""
+"""Tokenizer models, one file per family, built from the vocabulary that the server sends."""

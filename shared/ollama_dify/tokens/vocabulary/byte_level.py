@@ -7,7 +7,7 @@ import re
 from .vocabulary import Encode, Vocabulary
 
 _MAX_SPELLED = 50_000
-"""Symbols of merges that are no tokens; a vocabulary in use has few."""
+"""Limit of symbols in merges that are not tokens; real vocabularies have few."""
 _NEWLINES = re.compile("(\n+)")
 
 
@@ -46,16 +46,16 @@ def byte_pair_encoder(vocabulary: Vocabulary) -> Encode:
 
 
 def _complete(vocabulary: Vocabulary) -> tuple[dict[str, int], list[tuple[str, str]], dict[int, list[int]]]:
-    """Ids and merges in which every symbol exists, and the spelling of symbols that are no tokens.
+    """Ids and merges in which every symbol exists, and the spelling of symbols that are not tokens.
 
-    The server merges into texts that are no tokens and spells them by their bytes afterwards; the library
+    The server also merges into texts that are not tokens, and then writes them byte by byte; the library
     refuses such merges, so these texts get ids beyond the vocabulary.
     """
     ids = dict(vocabulary.ids)
     merges: dict[tuple[str, str], None] = {}
     spelled: dict[int, list[int]] = {}
     for line in vocabulary.merges:
-        # The first character may itself be the space that parts the two halves.
+        # The first character may be a space of its own, not the space between the two halves.
         cut = line.find(" ", 1)
         if cut < 0:
             continue

@@ -1,8 +1,8 @@
 """Regular expressions that cut a text into words before byte-level BPE, by the name in `tokenizer.ggml.pre`.
 
-The names and what they mean are those of llama.cpp, which Ollama runs; a name outside this table makes
-the server refuse the model. Each entry is a sequence: every expression cuts the pieces that the one
-before left, matches and gaps alike become pieces of their own. The syntax is Oniguruma's.
+Names and meanings are those of llama.cpp, which Ollama uses; the server refuses a model with a name that is
+not in this table. Each entry is a sequence: each expression splits the pieces of the previous one, and both
+matches and gaps become pieces. The syntax is Oniguruma's.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PreTokenizer:
-    """How one `pre` cuts words, and the defaults it sets where the model says nothing."""
+    """How one `pre` cuts words, and its defaults for values that the model does not set."""
 
     patterns: tuple[str, ...]
     ignore_merges: bool = False
     """A word that is itself a token is taken whole, whatever the merges say."""
     add_bos: bool = False
     bos_id: int | None = 11
-    """The id used where the model names none (11 is GPT-2's historical default in llama.cpp)."""
+    """The id used if the model names none (11 is GPT-2's historical default in llama.cpp)."""
     byte_level: bool = True
     """False: words are raw text with U+2581 for spaces, and missing characters become `<0xXX>` tokens."""
     as_gemma4: bool = False
-    """A run of newlines that is a token stands for itself, and bos is put before every prompt."""
+    """A run of newlines that is a token is taken whole, and bos is put before every prompt."""
 
 
 _CONTRACTION = r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])"

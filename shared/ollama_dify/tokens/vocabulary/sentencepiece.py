@@ -1,8 +1,8 @@
 """SentencePiece BPE: merge the neighbours whose joined text has the best score, leftmost first among equals.
 
-The `tokenizers` library ranks every pair of pieces apart, while here any two neighbours that spell a token
-may merge and all spellings of one token share its score; runs of equal characters then come out differently.
-Deriving its merge list also costs seconds for 256k tokens. Hence code of our own, on words no token crosses.
+Our own code, because the `tokenizers` library ranks each pair of pieces separately. Here any two neighbours
+that form a token may merge, and all ways to form a token have its score: runs of equal characters differ.
+Its merge list would also take seconds for 256k tokens. Text is first cut into words that no token crosses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 from .vocabulary import Encode, Vocabulary
 
 _REMEMBERED, _REMEMBERED_LENGTH = 50_000, 48
-"""Words whose ids are kept, and their characters at most."""
+"""Number of words whose ids are cached, and the maximum length of such a word."""
 
 
 def sentencepiece_encoder(vocabulary: Vocabulary) -> Encode:
@@ -53,7 +53,7 @@ def sentencepiece_encoder(vocabulary: Vocabulary) -> Encode:
 
 
 def _merged(word: str, scores: dict[str, float]) -> list[str]:
-    """The symbols that are left when no two neighbours spell a token."""
+    """The symbols that remain when no two neighbours form a token."""
     symbols = list(word)
     following = [*range(1, len(symbols)), -1]
     preceding = list(range(-1, len(symbols) - 1))

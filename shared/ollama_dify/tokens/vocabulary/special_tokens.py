@@ -11,15 +11,15 @@ _PREFIX_LENGTH = 4
 
 
 def special_token_cutter(vocabulary: Vocabulary) -> Callable[[str], list[str | int]]:
-    """A function that gives non-empty texts and token ids in order.
+    """A function that returns non-empty texts and token ids in order.
 
-    Control, unknown and user-defined tokens are found as the server does: longest in bytes first. A token
-    found cuts the text for good, so a shorter token never matches across it. The `tokenizers` library takes
-    the leftmost and then the longest instead, hence code of our own.
+    Control, unknown and user-defined tokens are searched as on the server: longest in bytes first. Each match
+    splits the text, so a shorter token never matches across it. Our own code, because the `tokenizers`
+    library takes the leftmost match first, then the longest.
     """
     texts = vocabulary.texts
     ordered = sorted(vocabulary.special, key=lambda token: -len(texts[token].encode()))
-    # Thousands of reserved tokens share few beginnings; most texts contain none of them.
+    # Thousands of reserved tokens share a few prefixes; most texts contain none of them.
     by_prefix: dict[str, list[int]] = {}
     for place, id in enumerate(ordered):
         by_prefix.setdefault(texts[id][:_PREFIX_LENGTH], []).append(place)

@@ -1,7 +1,7 @@
 """Unigram: the most probable segmentation, on the `tokenizers` library, after SentencePiece's normalisation.
 
-The library's `Precompiled` normalizer works on grapheme clusters, SentencePiece and the server on the longest
-prefix that the character map holds; hence the map is read here.
+The library's `Precompiled` normalizer works on grapheme clusters, but SentencePiece and the server use the
+longest prefix in the character map, so the map is read here.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Callable
 from .vocabulary import NORMAL, UNUSED, USER_DEFINED, Encode, Vocabulary
 
 _NOT_ASCII = re.compile(r"([\x00-\x7f]?[^\x00-\x7f]+)")
-"""A longer prefix may begin with the last ASCII character before a combining mark."""
+"""With the ASCII character before it: a known prefix may be such a character and a combining mark."""
 _LONGEST_PREFIX, _LONGEST_REPLACEMENT = 256, 256
-"""Bytes, so that no map costs much time or makes a long text of a short one; those in use have up to 33."""
+"""Bytes: limits the time, and how much longer a text can become; real character maps have up to 33."""
 _MAX_BYTES = 3_000_000
-"""Of all tokens together: the library takes about 350 bytes of memory for each."""
+"""Of all tokens together: the library needs about 350 bytes of memory for each."""
 
 
 def unigram_encoder(vocabulary: Vocabulary) -> Encode:
@@ -34,7 +34,7 @@ def unigram_encoder(vocabulary: Vocabulary) -> Encode:
             entries.append((text, 0.0))
         elif type in (NORMAL, UNUSED):
             entries.append((text, scores[id]))
-        else:  # never made from a text, only cut out of it before
+        else:  # never made from a text, only split off before
             entries.append((f"\0{id}", 0.0))
     tokenizer = Tokenizer(models.Unigram(entries, unk_id=vocabulary.unknown, byte_fallback=False))
     normalise = character_map(vocabulary.charsmap)
@@ -56,7 +56,7 @@ def _spaced(text: str, vocabulary: Vocabulary) -> str:
 
 
 def character_map(data: bytes) -> Callable[[str], str]:
-    """What a precompiled character map does: replace the longest known prefix, again and again.
+    """The function of a precompiled character map: repeatedly replace the longest known prefix.
 
     The bytes hold a little-endian length, a double-array trie of 32-bit units, then NUL-terminated UTF-8
     replacements. A unit packs the label in its low byte, "has a value" in bit 8, the offset in the rest.

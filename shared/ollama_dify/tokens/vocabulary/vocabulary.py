@@ -17,16 +17,16 @@ Encode = Callable[[str], Sequence[int]]
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 
 MAX_ENTRIES = 600_000
-"""Tokens, and merges, that a vocabulary may have; the largest in use have 262,144 and 514,906."""
+"""Maximum number of tokens, and of merges; the largest real ones have 262,144 and 514,906."""
 _MAX_CHARACTERS = 1024
-"""Characters of one token; a merge may have twice as many and the space between."""
+"""Maximum characters of one token; a merge may have twice as many and the space between."""
 _MAX_SPECIAL = 50_000
-"""Control, unknown and user-defined tokens: each is searched for in every text."""
+"""Maximum number of control, unknown and user-defined tokens: each is searched in every text."""
 _MAX_CHARSMAP = 2 * 1024 * 1024
 _LARGEST_SCORE = 1e30
 """The server holds scores as 32-bit floats, which end at about 3e38."""
 
-# Ids that llama.cpp assumes where the model names none: (bos, eos, unknown, separator).
+# Ids that llama.cpp assumes if the model names none: (bos, eos, unknown, separator).
 _DEFAULT_IDS = {
     "gpt2": (11, 11, None, None),
     "gemma4": (None, 11, None, None),
@@ -55,10 +55,10 @@ _Score = Annotated[float, Field(gt=-_LARGEST_SCORE, lt=_LARGEST_SCORE)]
 
 
 class Vocabulary(BaseModel):
-    """The keys of `model_info` that counting needs, and what follows from them.
+    """The keys of `model_info` that counting needs, and values derived from them.
 
-    A server may send anything, so types and sizes are checked strictly. Raises ValueError or KeyError for
-    what cannot be counted with, at once or when a derived value is first read.
+    A server may send anything, so types and sizes are checked strictly. Raises ValueError or KeyError for an
+    unusable vocabulary, at once or when a derived value is first read.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, alias_generator="tokenizer.ggml.{}".format)
@@ -85,25 +85,25 @@ class Vocabulary(BaseModel):
 
     @classmethod
     def from_show(cls, show: Mapping[str, Any]) -> Vocabulary:
-        """Read a verbose show answer; what is null counts as absent."""
+        """Read a verbose show answer; null counts as absent."""
         return cls.model_validate(
             {key: value for key, value in show["model_info"].items() if value is not None}
         )
 
     @cached_property
     def rules(self) -> PreTokenizer:
-        """How words are cut; a name that is not in the table makes the server refuse the model."""
+        """How words are cut. The server refuses a model with a name that is not in the table."""
         name = self.pre if self.model == "gpt2" else "gemma4" if self.model == "gemma4" else "default"
         return PRE_TOKENIZERS[name or "default"]
 
     @cached_property
     def texts(self) -> list[str]:
-        """The tokens by id; the server names empty ones."""
+        """The tokens by id; empty ones get the server's names."""
         return [token or f"[EMPTY_{id}]" for id, token in enumerate(self.tokens)]
 
     @cached_property
     def ids(self) -> dict[str, int]:
-        """The id of each token; the last of equal ones."""
+        """The id of each token; the last id if a token occurs twice."""
         return {text: id for id, text in enumerate(self.texts)}
 
     @cached_property
@@ -130,7 +130,7 @@ class Vocabulary(BaseModel):
 
     @property
     def score_of_each(self) -> Sequence[float]:
-        """The scores by id; zeros where some are missing."""
+        """The scores by id; all zero if some are missing."""
         return self.scores if len(self.scores) >= len(self.tokens) else [0.0] * len(self.tokens)
 
     @property
@@ -147,7 +147,7 @@ class Vocabulary(BaseModel):
 
     @property
     def unknown(self) -> int:
-        """The id for what no token spells."""
+        """The id for text that no token matches."""
         return self._id(self.unknown_token_id, 2) or 0
 
     @cached_property
@@ -164,7 +164,7 @@ class Vocabulary(BaseModel):
         return [bos] if before and bos is not None else [], [] if last is None else [last]
 
     def _id(self, given: int | None, place: int) -> int | None:
-        """The id given, else the default at that place of `_DEFAULT_IDS`; None where no token has it."""
+        """The given id, else the default at this index of `_DEFAULT_IDS`; None if no token has this id."""
         default = _DEFAULT_IDS[self.model][place]
         if place == 0 and self.model == "gpt2":
             default = self.rules.bos_id
@@ -175,7 +175,7 @@ class Vocabulary(BaseModel):
 
     @cached_property
     def strips(self) -> tuple[set[int], set[int]]:
-        """Special tokens that remove the ASCII spaces before and after them, as llama.cpp tells by names."""
+        """Special tokens that remove the ASCII spaces before and after them, by names as in llama.cpp."""
         name, mask = self.name.lower(), ""
         if self.pre in ("jina-v2-de", "jina-v2-es", "jina-v2-code") or self.architecture in (
             "nomic-bert-moe",
@@ -191,11 +191,11 @@ class Vocabulary(BaseModel):
 
     @property
     def exact(self) -> bool:
-        """False for Phi-3 without a name: the server may apply the rule of `strips` and not tell."""
+        """False for Phi-3 without a name, because the server may apply the rule of `strips`."""
         return self.name != "" or self.architecture != "phi3" or self.model != "llama"
 
     def spells_all(self) -> bool:
-        """Whether every text has tokens: byte pairs without some byte count it as nothing."""
+        """Whether every text has tokens: byte-pair models that lack a byte count it as zero tokens."""
         if self.model not in ("gpt2", "gemma4"):
             return True
         written = (f"<0x{byte:02X}>" for byte in range(256))
@@ -203,7 +203,7 @@ class Vocabulary(BaseModel):
 
 
 def byte_characters() -> dict[int, str]:
-    """GPT-2's character for each byte: printable Latin-1 stands for itself, the rest follows U+0100."""
+    """GPT-2's character for each byte: printable Latin-1 is unchanged, the rest starts at U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + at) for at, byte in enumerate(others)}

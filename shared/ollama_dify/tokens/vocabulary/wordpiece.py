@@ -1,8 +1,8 @@
 """WordPiece: greedy longest match inside each word, on text stripped of case, accents and control characters.
 
-The server's tables differ from the `tokenizers` library's BertNormalizer (only the first character of a
-decomposition stays, all kinds of marks go, a word of any length is split), and the library's greedy search is
-quadratic in the length of a word. Hence code of our own.
+Our own code, because the server differs from the `tokenizers` library's BertNormalizer (only the first
+character of a decomposition is kept, all kinds of marks are removed, words of any length are split), and the
+library's greedy search is quadratic in the length of a word.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def wordpiece_encoder(vocabulary: Vocabulary) -> Encode:
 
 
 def _normalise(character: str, *, lowercase: bool, strip_accents: bool) -> str:
-    """What the server makes of a character; spaces around what is a word by itself."""
+    """A character as the server normalises it, with spaces around a character that is a word by itself."""
     if strip_accents:
         character = unicodedata.normalize("NFD", character)[0]
     if _SPACE.match(character):
