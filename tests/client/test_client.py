@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import signal
 import socket
 import sys
@@ -433,3 +434,17 @@ def test_a_proxy_that_cannot_be_used(connect: Connect, proxy: str) -> None:
     with pytest.raises(ConfigurationError, match=r"(?i)proxy") as caught:
         connect(proxy=proxy).call("version")
     assert "secret" not in str(caught.value)
+
+
+def test_a_call_leaves_nothing_to_the_collector(server: SimulatedOllama) -> None:
+    """Else each answer, vectors too, would stay in memory until the next collection."""
+    with OllamaClient(EmbeddingSettings(model="nomic-embed-text", base_url=server.base_url)) as client:
+        client.embed(["a"])
+        gc.collect()
+        gc.disable()
+        try:
+            client.embed(["a", "b"])
+            kept = gc.collect()
+        finally:
+            gc.enable()
+    assert kept == 0

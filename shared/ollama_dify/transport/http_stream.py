@@ -32,7 +32,7 @@ ERROR_BODY_S = 10.0
 LAST_BYTES_S = 2.0
 REDIRECTS = 3
 LOOK_UP_S = 0.1
-_PASSED_ON = (OllamaError, MemoryError, StopIteration, StopAsyncIteration)
+_PASSED_ON = (OllamaError, MemoryError)
 
 
 class HttpStream:
@@ -113,6 +113,8 @@ class HttpStream:
             data: bytes = next(self._source)
             self._state.limit(None)
             return data
+        except StopIteration:
+            raise  # `_fail` would keep the error in its frame, and with it the answer, until a collection
         except Exception as error:
             if self._finished:
                 raise StopIteration from None
@@ -126,6 +128,8 @@ class HttpStream:
             data: bytes = await self._source.__anext__()
             self._state.limit(None)
             return data
+        except StopAsyncIteration:
+            raise
         except Exception as error:
             if self._finished:
                 raise StopAsyncIteration from None
