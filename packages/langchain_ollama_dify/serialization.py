@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LangChainModel", "LangChainSerializable", "model_profile", "settings_of_call"]
 
+_IDENTIFYING = [name for name, field in ChatSettings.model_fields.items() if not field.exclude]
+
 
 class LangChainSerializable(Serializable):
     """Serialisable by `dumpd` and `load`, without secrets. Mixed in before the settings."""
@@ -58,9 +60,9 @@ class LangChainModel(LangChainSerializable):
     def _identifying_params(self) -> dict[str, Any]:
         """Every setting that has a value, without secrets: identifies the model in caches and traces."""
         values = {
-            name: to_jsonable_python(getattr(self, name), fallback=str)
-            for name, field in ChatSettings.model_fields.items()
-            if not field.exclude and getattr(self, name) is not None
+            name: to_jsonable_python(value, fallback=str)
+            for name in _IDENTIFYING
+            if (value := getattr(self, name)) is not None
         }
         return {**values, "base_url": cast("_Model", self).address.url}
 

@@ -93,8 +93,9 @@ class CommonClient:
         settings = self.settings if settings is None else settings
         token = CancelToken() if token is None else token
         token.start(settings.timeouts.total)
-        network = self._transport().network(settings.timeouts, token)
-        return Session(settings, network, self.cache, budget_for(settings.address.url))
+        transport = self._transport()
+        network = transport.network(settings.timeouts, token)
+        return Session(settings, network, self.cache, budget_for(transport.url))
 
     async def _opened(self, request: Request, token: CancelToken) -> Opened:
         """The stream of an answer, its decoder, and its first chunks."""

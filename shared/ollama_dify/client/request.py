@@ -153,6 +153,8 @@ class Request:
         written, limit, cut_by = finish.usage.output_tokens, settings.answer_limit, finish.cut_by
         if finish.reason == "length" and written and limit is not None:
             cut_by = "max_tokens" if written >= limit else "context_size"
+        if (cut_by, truncated, self.dropped) == (finish.cut_by, finish.truncated, finish.dropped):
+            return chunk
         return chunk._replace(
             finish=replace(finish, cut_by=cut_by, truncated=truncated, dropped=self.dropped)
         )

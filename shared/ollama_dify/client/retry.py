@@ -58,4 +58,4 @@ _budgets: dict[str, RetryBudget] = {}
 
 def budget_for(url: str) -> RetryBudget:
     """The retry budget of a server, shared by all clients of this process."""
-    return _budgets.setdefault(url, RetryBudget())
+    return _budgets.get(url) or _budgets.setdefault(url, RetryBudget())

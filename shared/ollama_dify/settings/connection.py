@@ -238,7 +238,7 @@ class ConnectionSettings(BaseModel):
         values = self.__dict__
         plain = [values[name] for name in _CONNECTING]
         own = (self.verify, self.http_client, self.http_async_client)
-        headers = SecretStr(repr(self.headers))
+        headers = SecretStr(repr(self.headers)) if self.headers else None
         known = (self.address, headers, self.follow_redirects, values.get("max_concurrency"))
         return (*known, *plain, *map(id, own))
 

@@ -215,7 +215,7 @@ def _begin_span(sent: httpx.Request) -> Any:
     A program with a provider has already imported OpenTelemetry, so it is never imported here.
     """
     trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
+    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
     url = sent.url
     described = {

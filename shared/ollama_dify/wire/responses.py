@@ -62,7 +62,6 @@ class Finish:
 
     def metadata(self) -> dict[str, Any]:
         """The same keys for both frameworks: Ollama's names, without unknown values."""
-        renamed = ("reason", "usage", "dropped", "cut_by")
         values: dict[str, Any] = {
             "model_name": self.model,
             "model_provider": "ollama",
@@ -72,10 +71,14 @@ class Finish:
             "eval_count": self.usage.output_tokens,
             "prompt_eval_cached_count": self.usage.cached_tokens,
             "dropped_messages": list(self.dropped) or None,
-            **{one.name: getattr(self, one.name) for one in fields(self) if one.name not in renamed},
+            **{name: getattr(self, name) for name in _UNCHANGED},
         }
         told = {key: value for key, value in values.items() if value is not None}
         return {**told, "cut_by": self.cut_by} if self.reason == "length" else told
+
+
+# Fields whose names are their keys in the metadata.
+_UNCHANGED = [one.name for one in fields(Finish) if one.name not in ("reason", "usage", "dropped", "cut_by")]
 
 
 class ChatChunk(NamedTuple):
