@@ -102,16 +102,28 @@ async def test_batches_side_by_side_belong_to_the_call(
     assert [span.parent for span in made] == [outer.context] * 6
 
 
-@pytest.mark.parametrize("loaded", [False, True], ids=["no OpenTelemetry", "no provider"])
+@pytest.mark.parametrize("missing", ["OpenTelemetry", "provider", "spans"])
 async def test_no_header_without_a_provider(
-    simulated_ollama: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, loaded: bool
+    simulated_ollama: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     kind, call = next(iter(TEXT.values()))
-    if not loaded:
+    if missing == "OpenTelemetry":
         monkeypatch.delitem(sys.modules, "opentelemetry.trace")
-    else:
-        monkeypatch.setattr(trace, "get_tracer", trace.NoOpTracerProvider().get_tracer)
+    provider = trace.NoOpTracerProvider() if missing == "spans" else trace.ProxyTracerProvider()
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     with kind(model="llama3.2", base_url=simulated_ollama.base_url) as model:
         await call(model, "Hello")
         await model.aclose()
     assert "traceparent" not in dict(simulated_ollama.requests[-1].headers)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_context_around_the_call_is_sent_without_a_provider(
+    simulated_ollama: SimulatedOllama, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.ProxyTracerProvider)
+    around = trace.SpanContext(trace_id=0xABC, span_id=0xDEF, is_remote=True)
+    with trace.use_span(trace.NonRecordingSpan(around)):
+        await ask(way, simulated_ollama)
+    sent = dict(simulated_ollama.requests[-1].headers)["traceparent"]
+    assert sent.startswith(f"00-{0xABC:032x}-{0xDEF:016x}-")

@@ -210,12 +210,17 @@ class HttpStream:
 
 
 def _begin_span(sent: httpx.Request) -> Any:
-    """Begin an OpenTelemetry client span, put its `traceparent` into the headers; None without a provider.
+    """Begin an OpenTelemetry client span, put its `traceparent` into the headers.
 
+    None without a provider, unless there is a span around the call, whose context is then sent.
     A program with a provider has already imported OpenTelemetry, so it is never imported here.
     """
     trace = sys.modules.get("opentelemetry.trace")
-    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    if trace is None:
+        return None
+    # Checked first, because even a span without a provider takes longer than everything else here.
+    is_unused = isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    if is_unused and not trace.get_current_span().get_span_context().is_valid:
         return None
     url = sent.url
     described = {
