@@ -215,7 +215,7 @@ def mutate_form(data: bytes, others: list[bytes], chance: random.Random) -> byte
     return json.dumps(values).encode()
 
 
-MUTATED = {
+MUTATED: dict[str, Callable[[bytes, list[bytes], random.Random], bytes]] = {
     "stream": mutate,
     "form": mutate_form,
     "app": partial(mutate_app, mutate=mutate),

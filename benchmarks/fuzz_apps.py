@@ -106,7 +106,7 @@ def mutate_app(
         return mutate(data, others, chance)
     for _ in range(1 + int(chance.expovariate(0.6))):
         _change(export, others, chance, mutate)
-        if not export:
+        if len(export) == 0:
             break
     try:
         return yaml.safe_dump(export, allow_unicode=True).encode("utf-8", "surrogatepass")

@@ -77,8 +77,6 @@ def mutate_show(
             holder *= chance.choice([0, 2, 3])
         else:
             holder[key] = copy.deepcopy(chance.choice(ODD))
-        if not show:
-            break
     return json.dumps(show).encode()
 
 
